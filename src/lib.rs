@@ -1,0 +1,4 @@
+//! The agent's library: the multiplexer, the protocol on top of it and the event loop that drives them.
+//!
+//! `frame`, `mux`, `message` and `session` are sans-IO and shared with the gateway: they take bytes and a `now` and
+//! return bytes, events and the next deadline.
