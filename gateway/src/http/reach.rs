@@ -1,0 +1,180 @@
+//! What the HTTP side asks of the rest of the gateway: which endpoint answers for a name, and a stream to an agent.
+//!
+//! Everything here is plain data or one narrow trait, so that the HTTP side can be tested without agents.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use adit::endpoint_url::{EndpointUrl, Scheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::policy::Policy;
+
+/// The way from a public name to bytes that an agent answers.
+///
+/// All look-ups are local, quick and never block; only [`Reach::open`] and [`Reach::draining`] wait.
+pub trait Reach: Send + Sync + 'static {
+    /// One proxy stream. Reading `Ok(0)` means the agent ended it cleanly; an abort is an error
+    /// (`ConnectionReset`, or `ConnectionRefused` when the agent could not reach its upstream). Dropping it before both
+    /// ends were seen aborts it.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// Finds the endpoint that answers for a public name; the most specific one wins, and of a pool one member is drawn.
+    ///
+    /// `host` is in lower case, without port and without a trailing dot.
+    ///
+    /// # Errors
+    /// [`Unreachable`] when nothing answers for the name now.
+    fn public(&self, scheme: Scheme, host: &str, port: u16) -> Result<PublicEndpoint, Unreachable>;
+
+    /// Finds the internal endpoint of an account; of a pool one member is drawn.
+    ///
+    /// # Errors
+    /// [`Unreachable`] when this account has no such endpoint online.
+    fn internal(&self, account: &str, url: &EndpointUrl) -> Result<Target, Unreachable>;
+
+    /// Opens a proxy stream to the agent of `target`, its header already sent.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing of the request has left the gateway then, so it may be tried elsewhere.
+    fn open(
+        &self,
+        target: &Target,
+        visitor: &Visitor,
+    ) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
+
+    /// Completes once the gateway takes no new requests: connections then finish what they have begun and close.
+    ///
+    /// It may be asked any number of times, also after it has completed.
+    fn draining(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+/// Who came, and where to: both addresses of the public connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    /// The visitor's own address, as the socket (or a trusted PROXY header) gave it.
+    pub peer: SocketAddr,
+    /// The address of ours that the visitor connected to.
+    pub local: SocketAddr,
+}
+
+/// An endpoint that is open to the public.
+#[derive(Clone, Debug)]
+pub enum PublicEndpoint {
+    /// It lives in the gateway's configuration and does nothing but run its policy.
+    Cloud(Arc<CloudEndpoint>),
+    /// It lives as long as the agent that bound it.
+    Agent(Target),
+}
+
+/// An endpoint of the gateway's configuration, its policy compiled.
+#[derive(Debug)]
+pub struct CloudEndpoint {
+    /// Its address.
+    pub url: EndpointUrl,
+    /// The account whose internal endpoints it may reach.
+    pub account: Arc<str>,
+    /// Its policy, which surely ends in a terminating action.
+    pub policy: Arc<Policy>,
+}
+
+/// One online endpoint of one agent: everything that is needed to open a stream to it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where it is.
+    pub location: Location,
+    /// Its address as bound.
+    pub url: EndpointUrl,
+    /// The account that it belongs to.
+    pub account: Arc<str>,
+    /// What the agent says it forwards to; for humans.
+    pub forwards_to: Arc<str>,
+    /// The application protocol the agent asked for (`http1`, `http2` or empty).
+    pub forwards_proto: Arc<str>,
+    /// The kind of client that the agent is (`ngrok-go`, `ngrok-rust`, `adit`, …).
+    pub client_type: Arc<str>,
+    /// The policy that came with its Bind; none means all traffic passes.
+    pub policy: Option<Arc<Policy>>,
+}
+
+/// Where an endpoint is served: plain data, never a pointer to a session, because that session may be on another gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The gateway that holds the session.
+    pub gateway: GatewayId,
+    /// The session on that gateway.
+    pub session: SessionId,
+    /// The Id of the Bind within that session.
+    pub bind: Arc<str>,
+}
+
+/// Names a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GatewayId {
+    /// This process.
+    Local,
+}
+
+/// Names one session of this process; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why no endpoint answers for a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nobody has this endpoint online (ERR_NGROK_3200).
+    Offline,
+    /// It is bound, but held back because its protection cannot be honoured.
+    Held {
+        /// The ERR_NGROK code of the reason.
+        code: u32,
+        /// The reason in words, for the one who runs the gateway.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline => f.write_str("no agent has this endpoint online"),
+            Self::Held { code, reason } => {
+                write!(f, "the endpoint is held back: {reason} (ERR_NGROK_{code})")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// Why no stream to an agent could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The session has ended since the look-up.
+    Offline,
+    /// All streams that the session may have are taken.
+    Busy,
+    /// The session ended while the stream was being opened.
+    Lost,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Offline => "the agent's session has ended",
+            Self::Busy => "all streams of the agent's session are taken",
+            Self::Lost => "the agent's session ended while a stream was being opened",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
