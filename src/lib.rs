@@ -2,3 +2,5 @@
 //!
 //! `frame`, `mux`, `message` and `session` are sans-IO and shared with the gateway: they take bytes and a `now` and
 //! return bytes, events and the next deadline.
+
+pub mod endpoint_url;
