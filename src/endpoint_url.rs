@@ -128,11 +128,7 @@ impl EndpointUrl {
 
     /// The host as an IP address, if it is one.
     pub fn ip(&self) -> Option<IpAddr> {
-        match self
-            .host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-        {
+        match self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) => inner.parse().ok().map(IpAddr::V6),
             None => self.host.parse().ok().map(IpAddr::V4),
         }
@@ -157,11 +153,7 @@ impl EndpointUrl {
             return false;
         };
         // The rest must be at least one character and the dot in front of the parent.
-        let Some((below, tail)) = host
-            .len()
-            .checked_sub(parent.len())
-            .and_then(|at| host.split_at_checked(at))
-        else {
+        let Some((below, tail)) = host.len().checked_sub(parent.len()).and_then(|at| host.split_at_checked(at)) else {
             return false;
         };
         tail.eq_ignore_ascii_case(parent) && below.len() > 1 && below.ends_with('.')
@@ -310,9 +302,7 @@ impl fmt::Display for EndpointUrlError {
             Self::EmptyLabel => "the host must not begin or end with a dot or have two in a row",
             Self::LabelStart => "every part of the host must begin with a letter or a digit",
             Self::LabelEnd => "every part of the host must end with a letter or a digit",
-            Self::Hyphens => {
-                "'--' as third and fourth character of a part of the host is reserved for 'xn--'"
-            }
+            Self::Hyphens => "'--' as third and fourth character of a part of the host is reserved for 'xn--'",
             Self::LabelTooLong => "a part of the host must not be longer than 63 characters",
             Self::HostTooLong => "the host must not be longer than 253 characters",
             Self::Wildcard => "a '*' may only stand alone in front of a name, as in *.example.com",
@@ -322,9 +312,7 @@ impl fmt::Display for EndpointUrlError {
             Self::PortNotNumeric => "the port must be a number",
             Self::PortRange => "the port must be between 1 and 65535",
             Self::PortMissing => "a tcp endpoint needs a port, as in tcp://db.internal:5432",
-            Self::TooManyLabels => {
-                "an internal name must not have more than 5 parts, as in a.b.c.d.internal"
-            }
+            Self::TooManyLabels => "an internal name must not have more than 5 parts, as in a.b.c.d.internal",
             Self::UserInfo => "a user name or password is not allowed",
             Self::Path => "a path is not allowed",
             Self::Query => "a query is not allowed",
@@ -341,12 +329,8 @@ fn split_scheme(text: &str) -> Result<(Scheme, &str), EndpointUrlError> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Ok((Scheme::Https, text));
     };
-    let known = SCHEMES
-        .into_iter()
-        .find(|known| scheme.eq_ignore_ascii_case(known.as_str()));
-    known
-        .map(|scheme| (scheme, rest))
-        .ok_or(EndpointUrlError::Scheme)
+    let known = SCHEMES.into_iter().find(|known| scheme.eq_ignore_ascii_case(known.as_str()));
+    known.map(|scheme| (scheme, rest)).ok_or(EndpointUrlError::Scheme)
 }
 
 fn refuse_other_parts(text: &str) -> Result<(), EndpointUrlError> {
@@ -397,13 +381,9 @@ fn normalize_host(host: &str) -> Result<String, EndpointUrlError> {
         return Err(EndpointUrlError::HostMissing);
     }
     if host.starts_with('[') {
-        let inner = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let address = inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-        return address
-            .map(|address| format!("[{address}]"))
-            .ok_or(EndpointUrlError::Address);
+        return address.map(|address| format!("[{address}]")).ok_or(EndpointUrlError::Address);
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
         return Ok(address.to_string());
@@ -432,9 +412,7 @@ fn check_name(host: &str) -> Result<(), EndpointUrlError> {
 }
 
 fn check_label(label: &str) -> Result<(), EndpointUrlError> {
-    let odd = label
-        .chars()
-        .find(|character| !(character.is_ascii_alphanumeric() || *character == '-'));
+    let odd = label.chars().find(|character| !(character.is_ascii_alphanumeric() || *character == '-'));
     match odd {
         Some('_') => return Err(EndpointUrlError::Underscore),
         Some(character) => return Err(EndpointUrlError::Character(character)),
@@ -500,22 +478,14 @@ mod tests {
             ("tcp://192.0.2.1:65535", "tcp://192.0.2.1:65535", 65535),
             ("tcp://[2001:DB8:0::1]:22", "tcp://[2001:db8::1]:22", 22),
             ("https://[::1]", "https://[::1]", 443),
-            (
-                "https://xn--bcher-kva.example",
-                "https://xn--bcher-kva.example",
-                443,
-            ),
+            ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example", 443),
             ("https://app.localhost", "https://app.localhost", 443),
             ("https://localhost", "https://localhost", 443),
             ("https://1.example2", "https://1.example2", 443),
         ];
         for (text, shortest, port) in cases {
             let parsed = url(text);
-            assert_eq!(
-                (parsed.to_string().as_str(), parsed.port()),
-                (shortest, port),
-                "{text}"
-            );
+            assert_eq!((parsed.to_string().as_str(), parsed.port()), (shortest, port), "{text}");
             assert_eq!(url(shortest), parsed, "{text}");
         }
     }
@@ -561,11 +531,7 @@ mod tests {
             ("https://app.internal:http", E::PortNotNumeric, 9033),
             ("https://app.internal:0", E::PortRange, 9030),
             ("https://app.internal:65536", E::PortRange, 9030),
-            (
-                "tcp://app.internal:99999999999999999999",
-                E::PortRange,
-                9030,
-            ),
+            ("tcp://app.internal:99999999999999999999", E::PortRange, 9030),
             ("tcp://db.internal", E::PortMissing, 9030),
             ("https://a.b.c.d.e.internal", E::TooManyLabels, 9031),
             ("https://invalid@domain.com", E::UserInfo, 9037),
@@ -590,10 +556,7 @@ mod tests {
         let host = format!("{}{}", "abcdefghi.".repeat(25), "com");
         assert_eq!(host.len(), HOST_BYTES_MAX);
         assert!(EndpointUrl::parse(&host).is_ok());
-        assert_eq!(
-            EndpointUrl::parse(&format!("{host}m")),
-            Err(EndpointUrlError::HostTooLong)
-        );
+        assert_eq!(EndpointUrl::parse(&format!("{host}m")), Err(EndpointUrlError::HostTooLong));
     }
 
     #[test]
@@ -603,14 +566,7 @@ mod tests {
         for host in ["a.example.com", "FOO.bar.baz.Example.Com", "*.example.com"] {
             assert!(wildcard.covers(host), "{host}");
         }
-        for host in [
-            "example.com",
-            ".example.com",
-            "aexample.com",
-            "a.example.org",
-            "",
-            "ü.xample.com",
-        ] {
+        for host in ["example.com", ".example.com", "aexample.com", "a.example.org", "", "ü.xample.com"] {
             assert!(!wildcard.covers(host), "{host}");
         }
         let exact = url("https://a.example.com");
@@ -629,38 +585,18 @@ mod tests {
 
     #[test]
     fn ip_is_only_that_of_a_literal() {
-        assert_eq!(
-            url("tcp://[::1]:1").ip(),
-            Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]))
-        );
-        assert_eq!(
-            url("tcp://10.0.0.1:1").ip(),
-            Some(IpAddr::from([10, 0, 0, 1]))
-        );
+        assert_eq!(url("tcp://[::1]:1").ip(), Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
+        assert_eq!(url("tcp://10.0.0.1:1").ip(), Some(IpAddr::from([10, 0, 0, 1])));
         assert_eq!(url("localhost").ip(), None);
     }
 
     #[test]
     fn requested_url_without_host_leaves_the_choice() {
-        for (text, scheme) in [
-            ("", Scheme::Https),
-            ("https://", Scheme::Https),
-            ("tcp://", Scheme::Tcp),
-        ] {
-            assert_eq!(
-                RequestedUrl::parse(text),
-                Ok(RequestedUrl::Assign { scheme }),
-                "{text}"
-            );
+        for (text, scheme) in [("", Scheme::Https), ("https://", Scheme::Https), ("tcp://", Scheme::Tcp)] {
+            assert_eq!(RequestedUrl::parse(text), Ok(RequestedUrl::Assign { scheme }), "{text}");
         }
-        assert_eq!(
-            RequestedUrl::parse("tcp://a.b:1"),
-            Ok(RequestedUrl::Exact(url("tcp://a.b:1")))
-        );
-        assert_eq!(
-            RequestedUrl::parse("tcp://a.b"),
-            Err(EndpointUrlError::PortMissing)
-        );
+        assert_eq!(RequestedUrl::parse("tcp://a.b:1"), Ok(RequestedUrl::Exact(url("tcp://a.b:1"))));
+        assert_eq!(RequestedUrl::parse("tcp://a.b"), Err(EndpointUrlError::PortMissing));
     }
 
     #[test]

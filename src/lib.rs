@@ -4,3 +4,6 @@
 //! return bytes, events and the next deadline.
 
 pub mod endpoint_url;
+
+pub mod frame;
+pub mod pool;

@@ -1,0 +1,188 @@
+//! Blocks of received bytes from one bounded pool, and the queue of them that a stream holds.
+//!
+//! Memory is charged as bytes arrive: a stream that holds nothing costs nothing, whatever its window allows.
+
+use std::collections::VecDeque;
+
+/// Size of one block in bytes. Small enough that a short message on each of many streams fits an 8 MiB budget.
+pub const BLOCK_LEN: usize = 4096;
+
+type Block = Box<[u8]>;
+
+/// The budget: how many blocks are out, and a few spare ones.
+#[derive(Debug)]
+pub struct Pool {
+    free: Vec<Block>,
+    blocks_used: usize,
+    blocks_max: usize,
+}
+
+impl Pool {
+    /// A pool that lends at most `bytes_max` bytes in blocks of [`BLOCK_LEN`], at least one block.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { free: Vec::new(), blocks_used: 0, blocks_max: (bytes_max / BLOCK_LEN).max(1) }
+    }
+
+    /// Share of the budget in use, in percent.
+    pub fn used_percent(&self) -> usize {
+        self.blocks_used.saturating_mul(100) / self.blocks_max
+    }
+
+    /// Bytes lent now, counted in whole blocks.
+    pub fn used_bytes(&self) -> usize {
+        self.blocks_used * BLOCK_LEN
+    }
+
+    fn take(&mut self) -> Option<Block> {
+        if self.blocks_used >= self.blocks_max {
+            return None;
+        }
+        self.blocks_used += 1;
+        Some(self.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice()))
+    }
+
+    fn give(&mut self, block: Block) {
+        self.blocks_used = self.blocks_used.saturating_sub(1);
+        if self.free.len() < SPARE_MAX {
+            self.free.push(block);
+        }
+    }
+}
+
+/// Bytes in the order of their arrival, held in blocks of a [`Pool`].
+///
+/// Invariant: `len` is the number of bytes between `head` in the first block and `tail` in the last one.
+#[derive(Debug, Default)]
+pub struct BlockQueue {
+    blocks: VecDeque<Block>,
+    head: usize,
+    tail: usize,
+    len: usize,
+}
+
+impl BlockQueue {
+    /// Bytes held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends as much of `bytes` as the pool allows and returns how much that was.
+    #[must_use]
+    pub fn push(&mut self, pool: &mut Pool, mut bytes: &[u8]) -> usize {
+        let wanted = bytes.len();
+        while !bytes.is_empty() {
+            if self.blocks.is_empty() || self.tail == BLOCK_LEN {
+                let Some(block) = pool.take() else { break };
+                self.blocks.push_back(block);
+                self.tail = 0;
+            }
+            let Some(block) = self.blocks.back_mut() else { break };
+            let n = bytes.len().min(BLOCK_LEN - self.tail);
+            let (now, later) = bytes.split_at(n);
+            block[self.tail..self.tail + n].copy_from_slice(now);
+            self.tail += n;
+            self.len += n;
+            bytes = later;
+        }
+        wanted - bytes.len()
+    }
+
+    /// The first bytes that lie in one piece; empty only when nothing is held.
+    pub fn chunk(&self) -> &[u8] {
+        self.chunks().next().unwrap_or(&[])
+    }
+
+    /// All bytes held, piece by piece, for a vectored write.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let last = self.blocks.len().saturating_sub(1);
+        self.blocks.iter().enumerate().map(move |(i, block)| {
+            let from = if i == 0 { self.head } else { 0 };
+            let to = if i == last { self.tail } else { BLOCK_LEN };
+            &block[from..to]
+        })
+    }
+
+    /// Drops the first `n` bytes (all, if fewer are held) and gives emptied blocks back.
+    pub fn consume(&mut self, pool: &mut Pool, n: usize) {
+        let mut left = n.min(self.len);
+        self.len -= left;
+        while left > 0 || (self.len == 0 && !self.blocks.is_empty()) {
+            let end = if self.blocks.len() == 1 { self.tail } else { BLOCK_LEN };
+            let step = left.min(end - self.head);
+            self.head += step;
+            left -= step;
+            if self.head < end {
+                break;
+            }
+            self.head = 0;
+            let Some(block) = self.blocks.pop_front() else { break };
+            pool.give(block);
+        }
+    }
+
+    /// Gives everything back.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        self.consume(pool, usize::MAX);
+    }
+}
+
+/// Blocks kept for reuse, 64 KiB: a busy stream allocates nothing in steady state, an idle process keeps little.
+const SPARE_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn full_pool_takes_what_fits_and_recovers() {
+        let mut pool = Pool::new(2 * BLOCK_LEN);
+        let mut queue = BlockQueue::default();
+        assert_eq!(queue.push(&mut pool, &vec![7; 3 * BLOCK_LEN]), 2 * BLOCK_LEN);
+        assert_eq!(pool.used_percent(), 100);
+        queue.consume(&mut pool, BLOCK_LEN);
+        assert_eq!(queue.push(&mut pool, b"x"), 1);
+        queue.clear(&mut pool);
+        assert_eq!((queue.len(), pool.used_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn an_empty_queue_holds_no_block() {
+        let mut pool = Pool::new(8 * BLOCK_LEN);
+        let mut queue = BlockQueue::default();
+        assert_eq!(queue.push(&mut pool, b"abc"), 3);
+        assert_eq!(pool.used_bytes(), BLOCK_LEN);
+        queue.consume(&mut pool, 3);
+        assert_eq!(pool.used_bytes(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn queue_equals_a_deque(steps in proptest::collection::vec((any::<bool>(), 0usize..10_000), 0..60)) {
+            let mut pool = Pool::new(64 * BLOCK_LEN);
+            let (mut queue, mut model) = (BlockQueue::default(), VecDeque::new());
+            let mut next = 0u8;
+            for (push, n) in steps {
+                if push {
+                    let bytes: Vec<u8> = (0..n).map(|_| { next = next.wrapping_add(1); next }).collect();
+                    let taken = queue.push(&mut pool, &bytes);
+                    model.extend(&bytes[..taken]);
+                } else {
+                    queue.consume(&mut pool, n);
+                    model.drain(..n.min(model.len()));
+                }
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.chunks().collect::<Vec<_>>().concat(), Vec::from(model.clone()));
+                prop_assert_eq!(queue.chunk().is_empty(), model.is_empty());
+                prop_assert!(pool.used_bytes() <= 64 * BLOCK_LEN);
+                prop_assert!(pool.used_bytes() < model.len() + 2 * BLOCK_LEN || model.is_empty());
+            }
+        }
+    }
+}
