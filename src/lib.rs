@@ -6,4 +6,5 @@
 pub mod config;
 pub mod endpoint_url;
 pub mod frame;
+pub mod mux;
 pub mod pool;

@@ -126,6 +126,11 @@ impl Decoder {
         result
     }
 
+    /// Whether a GOAWAY or an error ended the input.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     fn step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, DecodeError> {
         loop {
             match self.state {

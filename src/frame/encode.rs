@@ -65,7 +65,7 @@ fn with_word(kind: u8, stream_id: u32, word: u32) -> [u8; HEADER_LEN + 4] {
 }
 
 /// Longest text of a GOAWAY frame that we send, in bytes: enough for a sentence in the peer's log.
-pub const GO_AWAY_TEXT_MAX: usize = 512;
+pub(super) const GO_AWAY_TEXT_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,245 @@
+//! What the peer's frames do.
+
+use super::limits::{GO_AWAY_TEXT_KEPT, RECENT_MAX, REFUSE_PERCENT};
+use super::stream::Stream;
+use super::transmit::GoAway;
+use super::{Event, Key, LinkError, Mux, Side, Sink};
+use crate::frame::{ErrorCode, Item};
+
+/// Where the payload of the DATA frame being received goes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Body {
+    /// `None`: to nobody.
+    key: Option<Key>,
+    fin: bool,
+}
+
+/// The last ids that we reset.
+#[derive(Debug)]
+pub(super) struct Recent {
+    ids: [u32; RECENT_MAX],
+    next: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { ids: [0; RECENT_MAX], next: 0 }
+    }
+}
+
+impl Recent {
+    pub(super) fn add(&mut self, id: u32) {
+        self.ids[self.next] = id;
+        self.next = (self.next + 1) % RECENT_MAX;
+    }
+
+    fn has(&self, id: u32) -> bool {
+        self.ids.contains(&id)
+    }
+}
+
+impl Mux {
+    /// Takes decrypted bytes off the link: all of them, whatever the streams' users do.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the link has to end. The next [`Mux::poll_transmit`] writes the GOAWAY that says why; further
+    /// input is ignored.
+    pub fn recv(&mut self, mut input: &[u8], sink: &mut impl Sink) -> Result<(), LinkError> {
+        if !matches!(self.go_away, GoAway::None) {
+            return Ok(());
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let result = self.recv_items(&mut input, sink);
+        if let Err(error) = result {
+            self.go_away(error.code(), &error.to_string());
+        }
+        result
+    }
+
+    fn recv_items(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<(), LinkError> {
+        while let Some(item) = self.decoder.next(input).map_err(LinkError::Frame)? {
+            match item {
+                Item::Data { id, len, syn, fin } => {
+                    let key = if syn { self.on_open(id, len)? } else { self.on_data(id, len, fin) };
+                    self.body = Body { key, fin };
+                    if len == 0 {
+                        self.on_body_end();
+                    }
+                }
+                Item::Payload { bytes, last } => {
+                    if let Some(key) = self.body.key {
+                        self.deliver(key, bytes, sink);
+                    }
+                    if last {
+                        self.on_body_end();
+                    }
+                }
+                Item::Reset { id, code } => self.on_reset(id, code),
+                Item::Credit { id, increment } => self.on_credit(id, increment),
+                Item::GoAway { code, .. } => {
+                    self.peer_gone = Some(Event::GoAway(code, printable(input)));
+                    *input = &[];
+                }
+            }
+            if self.resets_overflowed {
+                return Err(LinkError::LimitResets);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn decoder_ended(&self) -> bool {
+        self.decoder.has_ended()
+    }
+
+    /// A SYN frame with `len` payload bytes. `None`: the stream is refused, its payload goes to nobody.
+    fn on_open(&mut self, id: u32, len: u32) -> Result<Option<Key>, LinkError> {
+        if self.is_local(id) {
+            return Err(LinkError::PeerWrongParity { id });
+        }
+        if id <= self.last_remote_id {
+            return Err(LinkError::PeerIdReused { id });
+        }
+        self.last_remote_id = id;
+        if self.store.len() >= self.limits.streams_max || self.pool.used_percent() >= REFUSE_PERCENT {
+            self.queue_bare_reset(id, ErrorCode::STREAM_REFUSED);
+            return Ok(None);
+        }
+        let mut stream = Stream::new(id, false);
+        if !stream.recv.charge(len) {
+            self.queue_bare_reset(id, ErrorCode::FLOW_CONTROL_ERROR);
+            return Ok(None);
+        }
+        stream.pending.opened = true;
+        let key = self.store.insert(stream);
+        self.queue_event(key);
+        Ok(Some(key))
+    }
+
+    /// A DATA frame without SYN. `None`: its payload goes to nobody.
+    fn on_data(&mut self, id: u32, len: u32, fin: bool) -> Option<Key> {
+        let Some(key) = self.store.find(id, self.is_local(id)) else {
+            let ignored = (len == 0 && fin) || self.recent.has(id);
+            if !ignored {
+                self.queue_bare_reset(id, ErrorCode::STREAM_CLOSED);
+            }
+            return None;
+        };
+        let stream = self.store.at(key)?;
+        if stream.pending.reset.is_some() {
+            return None;
+        }
+        if stream.fin_received {
+            if len > 0 {
+                self.abort(key, ErrorCode::STREAM_CLOSED);
+            }
+            return None;
+        }
+        // Judged when the header arrives: a frame that announces too much is never buffered.
+        if !stream.recv.charge(len) {
+            self.abort(key, ErrorCode::FLOW_CONTROL_ERROR);
+            return None;
+        }
+        Some(key)
+    }
+
+    fn on_body_end(&mut self) {
+        let Body { key: Some(key), fin: true } = std::mem::take(&mut self.body) else { return };
+        let Some(stream) = self.store.at(key) else { return };
+        if stream.pending.reset.is_none() {
+            stream.fin_received = true;
+            stream.pending.finished = true;
+            self.queue_event(key);
+        }
+    }
+
+    fn on_reset(&mut self, id: u32, code: ErrorCode) {
+        if let Some(key) = self.store.find(id, self.is_local(id)) {
+            self.fail_stream(key, code);
+        }
+    }
+
+    fn on_credit(&mut self, id: u32, increment: u32) {
+        let Some(key) = self.store.find(id, self.is_local(id)) else { return };
+        if let Some(stream) = self.store.at(key) {
+            stream.send.grant(increment);
+            self.queue_urgent(key);
+            self.queue_turn(key);
+        }
+    }
+
+    fn deliver(&mut self, key: Key, mut bytes: &[u8], sink: &mut impl Sink) {
+        let Some(stream) = self.store.at(key).filter(|stream| stream.pending.reset.is_none()) else { return };
+        if stream.direct && stream.queue.is_empty() {
+            let taken = sink.take(key, bytes).min(bytes.len());
+            stream.recv.consumed(taken);
+            bytes = &bytes[taken..];
+            if taken > 0 {
+                self.queue_credit(key);
+            }
+        }
+        while !bytes.is_empty() {
+            let Some(stream) = self.store.at(key).filter(|stream| stream.pending.reset.is_none()) else { return };
+            if stream.queue.is_empty() {
+                stream.drained_at = self.turn;
+                stream.pending.readable = true;
+            }
+            let pushed = stream.queue.push(&mut self.pool, bytes);
+            bytes = &bytes[pushed..];
+            self.queue_event(key);
+            if !bytes.is_empty() {
+                self.relieve();
+            }
+        }
+    }
+
+    /// The memory budget is used up: aborts the stream that was not drained for the longest time.
+    fn relieve(&mut self) {
+        let stalest = self
+            .store
+            .iter()
+            .filter(|(_, stream)| !stream.queue.is_empty())
+            .min_by_key(|(_, stream)| stream.drained_at)
+            .map(|(key, _)| key);
+        if let Some(key) = stalest {
+            self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
+        }
+    }
+
+    /// Aborts a stream because of what the peer did: RST to the peer, an event to the user.
+    fn abort(&mut self, key: Key, code: ErrorCode) {
+        self.queue_reset(key, code);
+        self.fail_stream(key, code);
+    }
+
+    /// The stream is dead: drops what it holds and tells the user, who forgets it with the event.
+    fn fail_stream(&mut self, key: Key, code: ErrorCode) {
+        let Some(stream) = self.store.at(key) else { return };
+        if stream.pending.opened {
+            // The user never heard of it.
+            self.remove(key);
+            return;
+        }
+        stream.queue.clear(&mut self.pool);
+        stream.outbox = Vec::new();
+        stream.outbox_sent = 0;
+        stream.pending.readable = false;
+        stream.pending.finished = false;
+        stream.pending.reset.get_or_insert(code);
+        self.queue_event(key);
+    }
+
+    pub(super) fn is_local(&self, id: u32) -> bool {
+        let odd = id % 2 == 1;
+        match self.side {
+            Side::Agent => odd,
+            Side::Gateway => !odd,
+        }
+    }
+}
+
+/// A peer's text for one line of a log.
+fn printable(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(GO_AWAY_TEXT_KEPT)];
+    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,209 @@
+//! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
+
+use super::limits::{FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
+use super::{AbortStyle, Grant, Key, Mux};
+use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
+
+/// A reset that waits for room in the link.
+#[derive(Debug)]
+pub(super) struct PendingReset {
+    id: u32,
+    code: ErrorCode,
+    fin_first: bool,
+    wake: bool,
+}
+
+/// Our GOAWAY.
+#[derive(Debug)]
+pub(super) enum GoAway {
+    None,
+    Due { code: ErrorCode, text: String },
+    Sent,
+}
+
+impl Mux {
+    /// Appends whole frames to `out`, at most `room` bytes: resets, credit, then calls and beats in turn. Poll it
+    /// again after any other call. A `room` of two frames ([`FRAME_DATA_MAX`]) or more lets everything through.
+    pub fn poll_transmit(&mut self, out: &mut Vec<u8>, room: usize) {
+        let end = out.len().saturating_add(room);
+        match &self.go_away {
+            GoAway::None => {}
+            GoAway::Sent => return,
+            GoAway::Due { code, text } => {
+                out.extend_from_slice(&frame::go_away(self.last_remote_id, *code, text));
+                self.go_away = GoAway::Sent;
+                return;
+            }
+        }
+        self.write_resets(out, end);
+        self.write_credits(out, end);
+        self.write_own(out, end);
+    }
+
+    /// Whose turn it is, if anybody's. Ask only after [`Mux::poll_transmit`] had room for everything, so that control
+    /// goes before data.
+    pub fn poll_grant(&mut self) -> Option<Grant> {
+        if self.is_ending() {
+            return None;
+        }
+        while let Some(key) = self.turns.pop_front() {
+            let Some(stream) = self.store.at(key) else { continue };
+            stream.queued.turn = false;
+            if stream.can_take_turn() {
+                return Some(Grant { key, max: stream.send.credit().min(FRAME_DATA_MAX) });
+            }
+        }
+        None
+    }
+
+    /// The header of the DATA frame that carries the `len` bytes (at least one, at most `grant.max`) read under this
+    /// grant. The stream stands at the end of the line again. `None` if the stream died meanwhile: drop the bytes.
+    #[must_use]
+    pub fn commit(&mut self, grant: Grant, len: usize) -> Option<[u8; HEADER_LEN]> {
+        debug_assert!(len > 0 && len <= grant.max);
+        let stream = self.store.at(grant.key).filter(|stream| stream.can_take_turn())?;
+        stream.send.spend(len);
+        let id = stream.id;
+        self.queue_turn(grant.key);
+        Some(frame::data_header(id, len, DataFlag::None))
+    }
+
+    /// The source had nothing: the stream gets no turn until [`Mux::want_send`].
+    pub fn release(&mut self, grant: Grant) {
+        if let Some(stream) = self.store.at(grant.key) {
+            stream.wants_send = false;
+        }
+    }
+
+    fn write_resets(&mut self, out: &mut Vec<u8>, end: usize) {
+        while let Some(reset) = self.resets.front() {
+            if out.len() + 2 * WORD_FRAME_LEN + HEADER_LEN > end {
+                return;
+            }
+            if reset.fin_first {
+                out.extend_from_slice(&frame::data_header(reset.id, 0, DataFlag::Fin));
+            }
+            out.extend_from_slice(&frame::reset(reset.id, reset.code));
+            if reset.wake {
+                out.extend_from_slice(&frame::credit(reset.id, 1));
+            }
+            self.resets.pop_front();
+        }
+    }
+
+    fn write_credits(&mut self, out: &mut Vec<u8>, end: usize) {
+        // The keys stay queued while memory is short; draining any stream brings them out.
+        while self.pool.used_percent() < WITHHOLD_PERCENT && out.len() + WORD_FRAME_LEN <= end {
+            let Some(key) = self.credits.pop_front() else { return };
+            let Some(stream) = self.store.at(key) else { continue };
+            stream.queued.credit = false;
+            if !stream.fin_received && stream.pending.reset.is_none() && stream.recv.due() > 0 {
+                out.extend_from_slice(&frame::credit(stream.id, stream.recv.grant_due()));
+            }
+        }
+    }
+
+    fn write_own(&mut self, out: &mut Vec<u8>, end: usize) {
+        while let Some(key) = self.urgent.pop_front() {
+            let room = end.saturating_sub(out.len());
+            if !self.write_own_frame(key, out, room) {
+                self.urgent.push_front(key);
+                return;
+            }
+            let Some(stream) = self.store.at(key) else { continue };
+            stream.queued.urgent = false;
+            self.queue_urgent(key);
+            self.queue_turn(key);
+            self.remove_if_over(key);
+        }
+    }
+
+    /// Writes one frame of the stream's own bytes; false when `room` is too small for one.
+    fn write_own_frame(&mut self, key: Key, out: &mut Vec<u8>, room: usize) -> bool {
+        let next_id = self.next_local_id;
+        let Some(stream) = self.store.at(key).filter(|stream| stream.can_send_own()) else { return true };
+        let announced = stream.is_announced();
+        let wanted = if announced { stream.outbox_left() } else { stream.first_len };
+        let len = wanted.min(stream.send.credit()).min(FRAME_DATA_MAX).min(room.saturating_sub(HEADER_LEN));
+        if room < HEADER_LEN || (len == 0 && wanted > 0) || (!announced && len < wanted) {
+            return false;
+        }
+        if !announced {
+            self.store.announce(key, next_id);
+            self.next_local_id = next_id.saturating_add(2);
+        }
+        let Some(stream) = self.store.at(key) else { return true };
+        let last = announced && stream.fin_due && len == stream.outbox_left();
+        let flag = match (announced, last) {
+            (false, _) => DataFlag::Syn,
+            (true, true) => DataFlag::Fin,
+            (true, false) => DataFlag::None,
+        };
+        let from = stream.outbox_sent;
+        out.extend_from_slice(&frame::data_header(stream.id, len, flag));
+        out.extend_from_slice(&stream.outbox[from..from + len]);
+        stream.send.spend(len);
+        stream.outbox_sent += len;
+        stream.first_len = 0;
+        stream.fin_sent |= last;
+        if stream.outbox_left() == 0 {
+            stream.outbox = Vec::new();
+            stream.outbox_sent = 0;
+        }
+        true
+    }
+
+    pub(super) fn queue_urgent(&mut self, key: Key) {
+        let Some(stream) = self.store.at(key) else { return };
+        if stream.can_send_own() && !std::mem::replace(&mut stream.queued.urgent, true) {
+            self.urgent.push_back(key);
+        }
+    }
+
+    pub(super) fn queue_turn(&mut self, key: Key) {
+        let Some(stream) = self.store.at(key) else { return };
+        if stream.can_take_turn() && !std::mem::replace(&mut stream.queued.turn, true) {
+            self.turns.push_back(key);
+        }
+    }
+
+    pub(super) fn queue_credit(&mut self, key: Key) {
+        let credit_min = self.limits.credit_min;
+        let Some(stream) = self.store.at(key) else { return };
+        let due = stream.recv.due() >= credit_min && !stream.fin_received;
+        if due && !std::mem::replace(&mut stream.queued.credit, true) {
+            self.credits.push_back(key);
+        }
+    }
+
+    /// Queues the frames that abort a live stream. One that was never announced, or is over in both directions, needs
+    /// none.
+    pub(super) fn queue_reset(&mut self, key: Key, code: ErrorCode) {
+        let wake = self.abort_style == AbortStyle::WakeThenReset;
+        let Some(stream) = self.store.at(key) else { return };
+        let silent =
+            !stream.is_announced() || (stream.fin_sent && stream.fin_received) || stream.pending.reset.is_some();
+        if silent {
+            return;
+        }
+        let reset = PendingReset { id: stream.id, code, fin_first: wake && !stream.fin_sent, wake };
+        self.push_reset(reset);
+    }
+
+    /// Queues a RST for an id that has no live stream.
+    pub(super) fn queue_bare_reset(&mut self, id: u32, code: ErrorCode) {
+        self.push_reset(PendingReset { id, code, fin_first: false, wake: false });
+    }
+
+    fn push_reset(&mut self, reset: PendingReset) {
+        self.recent.add(reset.id);
+        if self.resets.len() >= RESETS_MAX {
+            self.resets_overflowed = true;
+            return;
+        }
+        self.resets.push_back(reset);
+    }
+}
+
+/// Length of a whole RST or WNDINC frame in bytes.
+const WORD_FRAME_LEN: usize = HEADER_LEN + 4;
