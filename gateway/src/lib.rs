@@ -1,5 +1,6 @@
 //! The gateway's library: listeners, sessions of agents, the registry of endpoints and the Traffic Policy.
 
 pub mod acl;
+pub mod identity;
 pub mod identity_key;
 pub mod token;
