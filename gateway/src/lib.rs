@@ -1,6 +1,8 @@
 //! The gateway's library: listeners, sessions of agents, the registry of endpoints and the Traffic Policy.
 
 pub mod acl;
+pub mod http;
 pub mod identity;
 pub mod identity_key;
+pub mod policy;
 pub mod token;

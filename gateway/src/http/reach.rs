@@ -39,11 +39,7 @@ pub trait Reach: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OpenError`]; nothing of the request has left the gateway then, so it may be tried elsewhere.
-    fn open(
-        &self,
-        target: &Target,
-        visitor: &Visitor,
-    ) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
+    fn open(&self, target: &Target, visitor: &Visitor) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
 
     /// Completes once the gateway takes no new requests: connections then finish what they have begun and close.
     ///
