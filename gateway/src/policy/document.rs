@@ -351,6 +351,9 @@ mod tests {
         Place::agent(&EndpointUrl::parse(url).unwrap())
     }
 
+    /// A document, the URL of its endpoint, and the path and code of every mistake in it.
+    type Faulty = (&'static str, &'static str, &'static [(&'static str, u32)]);
+
     /// The path and code of every mistake.
     fn mistakes(text: &str, place: Place) -> Vec<(String, u32)> {
         let Err(errors) = Policy::parse(text, place) else {
@@ -444,7 +447,7 @@ mod tests {
     fn faulty_document_is_refused_at_the_right_place() {
         let https = "https://a.example.com";
         let tcp = "tcp://a.example.com:1";
-        let table: &[(&str, &str, &[(&str, u32)])] = &[
+        let table: &[Faulty] = &[
             // The document.
             ("[]", https, &[("", 9026)]),
             ("7", https, &[("", 9026)]),
