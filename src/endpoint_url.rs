@@ -213,6 +213,16 @@ impl RequestedUrl {
     }
 }
 
+impl fmt::Display for RequestedUrl {
+    /// Writes what [`RequestedUrl::parse`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(url) => url.fmt(f),
+            Self::Assign { scheme } => write!(f, "{scheme}://"),
+        }
+    }
+}
+
 /// Why a text is not the URL of an endpoint.
 ///
 /// The messages never repeat the text: where a user name is refused, a password may stand beside it.
@@ -220,6 +230,10 @@ impl RequestedUrl {
 pub enum EndpointUrlError {
     /// The scheme is none of the four.
     Scheme,
+    /// The scheme is not that of the endpoint which the URL is for.
+    SchemeMismatch,
+    /// A subdomain was asked for where there is no domain to put it under.
+    BaseDomainMissing,
     /// There is no host.
     HostMissing,
     /// The host has a character that no DNS name has.
@@ -266,7 +280,8 @@ impl EndpointUrlError {
     /// The number of the `ERR_NGROK_` code that ngrok's service has for this mistake.
     pub const fn code(self) -> u32 {
         match self {
-            Self::Scheme => 9036,
+            Self::Scheme | Self::SchemeMismatch => 9036,
+            Self::BaseDomainMissing => 313,
             Self::HostMissing => 9028,
             Self::Character(_) => 326,
             Self::Underscore => 355,
@@ -291,6 +306,8 @@ impl fmt::Display for EndpointUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Scheme => "the scheme must be http, https, tls or tcp",
+            Self::SchemeMismatch => "the scheme must be that of the endpoint's protocol",
+            Self::BaseDomainMissing => "a full host name is needed: no base domain is set for subdomains",
             Self::HostMissing => "the host is missing: write scheme://host or scheme://host:port",
             Self::Character(character) => {
                 return write!(

@@ -6,5 +6,7 @@
 pub mod config;
 pub mod endpoint_url;
 pub mod frame;
+pub mod message;
 pub mod mux;
 pub mod pool;
+pub mod proxy_protocol;
