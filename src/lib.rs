@@ -10,3 +10,4 @@ pub mod message;
 pub mod mux;
 pub mod pool;
 pub mod proxy_protocol;
+pub mod session;

@@ -215,6 +215,12 @@ impl Mux {
         self.remove(key);
     }
 
+    /// Ends our direction with a FIN (if not sent yet), then aborts the stream: for peers that would keep it open.
+    pub fn finish_and_reset(&mut self, key: Key, code: ErrorCode) {
+        self.queue_reset_after_fin(key, code);
+        self.remove(key);
+    }
+
     /// Ends the link: the next [`Mux::poll_transmit`] writes a GOAWAY and nothing comes after it.
     pub fn go_away(&mut self, code: ErrorCode, text: &str) {
         if matches!(self.go_away, GoAway::None) {

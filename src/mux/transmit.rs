@@ -180,13 +180,22 @@ impl Mux {
     /// none.
     pub(super) fn queue_reset(&mut self, key: Key, code: ErrorCode) {
         let wake = self.abort_style == AbortStyle::WakeThenReset;
+        self.queue_abort(key, code, wake, wake);
+    }
+
+    /// Queues the frames that end our direction and then abort the stream.
+    pub(super) fn queue_reset_after_fin(&mut self, key: Key, code: ErrorCode) {
+        self.queue_abort(key, code, true, self.abort_style == AbortStyle::WakeThenReset);
+    }
+
+    fn queue_abort(&mut self, key: Key, code: ErrorCode, fin: bool, wake: bool) {
         let Some(stream) = self.store.at(key) else { return };
         let silent =
             !stream.is_announced() || (stream.fin_sent && stream.fin_received) || stream.pending.reset.is_some();
         if silent {
             return;
         }
-        let reset = PendingReset { id: stream.id, code, fin_first: wake && !stream.fin_sent, wake };
+        let reset = PendingReset { id: stream.id, code, fin_first: fin && !stream.fin_sent, wake };
         self.push_reset(reset);
     }
 

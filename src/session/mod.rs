@@ -1,0 +1,20 @@
+//! The protocol on top of the multiplexer, sans-IO: typed streams, calls, heartbeat, proxied streams, commands.
+//!
+//! [`AgentSession`] and [`GatewaySession`] are the two ends of one session. Both take bytes and `now` and give bytes,
+//! events and the next deadline; neither knows sockets or clocks.
+
+pub mod agent;
+mod binds;
+pub mod gateway;
+mod heartbeat;
+mod incoming;
+mod random;
+mod table;
+
+pub use agent::AgentSession;
+pub use binds::{EndpointSpec, Resumption};
+pub use gateway::GatewaySession;
+pub use random::Random;
+
+#[cfg(test)]
+mod tests;
