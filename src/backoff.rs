@@ -1,0 +1,123 @@
+//! How long to wait before connecting again: pure arithmetic, with the randomness passed in.
+
+use std::time::Duration;
+
+/// The delays between attempts that fail one after another.
+///
+/// Each delay is drawn anew from zero to a ceiling that doubles, so that agents which lost the same gateway at the same
+/// moment do not all come back at the same moment.
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    /// Attempts that failed since the last success.
+    failures: u32,
+}
+
+impl Backoff {
+    /// Starts as after a success.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The delay after an attempt that failed on its way: at most 1 s after the first failure, 20 s after many.
+    ///
+    /// `random` has to be uniform over all of `u64`; so then is the delay.
+    pub fn next(&mut self, random: u64) -> Duration {
+        self.draw(DELAY_MAX, random)
+    }
+
+    /// The delay after an attempt that the gateway refused: like [`Backoff::next`], but up to 60 s after many failures.
+    pub fn refused(&mut self, random: u64) -> Duration {
+        self.draw(REFUSED_DELAY_MAX, random)
+    }
+
+    /// Forgets all failures, after a success.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    fn draw(&mut self, delay_max: Duration, random: u64) -> Duration {
+        let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        let ceiling = DELAY_FIRST.saturating_mul(factor).min(delay_max);
+        self.failures = self.failures.saturating_add(1);
+        scale(ceiling, random)
+    }
+}
+
+/// The part of `ceiling`, ends included, that `random` is of all of `u64`.
+fn scale(ceiling: Duration, random: u64) -> Duration {
+    let values = ceiling.as_nanos().saturating_add(1);
+    let nanoseconds = values.saturating_mul(u128::from(random)) >> u64::BITS;
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+/// The ceiling of the first delay: a gateway that restarts is back within about a second.
+const DELAY_FIRST: Duration = Duration::from_secs(1);
+
+/// The ceiling when the network is at fault: after it has come back nobody should have to wait longer than this.
+const DELAY_MAX: Duration = Duration::from_secs(20);
+
+/// The ceiling when the gateway has refused: what it refuses, such as a revoked token, a person has to mend.
+const REFUSED_DELAY_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ceilings(draw: impl Fn(&mut Backoff) -> Duration) -> Vec<u64> {
+        let mut backoff = Backoff::new();
+        (0..8).map(|_| draw(&mut backoff).as_secs()).collect()
+    }
+
+    #[test]
+    fn ceiling_doubles_up_to_its_maximum() {
+        assert_eq!(ceilings(|backoff| backoff.next(u64::MAX)), [1, 2, 4, 8, 16, 20, 20, 20]);
+        assert_eq!(ceilings(|backoff| backoff.refused(u64::MAX)), [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn delay_is_spread_evenly_from_zero_to_the_ceiling() {
+        let quarter = 1 << 62;
+        let delays = [0, quarter, 2 * quarter, 3 * quarter, u64::MAX].map(|random| Backoff::new().next(random));
+        assert_eq!(delays.map(|delay| delay.as_millis()), [0, 250, 500, 750, 1000]);
+    }
+
+    #[test]
+    fn success_starts_again() {
+        let mut backoff = Backoff::new();
+        for _ in 0..5 {
+            backoff.next(0);
+        }
+        backoff.reset();
+        assert_eq!(backoff.next(u64::MAX), DELAY_FIRST);
+    }
+
+    #[test]
+    fn refusal_and_failure_count_together() {
+        let mut backoff = Backoff::new();
+        backoff.next(0);
+        assert_eq!(backoff.refused(u64::MAX), 2 * DELAY_FIRST);
+        assert_eq!(backoff.next(u64::MAX), 4 * DELAY_FIRST);
+    }
+
+    #[test]
+    fn endless_failures_do_not_overflow() {
+        let mut backoff = Backoff { failures: u32::MAX - 1 };
+        for _ in 0..3 {
+            assert_eq!(backoff.next(u64::MAX), DELAY_MAX);
+        }
+        for failures in 0..=70 {
+            assert!(Backoff { failures }.next(u64::MAX) >= DELAY_FIRST, "{failures}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn delay_stays_below_its_ceiling(failures: u32, random: u64) {
+            let backoff = Backoff { failures };
+            prop_assert!(backoff.clone().next(random) <= DELAY_MAX);
+            prop_assert!(backoff.clone().refused(random) <= REFUSED_DELAY_MAX);
+        }
+    }
+}
