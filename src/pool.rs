@@ -166,7 +166,7 @@ mod tests {
         #[test]
         fn queue_equals_a_deque(steps in proptest::collection::vec((any::<bool>(), 0usize..10_000), 0..60)) {
             let mut pool = Pool::new(64 * BLOCK_LEN);
-            let (mut queue, mut model) = (BlockQueue::default(), VecDeque::new());
+            let (mut queue, mut model) = (BlockQueue::default(), VecDeque::<u8>::new());
             let mut next = 0u8;
             for (push, n) in steps {
                 if push {
