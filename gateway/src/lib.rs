@@ -1,8 +1,10 @@
 //! The gateway's library: listeners, sessions of agents, the registry of endpoints and the Traffic Policy.
 
 pub mod acl;
+mod bounded;
 pub mod http;
 pub mod identity;
 pub mod identity_key;
 pub mod policy;
+pub mod registry;
 pub mod token;
