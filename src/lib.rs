@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod config;
 pub mod endpoint_url;
 pub mod frame;
+pub mod log_format;
 pub mod message;
 pub mod mux;
 pub mod pool;

@@ -59,7 +59,7 @@ impl Reader {
             self.problem(&path, Some(shown(value)), "must be an object");
             return None;
         };
-        Some(Object { reader: self, members, path, known: Vec::new() })
+        Some(Object { reader: self, members, path, known: Vec::new(), rejected: Vec::new() })
     }
 
     /// Records a problem. `value` is shown as it is: [`shown`], [`shown_text`] or [`SECRET_SHOWN`].
@@ -112,6 +112,8 @@ pub struct Object<'a> {
     members: &'a Map<String, Value>,
     path: String,
     known: Vec<&'static str>,
+    /// Keys that have a message of their own and are not worth suggesting.
+    rejected: Vec<&'static str>,
 }
 
 impl<'a> Object<'a> {
@@ -346,8 +348,17 @@ impl<'a> Object<'a> {
 
     /// Refuses a member that is known but cannot be used here, if it is present. Its value is not shown.
     pub fn refuse(&mut self, key: &'static str, why: impl fmt::Display) {
-        if self.has(key) {
+        self.rejected.push(key);
+        if self.members.get(key).is_some_and(|value| !value.is_null()) {
             self.reader.problem(&self.path_of(key), None, why);
+        }
+    }
+
+    /// Accepts a member that has no effect here, with a warning if it is present.
+    pub fn ignore(&mut self, key: &'static str, why: impl fmt::Display) {
+        self.rejected.push(key);
+        if self.members.get(key).is_some_and(|value| !value.is_null()) {
+            self.reader.warn(&self.path_of(key), why);
         }
     }
 
@@ -355,7 +366,7 @@ impl<'a> Object<'a> {
     /// misspelt key may hold a secret.
     pub fn finish(self) {
         for key in self.members.keys() {
-            if self.known.contains(&key.as_str()) {
+            if self.known.contains(&key.as_str()) || self.rejected.contains(&key.as_str()) {
                 continue;
             }
             let expected = match nearest(key, &self.known) {

@@ -1,0 +1,178 @@
+//! The section `agent`: where to connect, as whom, and how to behave meanwhile.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::HostPort;
+use super::authtoken;
+use super::file::TextFile;
+use super::reader::Object;
+use crate::log_format::{LogFormat, LogLevel};
+use crate::message::Secret;
+
+/// The agent as a whole.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Who the agent is to the gateway.
+    pub authtoken: Secret,
+    /// The gateway.
+    pub connect: HostPort,
+    /// Whose certificates the gateway may present.
+    pub connect_cas: ConnectCas,
+    /// The system's certificate bundle where the environment names it (`SSL_CERT_FILE`); otherwise the usual paths.
+    pub ssl_cert_file: Option<PathBuf>,
+    /// How long an attempt may take from the name look-up to the accepted log-in.
+    pub connect_timeout: Duration,
+    /// How often the agent asks the gateway for a sign of life.
+    pub heartbeat_interval: Duration,
+    /// How long the answer may take before the session counts as dead.
+    pub heartbeat_tolerance: Duration,
+    /// Free text that the gateway shows for the session, at most [`METADATA_BYTES_MAX`].
+    pub metadata: String,
+    /// What is logged and how it looks.
+    pub log: LogConfig,
+    /// Whether the gateway may stop and restart the agent's session.
+    pub remote_management: bool,
+    /// How long streams may go on after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// What is logged and how it looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is written.
+    pub level: LogLevel,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// Whose certificates the gateway may present.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ConnectCas {
+    /// The public authorities that are compiled in.
+    #[default]
+    Trusted,
+    /// The system's bundle.
+    Host,
+    /// The certificates of this PEM file and no others.
+    File(PathBuf),
+}
+
+/// Reads the section. `None` only after a problem was recorded.
+pub(super) fn read(
+    mut agent: Object<'_>,
+    file: &TextFile,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<AgentConfig> {
+    let authtoken = authtoken::read(&mut agent, file, env);
+    let connect = read_connect_url(&mut agent);
+    let connect_cas = agent.parsed("connect_cas", parse_cas);
+    let connect_timeout = agent.duration("connect_timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+    let heartbeat_interval = agent.duration("heartbeat_interval", TIMEOUT_MIN..=TIMEOUT_MAX);
+    let heartbeat_tolerance = agent.duration("heartbeat_tolerance", TIMEOUT_MIN..=TIMEOUT_MAX);
+    let drain_timeout = agent.duration("drain_timeout", Duration::ZERO..=TIMEOUT_MAX);
+    let metadata = agent.string_up_to("metadata", METADATA_BYTES_MAX);
+    let level = agent.word("log_level", &LogLevel::WORDS);
+    let format = agent.word("log_format", &LogFormat::WORDS);
+    let remote_management = agent.boolean("remote_management");
+    read_log(&mut agent);
+    turn_away(&mut agent);
+    agent.finish();
+    Some(AgentConfig {
+        authtoken: authtoken?,
+        connect: connect?,
+        connect_cas: connect_cas.unwrap_or_default(),
+        ssl_cert_file: env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from),
+        connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
+        heartbeat_interval: heartbeat_interval.unwrap_or(HEARTBEAT_INTERVAL_DEFAULT),
+        heartbeat_tolerance: heartbeat_tolerance.unwrap_or(HEARTBEAT_TOLERANCE_DEFAULT),
+        metadata: metadata.unwrap_or_default(),
+        log: LogConfig { level: level.unwrap_or_default(), format: format.unwrap_or_default() },
+        remote_management: remote_management.unwrap_or(false),
+        drain_timeout: drain_timeout.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
+    })
+}
+
+fn read_connect_url(agent: &mut Object<'_>) -> Option<HostPort> {
+    if !agent.has("connect_url") {
+        agent.missing("connect_url", "the gateway's host or host:port; there is no default");
+        return None;
+    }
+    agent.parsed("connect_url", HostPort::parse_connect_url)
+}
+
+fn parse_cas(text: &str) -> Result<ConnectCas, &'static str> {
+    match text {
+        "" => Err("must be \"trusted\", \"host\" or the path of a PEM file"),
+        "trusted" => Ok(ConnectCas::Trusted),
+        "host" => Ok(ConnectCas::Host),
+        path => Ok(ConnectCas::File(PathBuf::from(path))),
+    }
+}
+
+/// ngrok's `log` names a destination; here it is always standard error.
+fn read_log(agent: &mut Object<'_>) {
+    let Some(value) = agent.value("log") else {
+        return;
+    };
+    match value.as_str() {
+        Some("stderr") => {}
+        Some(_) => agent.warn("log", "has no effect: the log goes to standard error"),
+        None if value.is_boolean() => agent.warn("log", "has no effect: the log goes to standard error"),
+        None => agent.problem("log", "must be \"stderr\""),
+    }
+}
+
+/// Keys of ngrok's agent that have no counterpart: those whose silence does no harm are ignored with a warning, those
+/// whose silence would change how safe or how reachable the agent is are refused.
+fn turn_away(agent: &mut Object<'_>) {
+    for (key, why) in IGNORED {
+        agent.ignore(key, why);
+    }
+    for (key, why) in REFUSED {
+        agent.refuse(key, why);
+    }
+}
+
+const IGNORED: [(&str, &str); 10] = [
+    ("api_key", "has no effect: there is no API to call; better remove it, it is a secret"),
+    ("crl_noverify", "has no effect: revocation lists are not fetched"),
+    ("update_check", "has no effect: the agent never looks for updates"),
+    ("update_channel", "has no effect: the agent never updates itself"),
+    ("console_ui", "has no effect: there is no console screen"),
+    ("console_ui_color", "has no effect: there is no console screen"),
+    ("inspect_db_size", "has no effect: traffic is never recorded"),
+    ("local_storage", "has no effect: the agent writes nothing to disk"),
+    ("web_addr", "has no effect: there is no local web interface"),
+    ("web_allow_hosts", "has no effect: there is no local web interface"),
+];
+
+const REFUSED: [(&str, &str); 6] = [
+    ("server_addr", "is the name of ngrok's version 2: use connect_url"),
+    ("root_cas", "is the name of ngrok's version 2: use connect_cas"),
+    ("crl_url", "is not supported: revocation lists are not fetched; remove it to run without them"),
+    ("connect_interface", "is not supported: the connection takes the route that the system chooses; remove it"),
+    ("dns_resolver_ips", "is not supported: names are looked up by the system's resolver; remove it"),
+    ("proxy_url", "is not supported: the agent connects directly; remove it"),
+];
+
+/// ngrok's default.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// ngrok's default.
+pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+
+/// ngrok's default.
+pub const HEARTBEAT_TOLERANCE_DEFAULT: Duration = Duration::from_secs(15);
+
+/// Most requests end within it, and init systems wait 20 s or more before they kill.
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// ngrok's limit; error 100 of its service.
+pub const METADATA_BYTES_MAX: usize = 4096;
+
+/// Below a second a slow link would count as dead.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// Middle boxes forget idle connections within minutes.
+const TIMEOUT_MAX: Duration = Duration::from_secs(600);
