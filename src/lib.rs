@@ -13,3 +13,4 @@ pub mod mux;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod session;
+pub mod tls;

@@ -1,0 +1,121 @@
+//! The agent's TLS: whom it trusts and which ciphers it prefers. No other file of the agent configures rustls.
+//!
+//! Every configuration names its provider (ring), speaks TLS 1.2 and 1.3, verifies certificates and logs no keys.
+//! There is no switch that turns verification off.
+
+mod cipher_order;
+mod roots;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::ConnectCas;
+
+/// TLS to the gateway: no ALPN, by which a shared port 443 knows agents. `ssl_cert_file` replaces the usual paths of
+/// the system's bundle for [`ConnectCas::Host`].
+///
+/// Reads files; call it before the event loop or rarely.
+///
+/// # Errors
+/// The certificates cannot be read or there are none.
+pub fn connect_config(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match cas {
+        ConnectCas::Trusted => roots::bundled(),
+        ConnectCas::Host => roots::system(ssl_cert_file)?,
+        ConnectCas::File(path) => roots::from_file(path)?,
+    };
+    client_config(roots)
+}
+
+/// TLS to `tls://` and `https://` upstreams: the bundled authorities and those of the system, where it has any, so
+/// that a private authority is trusted by adding it to the system's bundle. No ALPN: upstreams speak HTTP/1.1 or
+/// whatever the visitor speaks.
+///
+/// Reads files; call it before the event loop or rarely, and only if an upstream needs it.
+///
+/// # Errors
+/// `ssl_cert_file` is given and cannot be used.
+pub fn upstream_config(ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = roots::bundled();
+    match roots::system(ssl_cert_file) {
+        Ok(system) => roots.extend(system.roots),
+        Err(TlsError::NoSystemBundle) => {}
+        Err(error) => return Err(error),
+    }
+    client_config(roots)
+}
+
+/// The name that the peer's certificate must have: a DNS name, which is also sent as SNI, or an IP address, for which
+/// there is no SNI. A zone (`fe80::1%eth0`) is no part of it.
+///
+/// # Errors
+/// The host is neither.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    if let Ok(address) = address.parse::<IpAddr>() {
+        return Ok(ServerName::IpAddress(address.into()));
+    }
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))
+}
+
+/// Why there is no TLS configuration.
+#[derive(Debug)]
+pub enum TlsError {
+    /// A certificate file cannot be read; the text says why.
+    Read(PathBuf, String),
+    /// A certificate file holds no certificate.
+    Empty(PathBuf),
+    /// The certificate with this number, counted from 1, is not usable as an authority.
+    Certificate(PathBuf, usize, String),
+    /// None of the usual places has the system's bundle.
+    NoSystemBundle,
+    /// The host can be no name of a certificate.
+    Name(String),
+    /// The provider and the protocol versions do not fit together.
+    Provider(rustls::Error),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
+            Self::Empty(path) => write!(f, "{} holds no certificate in PEM form", path.display()),
+            Self::Certificate(path, number, error) => {
+                write!(f, "certificate {number} of {} cannot be used as an authority: {error}", path.display())
+            }
+            Self::NoSystemBundle => {
+                write!(
+                    f,
+                    "the system has no certificate bundle at {} (install ca-certificates or set SSL_CERT_FILE)",
+                    roots::SYSTEM_BUNDLES.join(", ")
+                )
+            }
+            Self::Name(host) => write!(f, "{host:?} cannot be the name of a certificate"),
+            Self::Provider(error) => write!(f, "TLS cannot be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(cipher_order::provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Provider)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(RESUMED_PEERS_MAX);
+    Ok(Arc::new(config))
+}
+
+/// Peers whose session may be resumed, some KiB each. The gateway is one; the rest is for TLS upstreams.
+const RESUMED_PEERS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Which ciphers the agent offers first. Servers follow the client's order, so the agent, whose CPU is usually the
+//! weaker one, decides what costs it least.
+
+use rustls::CipherSuite;
+use rustls::crypto::{CryptoProvider, ring};
+
+/// The ring provider with its cipher suites in the order for this CPU. None is taken away.
+pub(super) fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    let order = if has_aes_instructions() { AES_FIRST } else { CHACHA20_FIRST };
+    provider.cipher_suites.sort_by_key(|suite| rank(suite.suite(), order));
+    provider
+}
+
+/// TLS 1.3 before 1.2, then by cipher, then ECDSA before RSA.
+fn rank(suite: CipherSuite, order: [Cipher; 3]) -> (bool, usize, bool) {
+    let (is_old, cipher, is_rsa) = describe(suite);
+    let place = order.iter().position(|candidate| Some(*candidate) == cipher).unwrap_or(order.len());
+    (is_old, place, is_rsa)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cipher {
+    Aes128,
+    Aes256,
+    ChaCha20,
+}
+
+/// Whether a suite is of TLS 1.2, its cipher, whether it needs an RSA certificate.
+fn describe(suite: CipherSuite) -> (bool, Option<Cipher>, bool) {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => (false, Some(Cipher::Aes128), false),
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => (false, Some(Cipher::Aes256), false),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => (false, Some(Cipher::ChaCha20), false),
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => (true, Some(Cipher::Aes128), false),
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => (true, Some(Cipher::Aes256), false),
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => (true, Some(Cipher::ChaCha20), false),
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => (true, Some(Cipher::Aes128), true),
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => (true, Some(Cipher::Aes256), true),
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => (true, Some(Cipher::ChaCha20), true),
+        _ => (true, None, true),
+    }
+}
+
+/// GCM needs AES and carry-less multiplication.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn has_aes_instructions() -> bool {
+    std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+}
+
+/// GCM needs AES and carry-less multiplication. Raspberry Pi 3 and 4 lack both.
+#[cfg(target_arch = "aarch64")]
+fn has_aes_instructions() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+}
+
+/// MIPS and 32-bit ARM routers have none that ring uses; of other CPUs std cannot tell.
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+fn has_aes_instructions() -> bool {
+    false
+}
+
+/// AES-128 costs a fifth less than AES-256 and is not what an attacker breaks.
+const AES_FIRST: [Cipher; 3] = [Cipher::Aes128, Cipher::Aes256, Cipher::ChaCha20];
+
+/// Software AES is several times slower than ChaCha20, and the kind with timing worries.
+const CHACHA20_FIRST: [Cipher; 3] = [Cipher::ChaCha20, Cipher::Aes128, Cipher::Aes256];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ordered(order: [Cipher; 3]) -> Vec<CipherSuite> {
+        let mut suites: Vec<CipherSuite> =
+            ring::default_provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+        suites.sort_by_key(|suite| rank(*suite, order));
+        suites
+    }
+
+    #[test]
+    fn cipher_suites_are_ordered_by_cpu_within_each_version() {
+        let aes = ordered(AES_FIRST);
+        assert_eq!(aes[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(aes[2], CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        assert_eq!(aes[3], CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+        assert_eq!(aes[8], CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256);
+        let chacha = ordered(CHACHA20_FIRST);
+        assert_eq!(chacha[0], CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+        assert_eq!(chacha[1], CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(chacha[3], CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256);
+    }
+
+    #[test]
+    fn every_suite_of_the_provider_is_known_here_and_kept() {
+        let provider = provider();
+        assert_eq!(provider.cipher_suites.len(), ring::default_provider().cipher_suites.len());
+        for suite in &provider.cipher_suites {
+            assert!(describe(suite.suite()).1.is_some(), "{suite:?}");
+        }
+    }
+}
