@@ -10,6 +10,7 @@ pub mod frame;
 pub mod log_format;
 pub mod message;
 pub mod mux;
+pub mod net;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod session;

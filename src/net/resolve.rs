@@ -1,0 +1,401 @@
+//! Name look-ups away from the event loop: the system's resolver blocks, for minutes if it likes.
+//!
+//! At most two threads look names up, each started when there is something to do. One lane is kept for the connect
+//! URL, so that it never waits behind an upstream's name; when its look-up hangs, the next one of the connect URL goes
+//! first on the other lane. Look-ups of one name are merged, results are kept for a few seconds for upstreams (every
+//! attempt of the connect URL asks anew), and literals and `localhost` need no look-up. A look-up that hangs is given
+//! up at its deadline; its thread counts as lost until it returns, because nothing can stop it.
+
+mod cache;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use self::cache::Cache;
+
+/// Looks names up. The loop calls [`Resolver::lookup`], and [`Resolver::poll`] until it gives `None` after the waker's
+/// event and at [`Resolver::next_deadline`].
+pub struct Resolver {
+    look_up: Arc<LookUp>,
+    waker: Arc<Waker>,
+    sender: SyncSender<Report>,
+    receiver: Receiver<Report>,
+    lanes: [Option<Running>; LANES],
+    /// Names without a thread yet; those of the connect URL first.
+    queue: VecDeque<Queued>,
+    done: VecDeque<(LookupId, Result<Vec<SocketAddr>, ResolveError>)>,
+    cache: Cache,
+    ids_used: u64,
+    /// The latest time that a caller gave.
+    now: Option<Instant>,
+}
+
+/// The blocking look-up of one name.
+type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Whom the addresses are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The link to the gateway: looked up anew each time, never queued behind upstreams.
+    Connect,
+    /// An upstream: a result of the last seconds will do.
+    Upstream,
+}
+
+/// The answer to [`Resolver::lookup`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Lookup {
+    /// At least one address and at most [`ADDRESSES_MAX`], in the order in which to try them.
+    Ready(Vec<SocketAddr>),
+    /// [`Resolver::poll`] gives the result, at the latest after [`LOOKUP_TIMEOUT`].
+    Pending(LookupId),
+    /// It failed moments ago, or there is no room for it.
+    Refused(ResolveError),
+}
+
+/// A look-up under way. Ids are not used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LookupId(u64);
+
+/// Why a name has no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolveError {
+    /// The system's resolver says so; the text is its own.
+    Failed(String),
+    /// The name exists and has no address.
+    NoAddresses,
+    /// No answer within [`LOOKUP_TIMEOUT`].
+    TimedOut,
+    /// Too many names or requests wait already.
+    QueueFull,
+    /// The system refused to start a thread.
+    NoThread(io::ErrorKind),
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) => f.write_str(text),
+            Self::NoAddresses => f.write_str("the name has no address"),
+            Self::TimedOut => {
+                write!(
+                    f,
+                    "the name look-up gave no answer within {} s: is the DNS server up?",
+                    LOOKUP_TIMEOUT.as_secs()
+                )
+            }
+            Self::QueueFull => f.write_str("too many name look-ups wait already"),
+            Self::NoThread(kind) => write!(f, "no thread for the name look-up: {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+struct Queued {
+    name: String,
+    purpose: Purpose,
+    waiters: Vec<Waiter>,
+}
+
+struct Running {
+    name: String,
+    waiters: Vec<Waiter>,
+    thread: JoinHandle<()>,
+    deadline: Instant,
+    /// Past its deadline: nobody waits any more, and nobody joins.
+    is_lost: bool,
+}
+
+struct Waiter {
+    id: LookupId,
+    port: u16,
+    purpose: Purpose,
+    deadline: Instant,
+}
+
+struct Report {
+    lane: usize,
+    result: io::Result<Vec<SocketAddr>>,
+}
+
+impl Resolver {
+    /// A resolver that asks the system and wakes the loop through `waker`.
+    #[must_use]
+    pub fn new(waker: Arc<Waker>) -> Self {
+        Self::with_look_up(waker, |name| Ok((name, 0).to_socket_addrs()?.collect()))
+    }
+
+    /// A resolver with another way to look names up; it runs on threads of its own and may block.
+    #[must_use]
+    pub fn with_look_up(
+        waker: Arc<Waker>,
+        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        // Each lane has at most one report under way, so that sending never blocks.
+        let (sender, receiver) = sync_channel(LANES);
+        Self {
+            look_up: Arc::new(look_up),
+            waker,
+            sender,
+            receiver,
+            lanes: [const { None }; LANES],
+            queue: VecDeque::new(),
+            done: VecDeque::new(),
+            cache: Cache::default(),
+            ids_used: 0,
+            now: None,
+        }
+    }
+
+    /// Asks for the addresses of `host`: a name in lower case or an IP literal without brackets.
+    pub fn lookup(&mut self, host: &str, port: u16, purpose: Purpose, now: Instant) -> Lookup {
+        self.now = Some(now);
+        if let Some(addresses) = without_look_up(host) {
+            return Lookup::Ready(with_port(&addresses, port));
+        }
+        let kept = self.cache.find(host, now).filter(|_| purpose == Purpose::Upstream);
+        match kept {
+            Some(Ok(addresses)) => return Lookup::Ready(with_port(addresses, port)),
+            Some(Err(error)) => return Lookup::Refused(error.clone()),
+            None => {}
+        }
+        if self.waiting(purpose) >= waiters_max(purpose) {
+            return Lookup::Refused(ResolveError::QueueFull);
+        }
+        let id = LookupId(self.ids_used);
+        let waiter = Waiter { id, port, purpose, deadline: now + LOOKUP_TIMEOUT };
+        if let Err(error) = self.join_or_queue(host, waiter) {
+            return Lookup::Refused(error);
+        }
+        self.ids_used = self.ids_used.wrapping_add(1);
+        self.start_queued(now);
+        Lookup::Pending(id)
+    }
+
+    /// Forgets a look-up whose result nobody needs any more. The name is looked up to the end all the same.
+    pub fn cancel(&mut self, id: LookupId) {
+        self.done.retain(|(done, _)| *done != id);
+        for running in self.lanes.iter_mut().flatten() {
+            running.waiters.retain(|waiter| waiter.id != id);
+        }
+        for queued in &mut self.queue {
+            queued.waiters.retain(|waiter| waiter.id != id);
+        }
+        self.queue.retain(|queued| !queued.waiters.is_empty());
+    }
+
+    /// The next result. Call it until it gives `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<(LookupId, Result<Vec<SocketAddr>, ResolveError>)> {
+        self.now = Some(now);
+        while let Ok(report) = self.receiver.try_recv() {
+            self.on_report(report, now);
+        }
+        self.give_up_overdue(now);
+        self.start_queued(now);
+        self.done.pop_front()
+    }
+
+    /// When [`Resolver::poll`] has something to do even if no look-up ends.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.done.is_empty() {
+            return self.now;
+        }
+        let running = self.lanes.iter().flatten().filter(|running| !running.is_lost).map(|running| running.deadline);
+        let queued = self.queue.iter().flat_map(|queued| &queued.waiters).map(|waiter| waiter.deadline);
+        running.chain(queued).min()
+    }
+
+    fn join_or_queue(&mut self, host: &str, waiter: Waiter) -> Result<(), ResolveError> {
+        let mut lanes = self.lanes.iter_mut().flatten();
+        if let Some(running) = lanes.find(|running| running.name == host && !running.is_lost) {
+            running.waiters.push(waiter);
+            return Ok(());
+        }
+        if let Some(index) = self.queue.iter().position(|queued| queued.name == host) {
+            let Some(mut queued) = self.queue.remove(index) else {
+                return Err(ResolveError::QueueFull);
+            };
+            if waiter.purpose == Purpose::Connect {
+                queued.purpose = Purpose::Connect;
+            }
+            queued.waiters.push(waiter);
+            self.put_back(queued, index);
+            return Ok(());
+        }
+        if waiter.purpose == Purpose::Upstream && self.queue.len() >= NAMES_MAX {
+            return Err(ResolveError::QueueFull);
+        }
+        let queued = Queued { name: host.to_owned(), purpose: waiter.purpose, waiters: vec![waiter] };
+        self.put_back(queued, self.queue.len());
+        Ok(())
+    }
+
+    fn put_back(&mut self, queued: Queued, index: usize) {
+        match queued.purpose {
+            Purpose::Connect => self.queue.push_front(queued),
+            Purpose::Upstream => self.queue.insert(index, queued),
+        }
+    }
+
+    /// Fills the free lanes. A name that still hangs in a lost thread is looked up again on the other lane.
+    fn start_queued(&mut self, now: Instant) {
+        for lane in 0..LANES {
+            if self.lanes.get(lane).is_none_or(Option::is_some) {
+                continue;
+            }
+            let suits = |queued: &Queued| lane != LANE_OF_CONNECT || queued.purpose == Purpose::Connect;
+            let Some(queued) = self.queue.iter().position(suits).and_then(|index| self.queue.remove(index)) else {
+                continue;
+            };
+            self.start(lane, queued, now);
+        }
+    }
+
+    fn start(&mut self, lane: usize, queued: Queued, now: Instant) {
+        let (look_up, sender, waker) = (Arc::clone(&self.look_up), self.sender.clone(), Arc::clone(&self.waker));
+        let name = queued.name.clone();
+        let run = move || {
+            let result = look_up(&name);
+            // The receiver is gone only when the loop has ended, and then nobody needs the result.
+            if sender.send(Report { lane, result }).is_ok() {
+                let _ = waker.wake();
+            }
+        };
+        match thread::Builder::new().name("resolve".to_owned()).stack_size(STACK_BYTES).spawn(run) {
+            Ok(thread) => {
+                let deadline = now + LOOKUP_TIMEOUT;
+                let running = Running { name: queued.name, waiters: queued.waiters, thread, deadline, is_lost: false };
+                if let Some(slot) = self.lanes.get_mut(lane) {
+                    *slot = Some(running);
+                }
+            }
+            Err(error) => self.fail(queued.waiters, &ResolveError::NoThread(error.kind())),
+        }
+    }
+
+    fn on_report(&mut self, report: Report, now: Instant) {
+        let Some(running) = self.lanes.get_mut(report.lane).and_then(Option::take) else {
+            return;
+        };
+        // It has sent its report and is about to end.
+        let _ = running.thread.join();
+        let result = match report.result {
+            Ok(addresses) if addresses.is_empty() => Err(ResolveError::NoAddresses),
+            Ok(addresses) => Ok(distinct(addresses)),
+            Err(error) => Err(ResolveError::Failed(error.to_string())),
+        };
+        self.cache.keep(running.name, result.clone(), now);
+        for waiter in running.waiters {
+            let result = result.as_deref().map(|found| with_port(found, waiter.port)).map_err(Clone::clone);
+            self.done.push_back((waiter.id, result));
+        }
+    }
+
+    fn give_up_overdue(&mut self, now: Instant) {
+        let mut overdue = Vec::new();
+        for running in self.lanes.iter_mut().flatten() {
+            if running.deadline <= now {
+                running.is_lost = true;
+                overdue.append(&mut running.waiters);
+            }
+            overdue.extend(running.waiters.extract_if(.., |waiter| waiter.deadline <= now));
+        }
+        for queued in &mut self.queue {
+            overdue.extend(queued.waiters.extract_if(.., |waiter| waiter.deadline <= now));
+        }
+        self.queue.retain(|queued| !queued.waiters.is_empty());
+        self.fail(overdue, &ResolveError::TimedOut);
+    }
+
+    fn fail(&mut self, waiters: Vec<Waiter>, error: &ResolveError) {
+        self.done.extend(waiters.into_iter().map(|waiter| (waiter.id, Err(error.clone()))));
+    }
+
+    fn waiting(&self, purpose: Purpose) -> usize {
+        let running = self.lanes.iter().flatten().flat_map(|running| &running.waiters);
+        let queued = self.queue.iter().flat_map(|queued| &queued.waiters);
+        running.chain(queued).filter(|waiter| waiter.purpose == purpose).count()
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running: Vec<&str> = self.lanes.iter().flatten().map(|running| running.name.as_str()).collect();
+        f.debug_struct("Resolver").field("running", &running).field("queued", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+/// Addresses of hosts that no name server has to be asked about. `localhost` is loopback by RFC 6761; IPv4 comes
+/// first because that is where most services listen.
+fn without_look_up(host: &str) -> Option<Vec<SocketAddr>> {
+    if host == "localhost" {
+        return Some(vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]);
+    }
+    let address = host.parse::<IpAddr>().ok()?;
+    Some(vec![SocketAddr::new(address, 0)])
+}
+
+fn with_port(addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
+    let set = |mut address: SocketAddr| {
+        address.set_port(port);
+        address
+    };
+    addresses.iter().copied().map(set).collect()
+}
+
+/// Each address once, in the resolver's order, at most [`ADDRESSES_MAX`].
+fn distinct(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut kept = Vec::new();
+    for address in addresses {
+        if kept.len() < ADDRESSES_MAX && !kept.contains(&address) {
+            kept.push(address);
+        }
+    }
+    kept
+}
+
+const fn waiters_max(purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::Connect => CONNECT_WAITERS_MAX,
+        Purpose::Upstream => UPSTREAM_WAITERS_MAX,
+    }
+}
+
+/// How long a look-up may take, queueing included. Resolvers ask two servers twice with 5 s patience; who waits longer
+/// has given up.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More addresses than anyone tries within a connect timeout.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// Names of upstreams that may wait for a thread: more than a hand-written file has while its DNS is down.
+pub const NAMES_MAX: usize = 64;
+
+/// One per stream that the link can carry.
+pub const UPSTREAM_WAITERS_MAX: usize = 512;
+
+/// The agent has one attempt under way; cancelled ones make room at once.
+const CONNECT_WAITERS_MAX: usize = 4;
+
+/// Threads at a time.
+const LANES: usize = 2;
+
+/// The lane that upstreams never use.
+const LANE_OF_CONNECT: usize = 0;
+
+/// getaddrinfo of glibc keeps answers of up to 64 KiB on its stack and loads modules; musl needs a tenth of this.
+const STACK_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
