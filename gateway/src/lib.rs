@@ -2,9 +2,12 @@
 
 pub mod acl;
 mod bounded;
+pub mod config;
 pub mod http;
 pub mod identity;
 pub mod identity_key;
+pub mod log;
 pub mod policy;
 pub mod registry;
 pub mod token;
+pub mod yaml;

@@ -1,0 +1,265 @@
+//! The gateway's configuration: one YAML or JSON file, read and checked whole.
+//!
+//! What is in a [`Config`] needs no further check: policies are compiled, certificates match their keys, nothing refers
+//! to what is not there. A file with any mistake gives all its mistakes and no `Config`.
+
+pub mod accounts;
+pub mod certificate;
+mod cloud_endpoint;
+pub mod limits;
+pub mod listeners;
+pub mod networks;
+pub mod public_names;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use adit::config::problem::{ConfigErrors, Problem, Warning};
+use adit::config::reader::{Object, Reader};
+use adit::endpoint_url::Scheme;
+
+use crate::http::reach::CloudEndpoint;
+use crate::identity_key::IdentityKey;
+use crate::log::{LogFormat, LogLevel};
+use crate::yaml;
+use accounts::Accounts;
+use certificate::Certificate;
+use cloud_endpoint::Surroundings;
+use limits::Limits;
+use listeners::Listeners;
+use public_names::PublicNames;
+
+/// A configuration that holds together.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it came from.
+    pub file: PathBuf,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// How agents reach the gateway.
+    pub connect: ConnectConfig,
+    /// Where it listens.
+    pub listeners: Listeners,
+    /// The certificates for agents and visitors; the first one is for those who name nothing.
+    pub certificates: Vec<Certificate>,
+    /// Where the key is, or will be kept, that authenticates the identities of agents.
+    pub key_file: PathBuf,
+    /// The public names that agents may have.
+    pub public_names: PublicNames,
+    /// Who may log in.
+    pub accounts: Accounts,
+    /// Public endpoints of the gateway itself, each on a slot of its own.
+    pub cloud_endpoints: Vec<Arc<CloudEndpoint>>,
+    /// The bounds to keep.
+    pub limits: Limits,
+}
+
+/// How agents reach the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectConfig {
+    /// The names in agents' `connect_url`, in lower case.
+    pub names: Vec<String>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important lines that are written.
+    pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// Reads and checks a file. It changes nothing: a key that is not there yet is made by
+    /// [`IdentityKey::load_or_create`].
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, each with file, key path, value and what would be right.
+    pub fn load(file: &Path) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let text = bounded_text(file, yaml::TEXT_LEN_MAX).map_err(|expected| void(file, expected))?;
+        Self::parse(file, &text)
+    }
+
+    /// Reads and checks a text as if it stood in `file`: relative paths in it begin at the file's directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn parse(file: &Path, text: &str) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let reader = Reader::new(file.display().to_string());
+        let document = yaml::parse(text).map_err(|error| void(file, format!("is neither YAML nor JSON: {error}")))?;
+        let tree = reader.accept(document);
+        let config = reader.object(&tree, "").map(|root| Self::read(file, root));
+        let warnings = reader.finish()?;
+        let config = config.ok_or_else(|| void(file, "must be an object".to_owned()))?;
+        Ok((config, warnings))
+    }
+
+    /// Names what a reload cannot change, because sockets and identities that are in use depend on it; each as the key
+    /// in the file. Everything else takes effect at once.
+    #[must_use]
+    pub fn changes_needing_restart(old: &Self, new: &Self) -> Vec<String> {
+        let (before, after) = (&old.listeners, &new.listeners);
+        let changes = [
+            ("listeners.agents", before.agents != after.agents),
+            ("listeners.http", before.http != after.http),
+            ("listeners.https", before.https != after.https),
+            ("listeners.tls", before.tls != after.tls),
+            ("listeners.tcp.addresses", before.tcp.addresses != after.tcp.addresses),
+            ("key_file", old.key_file != new.key_file),
+            ("log.format", old.log.format != new.log.format),
+        ];
+        changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    fn read(file: &Path, mut root: Object<'_>) -> Self {
+        let base = Base::of(file);
+        let reader = root.reader();
+        root.integer("version", VERSION..=VERSION);
+        let log = read_log(root.object("log"));
+        let connect = ConnectConfig::read(root.object("connect"));
+        let section = root.required_object("listeners");
+        let (listeners, listeners_fine) = watched(reader, || Listeners::read(section));
+        let entries = root.objects("certificates", CERTIFICATES_MAX);
+        let (certificates, certificates_fine) = watched(reader, || read_certificates(entries, &base));
+        let key_file = read_key_file(&mut root, &base);
+        let public_names = PublicNames::read(&mut root);
+        let accounts = Accounts::read(&mut root);
+        let surroundings = Surroundings {
+            base: &base,
+            accounts: &accounts,
+            listeners: listeners_fine.then_some(&listeners),
+            connect_names: &connect.names,
+            certificates: certificates_fine.then_some(&certificates),
+        };
+        let cloud_endpoints = surroundings.read(&mut root);
+        let limits = Limits::read(root.object("limits"));
+        let file = file.to_owned();
+        let config = Self {
+            file,
+            log,
+            connect,
+            listeners,
+            certificates,
+            key_file,
+            public_names,
+            accounts,
+            cloud_endpoints,
+            limits,
+        };
+        if listeners_fine && certificates_fine {
+            config.check(&root);
+        }
+        root.finish();
+        config
+    }
+
+    /// What concerns several sections at once.
+    fn check(&self, root: &Object<'_>) {
+        let reader = root.reader();
+        if self.certificates.is_empty() {
+            root.missing("certificates", "agents connect over TLS, so there must be one at least");
+        }
+        if self.listeners.agents_share() && self.connect.names.is_empty() {
+            let expected =
+                "is missing: agents share a socket with visitors, and are told apart by the name they connect to";
+            reader.problem("connect.names", None, expected);
+        }
+        let is_covered = |name: &str| self.certificates.iter().any(|certificate| certificate.covers(name));
+        for name in self.connect.names.iter().filter(|name| !is_covered(name)) {
+            if !self.certificates.is_empty() {
+                let expected = "no certificate is valid for this name, so no agent would connect to it";
+                reader.problem("connect.names", Some(name.clone()), expected);
+            }
+        }
+        if let Some(base) = self.public_names.base_domain()
+            && self.listeners.has(Scheme::Https)
+            && !is_covered(&format!("any.{base}"))
+        {
+            root.warn("base_domain", format_args!("no certificate is valid for *.{base}: visitors will be warned"));
+        }
+        if self.accounts.credentials().next().is_none() {
+            root.warn("credentials", "there are none: no agent can log in; make one with `adit-gateway token new`");
+        }
+    }
+}
+
+impl ConnectConfig {
+    fn read(section: Option<Object<'_>>) -> Self {
+        let Some(mut section) = section else { return Self::default() };
+        let names = section.parsed_list("names", CONNECT_NAMES_MAX, public_names::parse_name);
+        section.finish();
+        Self { names }
+    }
+}
+
+/// Where relative paths begin: the directory of the file that they stand in.
+#[derive(Debug)]
+struct Base(PathBuf);
+
+impl Base {
+    fn of(file: &Path) -> Self {
+        Self(file.parent().unwrap_or(Path::new("")).to_owned())
+    }
+
+    fn resolve(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+}
+
+/// Tells whether reading something went without a problem.
+fn watched<T>(reader: &Reader, read: impl FnOnce() -> T) -> (T, bool) {
+    let before = reader.problem_count();
+    let value = read();
+    (value, reader.problem_count() == before)
+}
+
+fn read_log(section: Option<Object<'_>>) -> LogConfig {
+    let Some(mut section) = section else { return LogConfig::default() };
+    let level = section.word("level", &LogLevel::WORDS).unwrap_or_default();
+    let format = section.word("format", &LogFormat::WORDS).unwrap_or_default();
+    section.finish();
+    LogConfig { level, format }
+}
+
+fn read_certificates(entries: Vec<Object<'_>>, base: &Base) -> Vec<Certificate> {
+    entries.into_iter().filter_map(|entry| Certificate::read(entry, base)).collect()
+}
+
+/// An unusable key is found now and not when the gateway starts; a missing one can be made.
+fn read_key_file(root: &mut Object<'_>, base: &Base) -> PathBuf {
+    let file = base.resolve(&root.string("key_file").unwrap_or_else(|| KEY_FILE_DEFAULT.to_owned()));
+    if let Err(error) = IdentityKey::load(&file) {
+        root.reader().problem("key_file", Some(file.display().to_string()), error);
+    }
+    file
+}
+
+fn bounded_text(file: &Path, len_max: usize) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    let mut text = Vec::new();
+    let limit = u64::try_from(len_max).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(file).map_err(cannot)?.take(limit).read_to_end(&mut text).map_err(cannot)?;
+    if text.len() > len_max {
+        return Err(format!("is longer than {len_max} bytes"));
+    }
+    String::from_utf8(text).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+/// The error of a file of which nothing else can be said.
+fn void(file: &Path, expected: String) -> ConfigErrors {
+    Problem { file: file.display().to_string(), path: String::new(), value: None, expected }.into()
+}
+
+/// The version of the file's format. Absent means the same.
+const VERSION: u64 = 1;
+/// Beside the configuration unless it says otherwise.
+const KEY_FILE_DEFAULT: &str = "identity.key";
+/// One gateway goes by few names.
+const CONNECT_NAMES_MAX: usize = 64;
+/// A public name may have one each; the resolver looks them up by name.
+const CERTIFICATES_MAX: usize = 10_000;

@@ -1,0 +1,537 @@
+//! The configuration of the gateway: what it means, and that every mistake is named where it is.
+
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::fs::{self, Permissions};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use adit::config::problem::Warning;
+use adit_gateway::config::Config;
+use adit_gateway::config::accounts::LogInRefusal;
+use adit_gateway::config::limits::Limits;
+use adit_gateway::config::listeners::AgentPorts;
+use adit_gateway::config::public_names::PublicRefusal;
+use adit_gateway::token::Token;
+use site::{SMALLEST, Site};
+
+const FULL: &str = "
+version: 1
+log: {level: debug, format: json}
+connect: {names: connect.example.com}
+listeners:
+  agents: 0.0.0.0:443
+  https: 0.0.0.0:443
+  tls: 0.0.0.0:443
+  http: 0.0.0.0:80
+  tcp: {addresses: 0.0.0.0, agent_ports: 20000-20999}
+certificates:
+  - {certificate_file: certificate.pem, private_key_file: private-key.pem}
+key_file: keys/identity.key
+base_domain: apps.example.com
+public_domains: [demo.example.com, '*.demo.example.com']
+accounts:
+  - name: main
+  - {name: clinics, allowed_networks: [10.0.0.0/8]}
+credentials:
+  - id: site1
+    hashes: ['sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad']
+    acl: ['bind:*.site1.internal', 'bind:tcp://']
+  - id: clinic7
+    account: clinics
+    hashes:
+      - sha256:0000000000000000000000000000000000000000000000000000000000000000
+      - sha256:1111111111111111111111111111111111111111111111111111111111111111
+    allow_any: true
+    allowed_networks: [10.7.0.0/16]
+cloud_endpoints:
+  - url: https://api.example.com
+    traffic_policy:
+      on_http_request: [{actions: [{type: forward-internal, config: {url: https://api.site1.internal}}]}]
+  - url: tls://db.example.com
+    account: clinics
+    traffic_policy_file: policies/db.yml
+  - url: tcp://connect.example.com:5432
+    traffic_policy: '{\"on_tcp_connect\": [{\"actions\": [{\"type\": \"deny\"}]}]}'
+limits: {sessions_max: 600, tcp_idle_timeout: 12h}
+";
+
+const DB_POLICY: &str =
+    "on_tcp_connect:\n  - actions:\n      - {type: forward-internal, config: {url: 'tls://db.clinic7.internal'}}\n";
+
+/// Reads a configuration as if it stood in `gateway.yml` there.
+fn parse(site: &Site, text: &str) -> Result<(Config, Vec<Warning>), String> {
+    Config::parse(&site.path("gateway.yml"), text).map_err(|errors| errors.to_string())
+}
+
+fn full_site() -> Site {
+    let site = Site::new();
+    site.write("policies/db.yml", DB_POLICY);
+    site
+}
+
+fn full() -> (Site, Config) {
+    let site = full_site();
+    let (config, warnings) = parse(&site, FULL).unwrap();
+    assert_eq!(warnings, []);
+    (site, config)
+}
+
+/// What the file says after `from` is replaced by `to`.
+fn errors_with(from: &str, to: &str) -> String {
+    assert!(FULL.contains(from), "{from}");
+    parse(&full_site(), &FULL.replace(from, to)).map(|_| ()).unwrap_err()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn every_key_has_its_meaning() {
+    let (site, config) = full();
+    assert_eq!(config.connect.names, ["connect.example.com"]);
+    assert!(config.listeners.agents_share());
+    assert_eq!(config.listeners.tcp.agent_ports, AgentPorts::Between(20000..=20999));
+    assert_eq!(config.certificates[0].names, ["connect.example.com", "*.example.com", "*.apps.example.com"]);
+    assert_eq!(config.certificates[0].ends_at_unix, 7_258_118_400);
+    assert_eq!(config.key_file, site.path("keys/identity.key"));
+    assert_eq!(config.accounts.iter().map(|account| &*account.name).collect::<Vec<_>>(), ["main", "clinics"]);
+    let site1 = config.accounts.credential("site1").unwrap();
+    assert_eq!(&*site1.account, "main");
+    assert!(site1.acl.allows(&"https://api.site1.internal".parse().unwrap()));
+    assert!(!site1.acl.allows(&"https://api.site2.internal".parse().unwrap()));
+    assert!(site1.acl.allows_assigned_tcp());
+    assert_eq!(config.accounts.credential("clinic7").unwrap().hashes.len(), 2);
+    let clouds: Vec<_> = config.cloud_endpoints.iter().map(|cloud| (cloud.url.to_string(), &*cloud.account)).collect();
+    assert_eq!(
+        clouds,
+        [
+            ("https://api.example.com".to_owned(), "main"),
+            ("tls://db.example.com".to_owned(), "clinics"),
+            ("tcp://connect.example.com:5432".to_owned(), "main"),
+        ]
+    );
+    assert_eq!(config.limits.sessions_max, 600);
+    assert_eq!(config.limits.tcp_idle_timeout.as_secs(), 12 * 3600);
+    assert_eq!(config.limits.auth_timeout, Limits::default().auth_timeout);
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let site = Site::new();
+    let (config, warnings) = parse(&site, SMALLEST).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.accounts.iter().map(|account| &*account.name).collect::<Vec<_>>(), ["main"]);
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits.tcp_idle_timeout.as_secs(), 0, "idle database connections stay open");
+    assert_eq!(config.key_file, site.path("identity.key"));
+    assert!(!site.path("identity.key").exists(), "reading changes nothing");
+    assert_eq!(config.public_names.base_domain(), None);
+}
+
+#[test]
+fn json_is_read_like_yaml() {
+    let site = Site::new();
+    let text = "{\n\t\"listeners\": {\"agents\": [\"127.0.0.1:0\"]},\n\t\"certificates\": [{\"certificate_file\": \
+                \"certificate.pem\", \"private_key_file\": \"private-key.pem\"}]}";
+    let (config, warnings) = parse(&site, text).unwrap();
+    assert_eq!(config.listeners.agents.len(), 1);
+    assert!(warnings[0].to_string().contains("credentials: there are none"), "{warnings:?}");
+}
+
+#[test]
+fn file_is_loaded_relative_to_its_directory() {
+    let site = full_site();
+    let file = site.write("gateway.yml", FULL);
+    assert!(Config::load(&file).is_ok());
+    let error = Config::load(&site.path("absent.yml")).unwrap_err().to_string();
+    assert!(error.contains("absent.yml: cannot be read"), "{error}");
+    let file = site.write("latin1.yml", "");
+    fs::write(&file, b"connect: {names: \xe9}").unwrap();
+    assert!(Config::load(&file).unwrap_err().to_string().contains("is not UTF-8 text"));
+}
+
+#[test]
+fn unreadable_text_is_one_error() {
+    let site = Site::new();
+    for (text, says) in [
+        ("a: [1", "gateway.yml: is neither YAML nor JSON: "),
+        ("", "gateway.yml: null: must be an object"),
+        ("- 1", "gateway.yml: a list: must be an object"),
+    ] {
+        let error = parse(&site, text).map(|_| ()).unwrap_err();
+        assert!(error.contains(says) && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_path_value_and_remedy() {
+    let policy =
+        "{on_http_request: [{actions: [{type: forward-internal, config: {url: https://api.site1.internal}}]}]}";
+    let table = [
+        ("version: 1", "version: 2", "version: 2: must be a whole number from 1 to 1"),
+        ("level: debug", "level: loud", "log.level: \"loud\": must be \"error\", \"warn\""),
+        ("format: json", "format: xml", "log.format: \"xml\": must be \"text\" or \"json\""),
+        ("connect: {names: connect.example.com}", "connect: {}", "connect.names: is missing: agents share a socket"),
+        (
+            "{names: connect.example.com}",
+            "{names: '*.example.com'}",
+            "connect.names: \"*.example.com\": must be a plain name",
+        ),
+        (
+            "names: connect.example.com",
+            "names: 'connect.example.com:443'",
+            "connect.names: \"connect.example.com:443\": must be a plain name",
+        ),
+        (
+            "names: connect.example.com",
+            "names: other.test",
+            "connect.names: other.test: no certificate is valid for this name",
+        ),
+        ("agents: 0.0.0.0:443", "agent: 0.0.0.0:443", "listeners.agent: unknown key: did you mean \"agents\"?"),
+        (
+            "certificate_file: certificate.pem",
+            "certificate_file: no.pem",
+            "certificates[0].certificate_file: \"no.pem\": cannot be read: No such file",
+        ),
+        (
+            "certificate_file: certificate.pem",
+            "certificate_file: private-key.pem",
+            "certificates[0].certificate_file: \"private-key.pem\": has no certificate in it",
+        ),
+        (
+            "private_key_file: private-key.pem",
+            "private_key_file: certificate.pem",
+            "certificates[0].private_key_file: \"certificate.pem\": has no private key",
+        ),
+        (
+            "base_domain: apps.example.com",
+            "base_domain: '*.apps.example.com'",
+            "base_domain: \"*.apps.example.com\": must be a plain name",
+        ),
+        (
+            "[demo.example.com, ",
+            "[demo.internal, ",
+            "public_domains[0]: \"demo.internal\": names below .internal are never public",
+        ),
+        ("- name: main", "- name: Main", "accounts[0].name: \"Main\": an id is 1 to 63 of a-z"),
+        ("- name: main", "- name: clinics", "accounts[1].name: \"clinics\": is the name of another account already"),
+        (
+            "[10.0.0.0/8]",
+            "[10.0.0.1/8]",
+            "accounts[1].allowed_networks[0]: \"10.0.0.1/8\": has bits beyond its prefix: 10.0.0.0/8",
+        ),
+        ("[10.0.0.0/8]", "[]", "accounts[1].allowed_networks: a list: is empty"),
+        ("id: clinic7", "id: site1", "credentials[1].id: \"site1\": is the id of another credential already"),
+        ("id: site1", "id: Site 1", "credentials[0].id: \"Site 1\": an id is 1 to 63"),
+        (
+            "account: clinics\n    hashes",
+            "account: clinic\n    hashes",
+            "credentials[1].account: \"clinic\": is not among the accounts of this file: main, clinics",
+        ),
+        ("sha256:1111", "sha256:111", "credentials[1].hashes[1]: a hash is sha256: and 64 hexadecimal digits"),
+        (
+            "sha256:1111111111111111111111111111111111111111111111111111111111111111",
+            "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            "credentials[1].hashes[1]: is there twice",
+        ),
+        ("acl: ['bind:*.site1.internal', 'bind:tcp://']", "name: x", "credentials[0].acl: is missing: rules such as"),
+        ("acl: ['bind:*.site1.internal', 'bind:tcp://']", "acl: []", "credentials[0].acl: a list: must have a rule"),
+        ("'bind:tcp://'", "'allow:all'", "credentials[0].acl[1]: \"allow:all\": a rule begins with bind:"),
+        ("allow_any: true", "{allow_any: true", "gateway.yml: is neither YAML nor JSON"),
+        (
+            "allow_any: true",
+            "allow_any: true\n    acl: bind:*",
+            "credentials[1].allow_any: true: makes the rules of acl meaningless",
+        ),
+        ("allow_any: true", "allow_any: yes", "credentials[1].allow_any: \"yes\": must be true or false"),
+        (
+            "url: https://api.example.com\n",
+            "url: https://api.example.com/\n",
+            "cloud_endpoints[0].url: \"https://api.example.com/\": a trailing '/' is not allowed",
+        ),
+        (
+            "url: https://api.example.com\n",
+            "url: https://api.internal\n",
+            "cloud_endpoints[0].url: \"https://api.internal\": must be a public name",
+        ),
+        (
+            "url: https://api.example.com\n",
+            "url: https://connect.example.com\n",
+            "cloud_endpoints[0].url: \"https://connect.example.com\": is the name that agents connect to",
+        ),
+        (
+            "url: https://api.example.com\n",
+            "url: https://db.example.com\n",
+            "cloud_endpoints[1].url: \"tls://db.example.com\": cannot be told from https://db.example.com",
+        ),
+        (
+            "url: tcp://connect.example.com:5432",
+            "url: tcp://connect.example.com:443",
+            "cloud_endpoints[2].url: \"tcp://connect.example.com:443\": needs a port of its own: 0.0.0.0:443 is in listeners.agents",
+        ),
+        (
+            "url: tcp://connect.example.com:5432",
+            "url: tcp://connect.example.com:20500",
+            "has a port that is for agents (listeners.tcp.agent_ports: 20000-20999)",
+        ),
+        (
+            "  http: 0.0.0.0:80\n  tcp: {addresses: 0.0.0.0, agent_ports: 20000-20999}\n",
+            "",
+            "cloud_endpoints[2].url: \"tcp://connect.example.com:5432\": can never be reached: there is no listeners.tcp",
+        ),
+        (
+            "{type: forward-internal, config: {url: https://api.site1.internal}}",
+            "{type: forward-internl}",
+            "cloud_endpoints[0].traffic_policy.on_http_request[0].actions[0].type: \"forward-internl\"",
+        ),
+        (
+            "traffic_policy_file: policies/db.yml",
+            "traffic_policy_file: policies/no.yml",
+            "cloud_endpoints[1].traffic_policy_file: \"policies/no.yml\": cannot be read",
+        ),
+        ("traffic_policy_file: policies/db.yml", "name: x", "cloud_endpoints[1].traffic_policy: is missing"),
+        (
+            "    traffic_policy_file: policies/db.yml",
+            "    traffic_policy_file: policies/db.yml\n    traffic_policy: {}",
+            "cloud_endpoints[1].traffic_policy_file: \"policies/db.yml\": stands beside traffic_policy",
+        ),
+        (
+            "\"type\": \"deny\"",
+            "\"type\": \"no\"",
+            "cloud_endpoints[2].traffic_policy.on_tcp_connect[0].actions[0].type: \"no\"",
+        ),
+        ("sessions_max: 600", "sessions_max: 0", "limits.sessions_max: 0: must be a whole number from 1 to 100000"),
+        ("tcp_idle_timeout: 12h", "tcp_idle_timeout: 12", "limits.tcp_idle_timeout: 12: must be a duration"),
+        ("key_file: keys/identity.key", "key_files: x", "key_files: unknown key: did you mean \"key_file\"?"),
+        ("log: {", "log: {level: info, ", "log.level: this key occurs more than once"),
+    ];
+    for (from, to, says) in table {
+        let error = errors_with(from, to);
+        assert!(error.contains(says), "{to}\ngives\n{error}");
+        assert!(error.lines().all(|line| line.contains("gateway.yml: ")), "{error}");
+    }
+    let twice = FULL.replace(
+        "  - url: tls://db",
+        &format!("  - url: https://api.example.com\n    traffic_policy: {policy}\n  - url: tls://db"),
+    );
+    let error = parse(&full_site(), &twice).map(|_| ()).unwrap_err();
+    assert!(error.contains("cloud_endpoints[1].url: \"https://api.example.com\": is there twice"), "{error}");
+}
+
+#[test]
+fn mistakes_of_all_sections_come_at_once() {
+    let text = "
+listeners: {agents: 1, http: x}
+certificates: [{}]
+base_domain: 7
+credentials: [{id: a}, 5]
+cloud_endpoints: [{url: tcp://a.b, traffic_policy: {}}, {account: nobody}]
+limits: {drain_timeout: -1s}
+";
+    let error = parse(&Site::new(), text).map(|_| ()).unwrap_err();
+    for path in [
+        "listeners.agents: 1",
+        "listeners.http: \"x\"",
+        "certificates[0].certificate_file: is missing",
+        "certificates[0].private_key_file: is missing",
+        "base_domain: 7: must be a string",
+        "credentials[0].hashes: is missing",
+        "credentials[0].acl: is missing",
+        "credentials[1]: 5: must be an object",
+        "cloud_endpoints[0].url: \"tcp://a.b\": a tcp endpoint needs a port",
+        "cloud_endpoints[1].url: is missing",
+        "cloud_endpoints[1].account: \"nobody\": is not among",
+        "limits.drain_timeout: \"-1s\"",
+    ] {
+        assert!(error.contains(&format!("gateway.yml: {path}")), "{path}\nis not in\n{error}");
+    }
+}
+
+#[test]
+fn mistakes_in_a_policy_file_name_that_file() {
+    let site = full_site();
+    site.write(
+        "policies/db.yml",
+        "on_tcp_connect:\n  - actions:\n      - {type: forward-internal, config: {urls: x}}\n",
+    );
+    let error = parse(&site, FULL).map(|_| ()).unwrap_err();
+    assert!(error.contains("policies/db.yml: on_tcp_connect[0].actions[0].config"), "{error}");
+}
+
+#[test]
+fn token_in_place_of_its_hash_is_not_repeated() {
+    let token = Token::generate(&"site1".parse().unwrap()).unwrap();
+    let text =
+        SMALLEST.replace("sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", token.expose());
+    let error = parse(&Site::new(), &text).map(|_| ()).unwrap_err();
+    assert!(error.contains("credentials[0].hashes[0]: a hash is sha256:"), "{error}");
+    assert!(!error.contains("adit_site1_"), "{error}");
+}
+
+#[test]
+fn certificate_has_to_match_its_key() {
+    let site = Site::new();
+    site.write_certificate("other-", &["other.test"], |_| ());
+    let text = SMALLEST.replace("private_key_file: private", "private_key_file: other-private");
+    let error = parse(&site, &text).map(|_| ()).unwrap_err();
+    assert!(error.contains("certificates[0].private_key_file: ") && error.contains("is not the key of "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn certificate_out_of_its_time_and_exposed_keys_are_warnings() {
+    let site = Site::new();
+    site.write_certificate("", &["a.test"], |params| params.not_after = rcgen::date_time_ymd(2021, 1, 1));
+    let warned = |site: &Site| parse(site, SMALLEST).unwrap().1.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(warned(&site)[0].contains("certificates[0].certificate_file: has ended on "), "{:?}", warned(&site));
+
+    site.write_certificate("", &["a.test"], |params| params.not_before = rcgen::date_time_ymd(2199, 1, 1));
+    assert!(warned(&site)[0].contains("is not valid before "), "{:?}", warned(&site));
+
+    site.write_certificate("", &["a.test"], |_| ());
+    assert_eq!(warned(&site), Vec::<String>::new());
+    fs::set_permissions(site.path("private-key.pem"), Permissions::from_mode(0o644)).unwrap();
+    assert!(warned(&site)[0].contains("has mode 0644: everybody can read the key"), "{:?}", warned(&site));
+}
+
+#[test]
+fn names_without_certificate_are_warned_of() {
+    let site = full_site();
+    site.write_certificate("", &["connect.example.com"], |_| ());
+    let warnings: Vec<_> = parse(&site, FULL).unwrap().1.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings[0].contains("cloud_endpoints[0].url: no certificate is valid for api.example.com"),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].contains("base_domain: no certificate is valid for *.apps.example.com"), "{warnings:?}");
+    assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn certificate_covers_names_one_label_below_its_wildcard() {
+    let (_site, config) = full();
+    let certificate = &config.certificates[0];
+    for name in ["connect.example.com", "API.example.com", "*.example.com", "x.apps.example.com"] {
+        assert!(certificate.covers(name), "{name}");
+    }
+    for name in ["example.com", "x.y.example.com", "x.example.org", "", "com"] {
+        assert!(!certificate.covers(name), "{name}");
+    }
+}
+
+#[test]
+fn unusable_identity_key_is_found_before_the_start() {
+    let site = full_site();
+    let file = site.write("keys/identity.key", "not a key");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    assert!(parse(&site, FULL).map(|_| ()).unwrap_err().contains("key_file: "));
+    fs::write(&file, "00".repeat(32)).unwrap();
+    assert!(parse(&site, FULL).is_ok());
+    fs::set_permissions(&file, Permissions::from_mode(0o604)).unwrap();
+    assert!(parse(&site, FULL).map(|_| ()).unwrap_err().contains("chmod it to 0600"));
+}
+
+#[test]
+fn log_in_needs_the_token_and_an_allowed_source() {
+    let old = Token::generate(&"clinic7".parse().unwrap()).unwrap();
+    let new = Token::generate(&"clinic7".parse().unwrap()).unwrap();
+    let text = FULL
+        .replace(&format!("sha256:{}", "0".repeat(64)), &old.hash().to_string())
+        .replace(&format!("sha256:{}", "1".repeat(64)), &new.hash().to_string());
+    let (config, _) = parse(&full_site(), &text).unwrap();
+    let log_in = |token: &str, source: &str| {
+        config
+            .accounts
+            .log_in(token, address(source))
+            .map(|credential| credential.id.to_string())
+            .map_err(LogInRefusal::code)
+    };
+    let stranger = Token::generate(&"clinic7".parse().unwrap()).unwrap();
+    let nobody = Token::generate(&"nobody".parse().unwrap()).unwrap();
+
+    assert_eq!(log_in(old.expose(), "10.7.1.1"), Ok("clinic7".to_owned()));
+    assert_eq!(log_in(new.expose(), "::ffff:10.7.1.1"), Ok("clinic7".to_owned()));
+    assert_eq!(log_in(new.expose(), "10.8.1.1"), Err(116));
+    assert_eq!(log_in(new.expose(), "192.0.2.1"), Err(115));
+    assert_eq!(log_in(stranger.expose(), "10.7.1.1"), Err(107));
+    assert_eq!(log_in(nobody.expose(), "10.7.1.1"), Err(107));
+    assert_eq!(log_in("", "10.7.1.1"), Err(105));
+    assert_eq!(log_in("abc", "10.7.1.1"), Err(105));
+}
+
+#[test]
+fn agents_have_in_public_only_what_is_for_them() {
+    let (_site, config) = full();
+    let check = |url: &str| config.check_public(&url.parse().unwrap());
+    for url in [
+        "https://a.apps.example.com",
+        "http://a.b.apps.example.com",
+        "tls://*.apps.example.com",
+        "https://demo.example.com:8443",
+        "https://x.demo.example.com",
+        "tcp://apps.example.com:20000",
+        "tcp://x.demo.example.com:20999",
+    ] {
+        assert_eq!(check(url), Ok(()), "{url}");
+    }
+    let cloud = |url: &str| PublicRefusal::CloudEndpoint(url.parse().unwrap());
+    for (url, refusal, code) in [
+        ("https://apps.example.com", PublicRefusal::Name, 316),
+        ("https://evilapps.example.com", PublicRefusal::Name, 316),
+        ("https://other.test", PublicRefusal::Name, 316),
+        ("https://connect.example.com", PublicRefusal::ConnectName, 316),
+        ("tcp://other.test:20000", PublicRefusal::Name, 316),
+        ("tcp://apps.example.com:19999", PublicRefusal::Port(AgentPorts::Between(20000..=20999)), 308),
+        ("tcp://apps.example.com:5432", PublicRefusal::Port(AgentPorts::Between(20000..=20999)), 308),
+    ] {
+        assert_eq!(check(url), Err(refusal.clone()), "{url}");
+        assert_eq!(refusal.code(), code);
+    }
+
+    let (config, _) = parse(
+        &full_site(),
+        &FULL.replace("demo.example.com, '*.demo", "'*.example.com', '*.demo").replace("20000-20999", "any"),
+    )
+    .unwrap();
+    let check = |url: &str| config.check_public(&url.parse().unwrap());
+    assert_eq!(check("https://api.example.com"), Err(cloud("https://api.example.com")));
+    assert_eq!(check("tls://api.example.com"), Err(cloud("https://api.example.com")), "one socket, one name");
+    assert_eq!(check("http://api.example.com"), Ok(()));
+    assert_eq!(check("tcp://x.example.com:5432"), Err(cloud("tcp://connect.example.com:5432")));
+    assert_eq!(check("https://*.example.com"), Ok(()));
+
+    let (config, _) = parse(&Site::new(), SMALLEST).unwrap();
+    for url in ["https://a.apps.example.com", "tcp://a.b:20000", "tls://a.b", "http://a.b"] {
+        let refusal = config.check_public(&url.parse().unwrap()).unwrap_err();
+        assert!(matches!(refusal, PublicRefusal::NoListener(_)), "{url}: {refusal}");
+    }
+}
+
+#[test]
+fn reload_names_what_needs_a_restart_and_nothing_else() {
+    let (site, old) = full();
+    let changes = |from: &str, to: &str| {
+        let (new, _) = parse(&site, &FULL.replace(from, to)).unwrap();
+        Config::changes_needing_restart(&old, &new)
+    };
+    assert_eq!(changes("", ""), Vec::<String>::new());
+    assert_eq!(changes("http: 0.0.0.0:80", "http: 0.0.0.0:81"), ["listeners.http"]);
+    assert_eq!(changes("0.0.0.0:443", "0.0.0.0:444"), ["listeners.agents", "listeners.https", "listeners.tls"]);
+    assert_eq!(changes("keys/identity.key", "keys/other.key"), ["key_file"]);
+    assert_eq!(changes("format: json", "format: text"), ["log.format"]);
+    assert_eq!(changes("addresses: 0.0.0.0", "addresses: '::'"), ["listeners.tcp.addresses"]);
+    for (from, to) in [
+        ("sessions_max: 600", "sessions_max: 601"),
+        ("level: debug", "level: info"),
+        ("id: site1", "id: site2"),
+        ("20000-20999", "20000-20998"),
+        ("apps.example.com", "x.example.com"),
+        ("tls://db.example.com", "tls://db2.example.com"),
+    ] {
+        assert_eq!(changes(from, to), Vec::<String>::new(), "{to}");
+    }
+}
