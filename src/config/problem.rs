@@ -118,7 +118,7 @@ impl Problems {
     }
 }
 
-/// A value as an error line may show it: scalars in full up to [`VALUE_CHARS_SHOWN`], of lists and objects only what
+/// A value as an error line may show it: scalars shortened to 80 characters, of lists and objects only what
 /// they are, because a secret may be inside.
 #[must_use]
 pub fn shown(value: &Value) -> String {

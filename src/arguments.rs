@@ -1,0 +1,96 @@
+//! The arguments of the command line and the text of `--help`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use argh::{EarlyExit, FromArgs};
+
+/// Makes services inside this network reachable through one outbound TLS connection.
+#[derive(Debug, FromArgs)]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} check --config /etc/adit.json\n{command_name} run --config /etc/adit.json",
+    note = "The token comes from the environment (ADIT_AUTHTOKEN, NGROK_AUTHTOKEN) or from the\nconfiguration (agent.authtoken, agent.authtoken_file), never from the command line.",
+    note = "Signals: SIGTERM and SIGINT end all endpoints, let open streams finish for at most\nagent.drain_timeout, and exit.",
+    error_code(0, "Done; run: drained after SIGTERM or SIGINT."),
+    error_code(1, "A fault of the program or of the system below it."),
+    error_code(2, "The command line is wrong."),
+    error_code(3, "The configuration is unusable; the message says what would be right.")
+)]
+pub(crate) struct Arguments {
+    #[argh(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Check(Check),
+    Version(Version),
+}
+
+/// Connect to the gateway and stay connected.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Run {
+    /// configuration file, JSON (default: /etc/adit.json)
+    #[argh(option, arg_name = "file", default = "adit::config::default_path()")]
+    pub(crate) config: PathBuf,
+}
+
+/// Say everything that is wrong with a configuration, and connect to nothing.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Check {
+    /// configuration file, JSON (default: /etc/adit.json)
+    #[argh(option, arg_name = "file", default = "adit::config::default_path()")]
+    pub(crate) config: PathBuf,
+
+    /// also name every key that ngrok's agent would not accept
+    #[argh(switch)]
+    pub(crate) ngrok: bool,
+}
+
+/// Print the version.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "version", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Version {}
+
+/// What the command line asks for.
+pub(crate) enum Parsed {
+    Arguments(Arguments),
+    /// The help that was asked for.
+    Help(String),
+    /// What is wrong.
+    Wrong(String),
+}
+
+/// Reads the arguments, the program's own name first.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Parsed {
+    let mut words = Vec::new();
+    for argument in arguments.skip(1) {
+        let Ok(word) = argument.into_string() else {
+            return Parsed::Wrong("arguments must be UTF-8 text".to_owned());
+        };
+        // Named here so that the token after it is not repeated on a terminal or in a log.
+        if word.starts_with("--authtoken") {
+            return Parsed::Wrong(NO_TOKEN_HERE.to_owned());
+        }
+        words.push(word);
+    }
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if matches!(words.as_slice(), ["--version" | "-V"]) {
+        words = vec!["version"];
+    }
+    match Arguments::from_args(&[PROGRAM], &words) {
+        Ok(arguments) => Parsed::Arguments(arguments),
+        Err(EarlyExit { output, status: Ok(()) }) => Parsed::Help(output),
+        Err(EarlyExit { output, status: Err(()) }) => Parsed::Wrong(output),
+    }
+}
+
+const PROGRAM: &str = "adit";
+
+const NO_TOKEN_HERE: &str = "a token is never taken from the command line, where every process can read it: \
+    set ADIT_AUTHTOKEN, or agent.authtoken or agent.authtoken_file in the configuration";
