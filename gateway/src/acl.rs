@@ -94,6 +94,13 @@ impl Acl {
         self.rules.iter().any(Rule::allows_assigned_tcp)
     }
 
+    /// Tells whether it allows all that `other` allows, as far as single rules show it: a rule of `other` that only
+    /// several rules of this one cover together counts as narrowed.
+    #[must_use]
+    pub fn is_at_least(&self, other: &Self) -> bool {
+        other.rules.iter().all(|narrow| self.rules.iter().any(|wide| wide.is_at_least(narrow)))
+    }
+
     /// Checks `url` like [`Acl::allows`].
     ///
     /// # Errors
@@ -128,6 +135,21 @@ impl Rule {
                 scheme.is_none_or(|scheme| scheme == url.scheme())
                     && port.is_none_or(|port| port == url.port())
                     && host.covers(url.host())
+            }
+        }
+    }
+
+    fn is_at_least(&self, other: &Self) -> bool {
+        let Grant::Endpoints { scheme, host, port } = &self.0 else {
+            return self.0 == Grant::Everything || self == other;
+        };
+        match &other.0 {
+            Grant::Everything => false,
+            Grant::AssignedTcp => self.allows_assigned_tcp(),
+            Grant::Endpoints { scheme: other_scheme, host: other_host, port: other_port } => {
+                (scheme.is_none() || scheme == other_scheme)
+                    && (port.is_none() || port == other_port)
+                    && host.is_at_least(other_host)
             }
         }
     }
@@ -210,6 +232,15 @@ impl Hosts {
         match self {
             Self::Any => true,
             Self::Like(pattern) => pattern.covers(host),
+        }
+    }
+
+    fn is_at_least(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Like(_), Self::Any) => false,
+            // A wildcard covers its own literal and those of the wildcards below it.
+            (Self::Like(wide), Self::Like(narrow)) => wide.covers(narrow.0.host()),
         }
     }
 }
@@ -366,6 +397,39 @@ mod tests {
         assert!(acl(&["bind:a.internal", "bind:b.internal"]).allows(&url));
         assert!(!acl(&[]).allows(&url));
         assert!(Acl::everything().allows(&url));
+    }
+
+    #[test]
+    fn rules_are_at_least_what_they_cover_one_by_one() {
+        let widest_first = [
+            &["bind:*"][..],
+            &["bind:*.internal", "bind:tcp://*"],
+            &["bind:*.internal", "bind:tcp://"],
+            &["bind:*.site1.internal", "bind:tcp://"],
+            &["bind:https://*.site1.internal", "bind:tcp://"],
+            &["bind:https://*.site1.internal:443", "bind:tcp://"],
+            &["bind:https://*.a.site1.internal:443", "bind:tcp://"],
+            &["bind:https://b.a.site1.internal:443", "bind:tcp://"],
+            &["bind:tcp://"],
+            &[],
+        ];
+        for (wide, rules) in widest_first.iter().enumerate() {
+            for (narrow, narrower) in widest_first.iter().enumerate() {
+                assert_eq!(acl(rules).is_at_least(&acl(narrower)), wide <= narrow, "{rules:?} {narrower:?}");
+            }
+        }
+        for (wide, narrow) in [
+            ("bind:a.internal", "bind:b.internal"),
+            ("bind:a.internal", "bind:*.internal"),
+            ("bind:*.a.internal", "bind:a.internal"),
+            ("bind:*:1", "bind:*:2"),
+            ("bind:tcp://", "bind:tcp://*"),
+            ("bind:tcp://*.internal", "bind:tcp://"),
+            ("bind:https://*", "bind:*"),
+        ] {
+            assert!(!acl(&[wide]).is_at_least(&acl(&[narrow])), "{wide} {narrow}");
+        }
+        assert!(acl(&["bind:b.internal", "bind:a.internal"]).is_at_least(&acl(&["bind:a.internal", "bind:b.internal"])));
     }
 
     #[test]
