@@ -429,7 +429,9 @@ mod tests {
         ] {
             assert!(!acl(&[wide]).is_at_least(&acl(&[narrow])), "{wide} {narrow}");
         }
-        assert!(acl(&["bind:b.internal", "bind:a.internal"]).is_at_least(&acl(&["bind:a.internal", "bind:b.internal"])));
+        assert!(
+            acl(&["bind:b.internal", "bind:a.internal"]).is_at_least(&acl(&["bind:a.internal", "bind:b.internal"]))
+        );
     }
 
     #[test]

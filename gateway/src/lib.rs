@@ -9,5 +9,6 @@ pub mod identity_key;
 pub mod log;
 pub mod policy;
 pub mod registry;
+pub mod run;
 pub mod token;
 pub mod yaml;

@@ -1,3 +1,146 @@
-//! The command line of the gateway.
+//! The command line of the gateway: arguments, configuration, log, run. The only place where an error becomes an exit
+//! code.
 
-fn main() {}
+mod cli;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use adit_gateway::acl::Rule;
+use adit_gateway::config::{Config, ConfigErrors};
+use adit_gateway::log;
+use adit_gateway::run;
+use adit_gateway::token::{Token, TokenHash};
+use clap::Parser;
+use tokio::runtime::Runtime;
+
+use self::cli::{Arguments, Command, Dev, NewToken, TokenCommand};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // It is also how help and version come out, which are no mistakes and go to standard output.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_OK });
+        }
+    };
+    let code = match arguments.command {
+        Command::Run(file) => run_gateway(&file.config),
+        Command::Check(file) => check(&file.config),
+        Command::Token(TokenCommand::New(arguments)) => new_token(&arguments),
+        Command::Dev(arguments) => dev(&arguments),
+        Command::Version => {
+            print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
+            EXIT_OK
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run_gateway(file: &Path) -> u8 {
+    let (config, warnings) = match Config::load(file) {
+        Ok(loaded) => loaded,
+        Err(errors) => return refuse(&errors),
+    };
+    let log = match log::install(config.log.level, config.log.format) {
+        Ok(log) => log,
+        Err(error) => return fail(error),
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("the threads of the gateway cannot be started: {error}")),
+    };
+    match runtime.block_on(run::run(config, log)) {
+        Ok(()) => EXIT_OK,
+        Err(error) => {
+            tracing::error!("{error}");
+            EXIT_INTERNAL
+        }
+    }
+}
+
+fn check(file: &Path) -> u8 {
+    match Config::load(file) {
+        Ok((config, warnings)) => {
+            for warning in warnings {
+                complain(format_args!("warning: {warning}"));
+            }
+            print(format_args!("{}: ok: {}", file.display(), config.summary()));
+            EXIT_OK
+        }
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn new_token(arguments: &NewToken) -> u8 {
+    let token = match Token::generate(&arguments.id) {
+        Ok(token) => token,
+        Err(error) => return fail(error),
+    };
+    complain("The authtoken for the agent. It is shown only now:");
+    print(token.expose());
+    complain("\nThe entry below `credentials:` in the gateway's configuration, which holds only a hash of it:");
+    print(entry(arguments, &token.hash()));
+    EXIT_OK
+}
+
+/// One item of the configuration's list of credentials. The texts in it need no escapes: their alphabets have none of
+/// the characters that would.
+fn entry(arguments: &NewToken, hash: &TokenHash) -> String {
+    let mut lines = vec![format!("  - id: \"{}\"", arguments.id), format!("    account: \"{}\"", arguments.account)];
+    lines.push("    hashes:".to_owned());
+    lines.push(format!("      - \"{hash}\""));
+    if arguments.allow_any {
+        lines.push("    allow_any: true".to_owned());
+    } else {
+        lines.push("    acl:".to_owned());
+        lines.extend(arguments.acl.iter().map(|rule: &Rule| format!("      - \"{rule}\"")));
+    }
+    lines.join("\n")
+}
+
+/// The seam to the embedded default.
+fn dev(arguments: &Dev) -> u8 {
+    let _ = (&arguments.upstreams, arguments.ready_json);
+    fail("this build has no dev command yet")
+}
+
+fn refuse(errors: &ConfigErrors) -> u8 {
+    complain(errors);
+    EXIT_CONFIG
+}
+
+fn fail(error: impl Display) -> u8 {
+    complain(error);
+    EXIT_INTERNAL
+}
+
+/// Writes to standard output. A reader that has gone away is no error of ours.
+fn print(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Writes to standard error.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+// The exit codes, the same as the agent's; `--help` and the README list them.
+
+/// Done. `run`: SIGTERM or SIGINT came and the drain is finished.
+const EXIT_OK: u8 = 0;
+
+/// A fault of the program or of the system below it.
+const EXIT_INTERNAL: u8 = 1;
+
+/// The command line is wrong.
+const EXIT_USAGE: u8 = 2;
+
+/// The configuration is unusable.
+const EXIT_CONFIG: u8 = 3;

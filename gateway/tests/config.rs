@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use adit::config::problem::Warning;
 use adit_gateway::config::Config;
 use adit_gateway::config::accounts::LogInRefusal;
-use adit_gateway::config::limits::Limits;
+use adit_gateway::config::limits::{self, Limits};
 use adit_gateway::config::listeners::AgentPorts;
 use adit_gateway::config::public_names::PublicRefusal;
 use adit_gateway::token::Token;
@@ -533,5 +533,15 @@ fn reload_names_what_needs_a_restart_and_nothing_else() {
         ("tls://db.example.com", "tls://db2.example.com"),
     ] {
         assert_eq!(changes(from, to), Vec::<String>::new(), "{to}");
+    }
+}
+
+#[test]
+fn example_has_every_limit_with_its_default() {
+    let (config, _) = parse(&Site::new(), include_str!("../example.yml")).unwrap();
+    assert_eq!(config.limits, Limits::default());
+    let keys = limits::COUNTS.iter().map(|count| count.key).chain(limits::SPANS.iter().map(|span| span.key));
+    for key in keys {
+        assert!(include_str!("../example.yml").contains(&format!("\n  {key}: ")), "{key}");
     }
 }

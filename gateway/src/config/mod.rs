@@ -16,7 +16,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adit::config::problem::{ConfigErrors, Problem, Warning};
+use adit::config::problem::Problem;
+pub use adit::config::problem::{ConfigErrors, Warning};
 use adit::config::reader::{Object, Reader};
 use adit::endpoint_url::Scheme;
 
@@ -114,6 +115,19 @@ impl Config {
             ("log.format", old.log.format != new.log.format),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// What is in it, in one line for a person.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let counts = [
+            (self.accounts.iter().count(), "account", "accounts"),
+            (self.accounts.credentials().count(), "credential", "credentials"),
+            (self.cloud_endpoints.len(), "cloud endpoint", "cloud endpoints"),
+            (self.certificates.len(), "certificate", "certificates"),
+        ];
+        let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
+        counts.join(", ")
     }
 
     fn read(file: &Path, mut root: Object<'_>) -> Self {

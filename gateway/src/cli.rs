@@ -1,0 +1,99 @@
+//! The arguments of the command line.
+
+use std::path::PathBuf;
+
+use adit_gateway::acl::Rule;
+use adit_gateway::config::accounts::ACCOUNT_DEFAULT;
+use adit_gateway::token::CredentialId;
+use clap::{Args, Parser, Subcommand};
+
+/// The gateway of adit: takes agents in and offers what is behind them, after a policy has let the traffic pass.
+#[derive(Debug, Parser)]
+#[command(name = "adit-gateway", version, max_term_width = 100, after_help = EXIT_CODES_HELP)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the gateway until SIGTERM or SIGINT; SIGHUP reloads the configuration.
+    Run(ConfigFile),
+    /// Checks a configuration and says everything that is wrong with it.
+    Check(ConfigFile),
+    /// Makes authtokens for agents.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Runs a gateway and an agent on this machine, without any file, to try things out.
+    Dev(Dev),
+    /// Prints the version.
+    Version,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigFile {
+    /// The configuration, YAML or JSON.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Makes a token and prints it once, with the entry for the gateway's configuration; nothing is stored.
+    #[command(after_help = TOKEN_HELP, override_usage = TOKEN_USAGE)]
+    New(NewToken),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NewToken {
+    /// The name of the credential, unique on the gateway: a-z, 0-9, '-', '_' and '.'.
+    #[arg(long)]
+    pub(crate) id: CredentialId,
+    /// The account that it belongs to.
+    #[arg(long, value_name = "NAME", default_value = ACCOUNT_DEFAULT)]
+    pub(crate) account: CredentialId,
+    /// What agents with this token may bind, such as 'bind:*.site1.internal'; can be repeated.
+    #[arg(long, value_name = "RULE", num_args = 1.., required_unless_present = "allow_any", conflicts_with = "allow_any")]
+    pub(crate) acl: Vec<Rule>,
+    /// Lets agents with this token bind everything in its account.
+    #[arg(long)]
+    pub(crate) allow_any: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Dev {
+    /// A local service to make reachable, such as 8080, http://localhost:8080 or tcp://localhost:5432; can be
+    /// repeated. Without any, a small built-in HTTP service answers.
+    #[arg(long = "upstream", value_name = "URL")]
+    pub(crate) upstreams: Vec<String>,
+    /// Prints one line of JSON to standard output once traffic flows, for scripts.
+    #[arg(long)]
+    pub(crate) ready_json: bool,
+}
+
+const CONFIG_DEFAULT: &str = "/etc/adit-gateway.yml";
+
+const EXIT_CODES_HELP: &str = "\
+Exit codes: 0 done, or ended by SIGTERM or SIGINT; 1 the system below refused something, such as a port; 2 the command
+line is wrong; 3 the configuration is wrong.
+
+The environment variable ADIT_LOG sets what is logged, such as debug or info,adit_gateway::session=debug.";
+
+const TOKEN_USAGE: &str = "adit-gateway token new --id <ID> [--account <NAME>] (--acl <RULE>... | --allow-any)";
+
+const TOKEN_HELP: &str = "\
+Of the output, the first line is the token and the others are the entry, so that a script can tell them apart. To replace
+a token without an outage, make a new one of the same id, add its hash as the second one of the entry, reload, move the
+agents over, and remove the old hash.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_hold_together() {
+        Arguments::command().debug_assert();
+    }
+}
