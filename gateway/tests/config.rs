@@ -15,6 +15,7 @@ use adit_gateway::config::limits::{self, Limits};
 use adit_gateway::config::listeners::AgentPorts;
 use adit_gateway::config::public_names::PublicRefusal;
 use adit_gateway::token::Token;
+use serde_json::{Value, json};
 use site::{SMALLEST, Site};
 
 const FULL: &str = "
@@ -533,6 +534,70 @@ fn reload_names_what_needs_a_restart_and_nothing_else() {
         ("tls://db.example.com", "tls://db2.example.com"),
     ] {
         assert_eq!(changes(from, to), Vec::<String>::new(), "{to}");
+    }
+}
+
+#[test]
+fn reload_keeps_what_needs_a_restart_and_takes_the_rest() {
+    let (site, old) = full();
+    let text = FULL
+        .replace(": 0.0.0.0", ": 127.0.0.1")
+        .replace("20000-20999", "30000-30001")
+        .replace("keys/", "")
+        .replace("600", "7");
+    let (mut new, _) = parse(&site, &text.replace("level: debug, format: json", "level: warn")).unwrap();
+    new.keep_from(&old);
+    assert_eq!(Config::changes_needing_restart(&old, &new), Vec::<String>::new());
+    assert_eq!(new.listeners.tcp.agent_ports, AgentPorts::Between(30000..=30001));
+    assert_eq!(new.limits.sessions_max, 7);
+    assert_ne!(new.log.level, old.log.level);
+}
+
+/// Every value of the file in turn becomes something else: the result is a configuration or a list of errors, and each
+/// error says where.
+#[test]
+fn file_with_any_value_exchanged_is_read_or_refused_with_paths() {
+    let site = full_site();
+    let tree = adit_gateway::yaml::parse(FULL).unwrap().value;
+    let mut pointers = Vec::new();
+    collect_pointers(&tree, String::new(), &mut pointers);
+    assert!(pointers.len() > 60, "{}", pointers.len());
+    let mut refused = 0;
+    for pointer in &pointers {
+        for other in [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(1e300),
+            json!(""),
+            json!("\u{0}*:/@é"),
+            json!([]),
+            json!([[{}]]),
+            json!({"": 1}),
+        ] {
+            let mut changed = tree.clone();
+            *changed.pointer_mut(pointer).unwrap() = other;
+            if let Err(error) = parse(&site, &changed.to_string()) {
+                refused += 1;
+                assert!(error.lines().all(|line| line.split(": ").count() >= 3), "{pointer}: {error}");
+            }
+        }
+    }
+    assert!(refused > pointers.len() * 4, "{refused}");
+}
+
+fn collect_pointers(value: &Value, at: String, pointers: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(key, value)| collect_pointers(value, format!("{at}/{key}"), pointers));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, value)| collect_pointers(value, format!("{at}/{i}"), pointers));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    if !at.is_empty() {
+        pointers.push(at);
     }
 }
 

@@ -29,7 +29,7 @@ use accounts::Accounts;
 use certificate::Certificate;
 use cloud_endpoint::Surroundings;
 use limits::Limits;
-use listeners::Listeners;
+use listeners::{Listeners, TcpListeners};
 use public_names::PublicNames;
 
 /// A configuration that holds together.
@@ -115,6 +115,16 @@ impl Config {
             ("log.format", old.log.format != new.log.format),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// Takes back from the configuration in force what a reload cannot change, so that what is said here is what is.
+    pub fn keep_from(&mut self, old: &Self) {
+        let tcp_addresses = old.listeners.tcp.addresses.clone();
+        let agent_ports = self.listeners.tcp.agent_ports.clone();
+        self.listeners = old.listeners.clone();
+        self.listeners.tcp = TcpListeners { addresses: tcp_addresses, agent_ports };
+        self.key_file.clone_from(&old.key_file);
+        self.log.format = old.log.format;
     }
 
     /// What is in it, in one line for a person.
