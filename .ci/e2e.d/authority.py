@@ -1,0 +1,40 @@
+"""A certificate authority for one run, made with openssl."""
+
+import subprocess
+
+
+class Authority:
+    """Issues server certificates; `certificate` is what clients trust."""
+
+    def __init__(self, name, scratch):
+        self._scratch = scratch
+        self._name = name
+        self.certificate = scratch.path("pki", name, "ca.pem")
+        self._key = scratch.path("pki", name, "ca.key")
+        _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self._key)
+        _openssl(
+            *("req", "-x509", "-new", "-key", self._key, "-days", "2", "-subj", f"/CN={name}", "-out", self.certificate),
+            *("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
+
+    def issue(self, *names):
+        """A certificate for DNS names and IPv4 addresses: (certificate file, key file)."""
+        folder = self._scratch.path("pki", self._name, names[0].replace("*", "any"), "x").parent
+        key, request, certificate = folder / "key.pem", folder / "request.pem", folder / "certificate.pem"
+        _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / "sec1.pem")
+        _openssl("pkcs8", "-topk8", "-nocrypt", "-in", folder / "sec1.pem", "-out", key)
+        _openssl("req", "-new", "-key", key, "-subj", "/CN=adit e2e", "-out", request)
+        names = ",".join(("IP:" if name.replace(".", "").isdigit() else "DNS:") + name for name in names)
+        extensions = folder / "extensions"
+        extensions.write_text(
+            f"subjectAltName={names}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n"
+        )
+        _openssl(
+            *("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),
+            *("-days", "2", "-extfile", extensions, "-out", certificate),
+        )
+        return certificate, key
+
+
+def _openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)

@@ -1,0 +1,101 @@
+"""`adit-gateway dev`: one command, no file; a second agent joins it for what its command line cannot say."""
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from queue import Empty, Queue
+from urllib.parse import urlsplit
+
+from clients import Place
+from deployment import Deployment, Spot
+from failure import Failure, expect_equal
+from program import Program
+
+# Served by dev's own agent; the others need names of their own.
+OWN_TARGETS = ("web", "raw", "postgres", "rawdown")
+
+
+class Dev(Deployment):
+    name = "dev"
+
+    def start(self):
+        targets = self.upstreams.targets()
+        arguments = [part for name in OWN_TARGETS for part in ("--upstream", targets[name][1])]
+        gateway = Program(
+            "dev",
+            [self.binaries["adit-gateway"], "dev", "--ready-json", *arguments],
+            self.scratch,
+            env={"TMPDIR": str(self.scratch.path("dev-tmp", "x").parent)},
+            stdout=subprocess.PIPE,
+        )
+        self.programs["gateway"] = gateway
+        ready = json.loads(_first_line(gateway, 30))
+        self.connect_url, self.authtoken = ready["connect_url"], ready["authtoken"]
+        self.ca_file = Path(ready["ca_file"])
+        self._ports = {kind: urlsplit(f"//{ready[kind]}").port for kind in ("https", "http", "tls")}
+        self._own = {urlsplit(endpoint["forwards_to"]).port: endpoint["url"] for endpoint in ready["endpoints"]}
+        self._join({name: target for name, target in targets.items() if name not in OWN_TARGETS}, targets["web"][1])
+
+    def _join(self, targets, web):
+        endpoints = [
+            {"name": name, "url": f"{scheme}://{name}.localhost", "upstream": {"url": upstream}}
+            for name, (scheme, upstream) in targets.items()
+        ]
+        endpoints.append({"name": "plain", "url": "http://plain.localhost", "upstream": {"url": web}})
+        agent = {"authtoken": self.authtoken, "connect_url": self.connect_url, "connect_cas": str(self.ca_file)}
+        file = self.scratch.write("dev-agent.json", json.dumps({"version": 3, "agent": agent, "endpoints": endpoints}), 0o600)
+        program = Program("dev-agent", [self.binaries["adit"], "run", "--config", file], self.scratch)
+        self.programs["agent"] = program
+        for endpoint in endpoints:
+            program.wait_for_log(endpoint["url"])
+
+    def place(self, name):
+        scheme, upstream = self.upstreams.targets()[name]
+        if name not in OWN_TARGETS:
+            return self._named(scheme, f"{name}.localhost")
+        url = urlsplit(self._own[urlsplit(upstream).port])
+        return Place("tcp", url.hostname, url.port) if scheme == "tcp" else self._named(scheme, url.hostname)
+
+    def plain_place(self, name):
+        return self._named("http", f"{name}.localhost")
+
+    def place_of_nobody(self):
+        return self._named("https", "nobody.localhost")
+
+    def sdk_place(self, proto, name):
+        if proto == "tcp":
+            return Spot("", None)
+        host = f"{name}.localhost"
+        return Spot(host, self._named(proto, host))
+
+    def _named(self, scheme, host):
+        return Place(scheme, host, self._ports[scheme], self.ca_file)
+
+    def interrupt(self):
+        """What Ctrl-C does; returns the exit status."""
+        self.programs["gateway"].signal(signal.SIGINT)
+        return self.programs["gateway"].wait(20)
+
+    def leftovers(self):
+        """Files that dev has made and not removed."""
+        return sorted(path.name for path in self.scratch.path("dev-tmp", "x").parent.iterdir())
+
+
+def _first_line(program, seconds):
+    lines = Queue()
+    threading.Thread(target=lambda: lines.put(program.child.stdout.readline()), daemon=True).start()
+    try:
+        line = lines.get(timeout=seconds)
+    except Empty:
+        raise Failure(f"dev printed no line within {seconds} s; its log:\n{program.logged()}") from None
+    if not line:
+        raise Failure(f"dev ended before it was ready; its log:\n{program.logged()}")
+    return line
+
+
+def check_leaves_nothing(dev):
+    """Not a scenario, because nothing can run on the deployment after it."""
+    expect_equal(dev.interrupt(), 0, "dev's exit status after Ctrl-C")
+    expect_equal(dev.leftovers(), [], "files left behind by dev")

@@ -1,0 +1,48 @@
+// A session of the Node SDK, driven by lines of JSON on standard input; one line of JSON answers each.
+// The same commands as session.py: connect, listen, unbind, stop.
+
+import readline from "node:readline";
+import { createRequire } from "node:module";
+
+// The package is installed in the run's own folder, which is the working directory.
+const ngrok = createRequire(process.cwd() + "/node/")("@ngrok/ngrok");
+const listeners = new Map();
+let session;
+
+const commands = {
+  async connect({ authtoken, server, ca_file }) {
+    session = await new ngrok.SessionBuilder().authtoken(authtoken).serverAddr(server).rootCas(ca_file).connect();
+    return {};
+  },
+  async listen({ name, proto, address, forward_to }) {
+    const listener = await endpoint(proto, address).listenAndForward(forward_to);
+    listeners.set(name, listener);
+    return { id: listener.id(), url: listener.url() };
+  },
+  async unbind({ name }) {
+    await listeners.get(name).close();
+    listeners.delete(name);
+    return {};
+  },
+  async stop() {
+    process.exit(0);
+  },
+};
+
+function endpoint(proto, address) {
+  if (proto === "https") return session.httpEndpoint().domain(address);
+  if (proto === "tls") return session.tlsEndpoint().domain(address);
+  return address ? session.tcpEndpoint().remoteAddr(address) : session.tcpEndpoint();
+}
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  let answer;
+  try {
+    answer = await commands[command.do](command);
+  } catch (error) {
+    answer = { error: `${error.message} ${error.errorCode ?? ""}` };
+  }
+  console.log(JSON.stringify(answer));
+}
+process.exit(0);

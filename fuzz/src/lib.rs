@@ -1,0 +1,13 @@
+//! The bodies of the fuzz targets: each takes any bytes and panics when something is not as it must be.
+//!
+//! `tests/corpus.rs` of the packages includes these files by path and runs them over the corpus.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod endpoint_url;
+pub mod frame_decode;
+pub mod input;
+pub mod message;
+pub mod mux_ops;
+pub mod mux_recv;
