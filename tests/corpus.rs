@@ -21,6 +21,7 @@ use std::fs;
 use std::path::Path;
 
 /// Runs a target over its corpus. An empty one is an error: it would test nothing.
+#[expect(clippy::unwrap_used, reason = "a test may end here, the path is printed")]
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut count = 0;

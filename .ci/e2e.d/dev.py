@@ -36,7 +36,8 @@ class Dev(Deployment):
         self.ca_file = Path(ready["ca_file"])
         self._ports = {kind: urlsplit(f"//{ready[kind]}").port for kind in ("https", "http", "tls")}
         self._own = {urlsplit(endpoint["forwards_to"]).port: endpoint["url"] for endpoint in ready["endpoints"]}
-        self._join({name: target for name, target in targets.items() if name not in OWN_TARGETS}, targets["web"][1])
+        others = {name: target for name, target in targets.items() if name not in OWN_TARGETS and target[0] != "tcp"}
+        self._join(others, targets["web"][1])
 
     def _join(self, targets, web):
         endpoints = [
@@ -46,7 +47,12 @@ class Dev(Deployment):
         endpoints.append({"name": "plain", "url": "http://plain.localhost", "upstream": {"url": web}})
         agent = {"authtoken": self.authtoken, "connect_url": self.connect_url, "connect_cas": str(self.ca_file)}
         file = self.scratch.write("dev-agent.json", json.dumps({"version": 3, "agent": agent, "endpoints": endpoints}), 0o600)
-        program = Program("dev-agent", [self.binaries["adit"], "run", "--config", file], self.scratch)
+        program = Program(
+            "dev-agent",
+            [self.binaries["adit"], "run", "--config", file],
+            self.scratch,
+            env={"SSL_CERT_FILE": str(self.upstreams.authority.certificate)},
+        )
         self.programs["agent"] = program
         for endpoint in endpoints:
             program.wait_for_log(endpoint["url"])

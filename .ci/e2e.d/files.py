@@ -4,8 +4,6 @@ The agents bind `.internal` names only; cloud endpoints on the gateway make them
 """
 
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -52,27 +50,33 @@ class Files(Deployment):
         return self._new_token("spare")[1]
 
     def _new_token(self, name):
+        """A fresh token and the entry to paste into the gateway's file."""
         command = [self.binaries["adit-gateway"], "token", "new", "--id", name, "--account", "main", "--allow-any"]
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
-        raise Failure(done.stdout)
+        token, _, entry = done.stdout.partition("\n")
+        return token, entry
 
     def gateway_document(self):
-        """The gateway's file as a tree; JSON is YAML."""
+        """The gateway's file as a tree, but for the credentials."""
         shared = f"127.0.0.1:{self._port}"
-        endpoints = [self.cloud_endpoint(f"{scheme}://{name}.{DOMAIN}", f"{scheme}://{name}.internal")
-                     for scheme in ("https", "tls") for name in self._names_of(scheme)]
-        endpoints += [self.cloud_endpoint(f"tcp://gateway.{DOMAIN}:{port}", f"tcp://{name}.internal:7000")
-                      for name, port in self._tcp_ports.items()]
+        endpoints = [
+            self.cloud_endpoint(f"{scheme}://{name}.{DOMAIN}", f"{scheme}://{name}.internal")
+            for scheme in ("https", "tls")
+            for name in self._names_of(scheme)
+        ]
+        endpoints += [
+            self.cloud_endpoint(f"tcp://gateway.{DOMAIN}:{port}", f"tcp://{name}.internal:7000")
+            for name, port in self._tcp_ports.items()
+        ]
         endpoints.append(self.cloud_endpoint(f"http://plain.{DOMAIN}", "http://plain.internal"))
         return {
             "connect": {"names": ["localhost"]},
             "listeners": {
-                "agents": shared, "https": shared, "tls": shared, "http": f"127.0.0.1:{self._http_port}",
+                **{"agents": shared, "https": shared, "tls": shared, "http": f"127.0.0.1:{self._http_port}"},
                 "tcp": {"addresses": "127.0.0.1"},
             },
             "certificates": [{"certificate_file": str(self._certificate), "private_key_file": str(self._key)}],
-            "key_file": str(self.scratch.path("files", "gateway.key")),
-            "accounts": [{"name": "main", "credentials": [self._credential]}],
+            "accounts": [{"name": "main"}],
             "cloud_endpoints": endpoints,
         }
 
@@ -81,8 +85,10 @@ class Files(Deployment):
         policy = {phase: [{"actions": [{"type": "forward-internal", "config": {"url": target}}]}]}
         return {"url": url, "account": "main", "traffic_policy": policy}
 
-    def write_gateway(self, document=None):
-        text = json.dumps(document or self.gateway_document(), indent=1)
+    def write_gateway(self, document=None, credential=None):
+        """Writes the gateway's file as YAML: one key a line, and the credential as it came from `token new`."""
+        lines = [f"{key}: {json.dumps(value)}\n" for key, value in (document or self.gateway_document()).items()]
+        text = "".join(lines) + "credentials:\n" + (credential or self._credential)
         return self.scratch.write("files/gateway.yml", text, 0o600)
 
     @property
@@ -121,7 +127,13 @@ class Files(Deployment):
         agent = {"connect_url": self.connect_url, "connect_cas": str(self.ca_file), "authtoken": self.authtoken}
         document = {"version": 3, "agent": agent, "endpoints": endpoints}
         self.scratch.write("files/adit.json", json.dumps(document, indent=1), 0o600)
-        self.programs["agent"] = Program("agent", [self.binaries["adit"], "run", "--config", self.agent_file], self.scratch)
+        self.programs["agent"] = Program(
+            "agent",
+            [self.binaries["adit"], "run", "--config", self.agent_file],
+            self.scratch,
+            # The only authority that its TLS upstreams may come from.
+            env={"SSL_CERT_FILE": str(self.upstreams.authority.certificate)},
+        )
         self.wait_until_reachable()
 
     def second_agent(self, authtoken):

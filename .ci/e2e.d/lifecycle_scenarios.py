@@ -56,12 +56,11 @@ def reload_adds_an_endpoint_without_touching_open_streams(deployment):
 
 @scenario("files")
 def removed_credential_ends_its_session(deployment):
-    gateway, document = deployment.programs["gateway"], deployment.gateway_document()
+    gateway = deployment.programs["gateway"]
     with deployment.place("raw").socket() as connection:
         connection.sendall(b"E1234")
         expect_equal(read_exactly(connection, 4), b"1234", "echo")
-        document["accounts"][0]["credentials"] = [deployment.spare_credential()]
-        deployment.write_gateway(document)
+        deployment.write_gateway(credential=deployment.spare_credential())
         gateway.signal(signal.SIGHUP)
         connection.settimeout(15)
         expect(ends_with_error(connection), "a stream of a removed credential ended cleanly")

@@ -139,6 +139,24 @@ def sealed_upstream_is_verified_by_the_client(deployment):
 
 
 @scenario(*EVERYWHERE)
+def agent_verifies_an_https_upstream(deployment):
+    response = fetch(deployment.place("secure"), "/hello", version=HTTP2)
+    expect_equal(response.body, b"hello from nginx over https\n", "body")
+    expect_equal(download_digest(deployment.place("secure"), "/file", HTTP1), stream.digest(FILE_BYTES), "SHA-256")
+
+
+@scenario("files")
+def agent_wraps_a_tcp_endpoint_in_tls(deployment):
+    """The client speaks plain text, the upstream TLS: what a printer's or a camera's client may need."""
+    with deployment.place("wrapped").socket() as connection:
+        connection.sendall(b"GET /hello HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while block := connection.recv(4096):
+            answer += block
+    expect(answer.endswith(b"hello from nginx over https\n"), f"answer {answer[-200:]!r}")
+
+
+@scenario(*EVERYWHERE)
 def openssl_verifies_the_sealed_upstream(deployment):
     place, authority = deployment.place("sealed"), deployment.upstreams.authority.certificate
     request = f"GET /hello HTTP/1.0\r\nHost: {place.host}\r\n\r\n".encode()

@@ -11,13 +11,15 @@ from web import Web
 # Names of the TLS upstream in both deployments, each in full: OpenSSL takes no wildcard directly below `localhost`.
 SEALED_NAMES = ("sealed", *(f"{language}-sealed" for language in COMMANDS))
 SEALED_HOSTS = [f"{name}.{domain}" for name in SEALED_NAMES for domain in ("localhost", "example.test")]
+# The name by which agents verify the TLS upstream themselves.
+LOCAL_HOST = "localhost"
 
 
 class Upstreams:
     def __init__(self, scratch):
         # Not the authority of any gateway: who trusts this one has verified the upstream itself.
         self.authority = Authority("upstream", scratch)
-        certificate, key = self.authority.issue(*SEALED_HOSTS)
+        certificate, key = self.authority.issue(*SEALED_HOSTS, LOCAL_HOST)
         self.web = Web()
         self.echo = WebSocketEcho()
         self.raw = Raw()
@@ -32,10 +34,12 @@ class Upstreams:
             "web": ("https", f"http://{local}:{self.web.port}"),
             "echo": ("https", f"http://{local}:{self.echo.port}"),
             "nginx": ("https", f"http://{local}:{self.nginx.port}"),
+            "secure": ("https", f"https://{LOCAL_HOST}:{self.nginx.tls_port}"),
             "down": ("https", f"http://{local}:{self.closed_port}"),
             "sealed": ("tls", f"tcp://{local}:{self.nginx.tls_port}"),
             "raw": ("tcp", f"tcp://{local}:{self.raw.port}"),
             "postgres": ("tcp", f"tcp://{local}:{self.postgres.port}"),
+            "wrapped": ("tcp", f"tls://{LOCAL_HOST}:{self.nginx.tls_port}"),
             "rawdown": ("tcp", f"tcp://{local}:{self.closed_port}"),
         }
 

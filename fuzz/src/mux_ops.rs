@@ -161,7 +161,11 @@ impl End {
         };
         let len = len.min(chunk.len());
         for (at, &byte) in chunk.iter().take(len).enumerate() {
-            assert_eq!(byte, byte_at(number, !stream.opener, stream.received + at), "stream {number} carries other bytes");
+            assert_eq!(
+                byte,
+                byte_at(number, !stream.opener, stream.received + at),
+                "stream {number} carries other bytes"
+            );
         }
         stream.received += len;
         self.mux.consume(key, len);
