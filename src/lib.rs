@@ -3,6 +3,7 @@
 //! `frame`, `mux`, `message` and `session` are sans-IO and shared with the gateway: they take bytes and a `now` and
 //! return bytes, events and the next deadline.
 
+pub mod agent;
 pub mod backoff;
 pub mod config;
 pub mod endpoint_url;

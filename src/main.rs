@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use adit::agent::{Agent, RunError};
 use adit::config::{Config, ConfigErrors, ConnectCas, Problem, Warning};
 use adit::{log_format, tls};
 
@@ -54,10 +55,18 @@ fn run(arguments: &Run) -> u8 {
     code
 }
 
-/// The seam to the event loop.
-fn run_agent(_config: Config) -> u8 {
-    log::error!("this build has no event loop yet");
-    EXIT_INTERNAL
+fn run_agent(config: Config) -> u8 {
+    let outcome = Agent::new(config).and_then(|mut agent| {
+        agent.watch_signals()?;
+        agent.run()
+    });
+    match outcome {
+        Ok(()) => EXIT_OK,
+        Err(error) => {
+            log::error!("{error}");
+            if matches!(error, RunError::Tls(_)) { EXIT_CONFIG } else { EXIT_INTERNAL }
+        }
+    }
 }
 
 fn check(arguments: &Check) -> u8 {

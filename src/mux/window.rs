@@ -69,7 +69,7 @@ impl RecvWindow {
         due
     }
 
-    /// Bytes that the peer may send now.
+    #[cfg(test)]
     pub(super) fn allowance(&self) -> u32 {
         self.allowance
     }

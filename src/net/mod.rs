@@ -1,4 +1,8 @@
 //! Sockets and what belongs to them, for the event loop. All I/O of the agent is here and in `agent`.
 
 pub mod dial;
+pub(crate) mod link;
+pub(crate) mod ready;
 pub mod resolve;
+pub(crate) mod timers;
+pub(crate) mod upstream;

@@ -349,6 +349,11 @@ impl AgentSession {
         self.mux.go_away(code, text);
     }
 
+    /// The stream's id on the wire, for logs; zero when it is gone.
+    pub fn stream_id(&self, stream: Key) -> u32 {
+        self.mux.stream_id(stream)
+    }
+
     /// Received bytes held now.
     pub fn memory_used(&self) -> usize {
         self.mux.memory_used()

@@ -308,6 +308,11 @@ impl GatewaySession {
         self.mux.streams()
     }
 
+    /// The stream's id on the wire, for logs; zero before its first frame is written and when it is gone.
+    pub fn stream_id(&self, stream: Key) -> u32 {
+        self.mux.stream_id(stream)
+    }
+
     /// Received bytes held now.
     pub fn memory_used(&self) -> usize {
         self.mux.memory_used()

@@ -15,6 +15,7 @@ pub use agent::AgentSession;
 pub use binds::{EndpointSpec, Resumption};
 pub use gateway::GatewaySession;
 pub use random::Random;
+pub(crate) use table::Table;
 
 #[cfg(test)]
 mod tests;

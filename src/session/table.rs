@@ -4,7 +4,7 @@ use crate::mux::Key;
 
 /// One value for each live stream. As long as the multiplexer's table of streams, which is bounded.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(crate) struct Table<T> {
     entries: Vec<Option<(Key, T)>>,
 }
 
@@ -16,26 +16,26 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     /// Puts a value in the stream's place; an earlier stream's value in that place is dropped.
-    pub(super) fn put(&mut self, key: Key, value: T) {
+    pub(crate) fn put(&mut self, key: Key, value: T) {
         while self.entries.len() <= key.index() {
             self.entries.push(None);
         }
         self.entries[key.index()] = Some((key, value));
     }
 
-    pub(super) fn at(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn at(&mut self, key: Key) -> Option<&mut T> {
         match self.entries.get_mut(key.index()) {
             Some(Some((owner, value))) if *owner == key => Some(value),
             _ => None,
         }
     }
 
-    pub(super) fn take(&mut self, key: Key) -> Option<T> {
+    pub(crate) fn take(&mut self, key: Key) -> Option<T> {
         let entry = self.entries.get_mut(key.index())?;
         entry.take_if(|(owner, _)| *owner == key).map(|(_, value)| value)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.entries.iter().flatten().map(|(key, value)| (*key, value))
     }
 }

@@ -1,0 +1,213 @@
+//! The way to the gateway: look-up, dial, link, and the waits in between. Each step has a deadline.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::control::Order;
+use super::link::Linked;
+use super::upstreams::look_up;
+use super::{Agent, Flow, LINK, clock};
+use crate::net::dial::{Dial, Progress};
+use crate::net::link::Link;
+use crate::net::ready::Ready;
+use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError};
+use crate::session::AgentSession;
+use crate::tls;
+
+/// Where the agent stands.
+pub(super) enum Connection {
+    /// Not connected, until the next attempt.
+    Waiting {
+        until: Instant,
+    },
+    Resolving {
+        id: LookupId,
+        deadline: Instant,
+    },
+    Dialing {
+        dial: Dial,
+        deadline: Instant,
+    },
+    Linked(Box<Linked>),
+    /// Stopped by the gateway, until a signal.
+    Stopped,
+}
+
+impl Connection {
+    pub(super) fn note(&mut self, event: &mio::event::Event) {
+        match self {
+            Self::Linked(linked) => linked.link.ready.add(event),
+            // The dial is looked at in every turn.
+            Self::Dialing { .. } | Self::Waiting { .. } | Self::Resolving { .. } | Self::Stopped => {}
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Waiting { until } => Some(*until),
+            Self::Resolving { deadline, .. } => Some(*deadline),
+            Self::Dialing { dial, deadline } => dial.next_deadline().into_iter().chain([*deadline]).min(),
+            Self::Linked(linked) => linked.deadline(),
+            Self::Stopped => None,
+        }
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        matches!(self, Self::Linked(linked) if linked.again)
+    }
+}
+
+/// Why there is no session, for the length of the wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Network,
+    Refusal,
+}
+
+impl Agent {
+    pub(super) fn obey(&mut self) -> Flow {
+        while let Some(order) = self.control.take() {
+            match order {
+                Order::Quit => return Flow::Exit,
+                Order::Drain => self.drain(),
+                Order::Reconnect => {
+                    log::info!("told to reconnect");
+                    self.hang_up("the agent reconnects");
+                    self.connection = Connection::Waiting { until: self.now };
+                }
+                Order::Reload => {
+                    log::warn!("SIGHUP: this version reads its configuration at the start only; restart it to reload");
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn drain(&mut self) {
+        log::info!("draining: endpoints go offline, {} streams may end", self.streams.len());
+        self.drain_until = Some(self.now + self.config.agent.drain_timeout);
+        match &mut self.connection {
+            Connection::Linked(linked) => linked.link.session.drain(self.now),
+            other => *other = Connection::Stopped,
+        }
+    }
+
+    /// Whether a drain has come to its end.
+    pub(super) fn end_drain(&mut self) -> Flow {
+        let Some(until) = self.drain_until else { return Flow::Continue };
+        let quiet = match &self.connection {
+            Connection::Linked(linked) => linked.unbound && self.streams.len() == 0,
+            Connection::Waiting { .. }
+            | Connection::Resolving { .. }
+            | Connection::Dialing { .. }
+            | Connection::Stopped => true,
+        };
+        if !quiet && self.now < until {
+            return Flow::Continue;
+        }
+        log::info!("drained: {} streams left, {} served", self.streams.len(), self.streams.opened());
+        self.hang_up("no error");
+        Flow::Exit
+    }
+
+    /// Says goodbye to the gateway, if there is a link, and forgets all streams.
+    pub(super) fn hang_up(&mut self, text: &str) {
+        if let Connection::Linked(mut linked) = std::mem::replace(&mut self.connection, Connection::Stopped) {
+            linked.link.session.go_away(crate::frame::ErrorCode::NO_ERROR, text);
+            self.resumption = linked.link.close().into_resumption();
+        }
+        self.streams.abort_all();
+    }
+
+    /// The result of a look-up, if it is ours.
+    pub(super) fn on_resolved(&mut self, id: LookupId, result: &Result<Vec<SocketAddr>, ResolveError>) -> bool {
+        let Connection::Resolving { id: ours, deadline } = self.connection else { return false };
+        if id != ours {
+            return false;
+        }
+        match result {
+            Ok(addresses) => self.dial(addresses.clone(), deadline),
+            Err(error) => self.failed(Cause::Network, &format!("cannot look the name up: {error}")),
+        }
+        true
+    }
+
+    /// Moves the connection as far as it goes now.
+    pub(super) fn drive_connection(&mut self) {
+        match &mut self.connection {
+            Connection::Waiting { until } if self.now >= *until => self.attempt(),
+            Connection::Resolving { deadline, .. } if self.now >= *deadline => {
+                self.failed(Cause::Network, "the name look-up took too long: is the DNS server up?");
+            }
+            Connection::Dialing { .. } => self.drive_dial(),
+            Connection::Linked(_) => self.drive_link(),
+            Connection::Waiting { .. } | Connection::Resolving { .. } | Connection::Stopped => {}
+        }
+    }
+
+    fn attempt(&mut self) {
+        let deadline = self.now + self.config.agent.connect_timeout;
+        match look_up(&mut self.resolver, &self.config.agent.connect, Purpose::Connect, self.now) {
+            Lookup::Ready(addresses) => self.dial(addresses, deadline),
+            Lookup::Pending(id) => self.connection = Connection::Resolving { id, deadline },
+            Lookup::Refused(error) => self.failed(Cause::Network, &format!("cannot look the name up: {error}")),
+        }
+    }
+
+    fn dial(&mut self, addresses: Vec<SocketAddr>, deadline: Instant) {
+        self.connection = Connection::Dialing { dial: Dial::new(addresses, deadline), deadline };
+        self.drive_dial();
+    }
+
+    fn drive_dial(&mut self) {
+        let Connection::Dialing { dial, deadline } = &mut self.connection else { return };
+        let deadline = *deadline;
+        match dial.poll(self.poll.registry(), LINK, self.now) {
+            Progress::Dialing => {}
+            Progress::Failed(error) => self.failed(Cause::Network, &error.to_string()),
+            Progress::Connected(socket, address) => self.link_up(socket, address, deadline),
+        }
+    }
+
+    fn link_up(&mut self, socket: mio::net::TcpStream, address: SocketAddr, deadline: Instant) {
+        self.session_number += 1;
+        let number = self.session_number;
+        log::debug!("session={number} connected to {address}, TLS handshake begins");
+        let settings = super::link::settings(&self.config);
+        let resumption = std::mem::take(&mut self.resumption);
+        let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
+        let name = match tls::server_name(self.config.agent.connect.host()) {
+            Ok(name) => name,
+            Err(error) => return self.failed(Cause::Network, &error.to_string()),
+        };
+        let ready = Ready { readable: true, writable: true, read_closed: false };
+        match Link::new(socket, ready, self.connect_tls.clone(), name, session) {
+            Ok(link) => {
+                self.streams.start_session(number);
+                self.connection = Connection::Linked(Box::new(Linked::new(link, number, address, deadline, self.now)));
+                self.drive_link();
+            }
+            Err(error) => self.failed(Cause::Network, &format!("TLS cannot begin: {error}")),
+        }
+    }
+
+    /// An attempt or a session is over: says why, and when the next one is.
+    pub(super) fn failed(&mut self, cause: Cause, reason: &str) {
+        let random = self.random.next();
+        let wait = match cause {
+            Cause::Network => self.backoff.next(random),
+            Cause::Refusal => self.backoff.refused(random),
+        };
+        let number = self.session_number;
+        let place = &self.config.agent.connect;
+        let within = if cause == Cause::Network { "20 s" } else { "a minute" };
+        log::warn!("session={number} no session with {place}: {reason}; the next attempt follows within {within}");
+        log::debug!("session={number} the next attempt follows in {} ms", wait.as_millis());
+        self.streams.abort_all();
+        self.connection = if self.drain_until.is_some() {
+            Connection::Stopped
+        } else {
+            Connection::Waiting { until: clock() + wait }
+        };
+    }
+}

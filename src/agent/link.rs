@@ -1,0 +1,281 @@
+//! The session while the link is up: what its events mean for the agent.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Agent;
+use super::connect::{Cause, Connection};
+use crate::config::Config;
+use crate::frame::ErrorCode;
+use crate::mux;
+use crate::net::link::{Link, LinkEnd};
+use crate::session::EndpointSpec;
+use crate::session::agent::{Command, End, Event, Settings};
+
+/// A link and what the agent notes about it.
+pub(super) struct Linked {
+    pub(super) link: Link,
+    number: u64,
+    address: SocketAddr,
+    /// Until the gateway has accepted the log-in.
+    login_deadline: Option<Instant>,
+    connected_at: Instant,
+    up_at: Option<Instant>,
+    /// The gateway knows that all endpoints are gone.
+    pub(super) unbound: bool,
+    /// The link can do more without another event.
+    pub(super) again: bool,
+}
+
+impl Linked {
+    pub(super) fn new(link: Link, number: u64, address: SocketAddr, deadline: Instant, now: Instant) -> Self {
+        Self {
+            link,
+            number,
+            address,
+            login_deadline: Some(deadline),
+            connected_at: now,
+            up_at: None,
+            unbound: false,
+            again: false,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.login_deadline.into_iter().chain(self.link.session.poll_timeout()).min()
+    }
+}
+
+/// What ends a session, for the wait until the next one and for the log.
+enum Over {
+    Failed(Cause, String),
+    Restart,
+    Stop,
+}
+
+impl Agent {
+    /// One turn of the link: read, let the upstreams work, write.
+    pub(super) fn drive_link(&mut self) {
+        let over = match self.turn_link() {
+            Ok(None) => return,
+            Ok(Some(over)) => over,
+            Err(end) => Over::Failed(Cause::Network, self.describe(&end)),
+        };
+        self.leave(&over);
+    }
+
+    fn turn_link(&mut self) -> Result<Option<Over>, LinkEnd> {
+        let now = self.now;
+        let Connection::Linked(linked) = &mut self.connection else { return Ok(None) };
+        let more_to_read = linked.link.fill(&mut self.streams, now)?;
+        linked.link.session.handle_timeout(now);
+        if linked.login_deadline.is_some_and(|at| now >= at) {
+            return Ok(Some(Over::Failed(Cause::Network, linked.silence())));
+        }
+        while let Some(event) = self.next_event() {
+            if let Some(over) = self.on_event(event) {
+                return Ok(Some(over));
+            }
+        }
+        let Connection::Linked(linked) = &mut self.connection else { return Ok(None) };
+        self.streams.run(&mut linked.link.session, self.poll.registry(), now);
+        let more_to_write = linked.link.flush(&mut self.streams)?;
+        linked.again = more_to_read || more_to_write;
+        Ok(None)
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        let Connection::Linked(linked) = &mut self.connection else { return None };
+        linked.link.session.poll_event()
+    }
+
+    fn on_event(&mut self, event: Event) -> Option<Over> {
+        let now = self.now;
+        let Connection::Linked(linked) = &mut self.connection else { return None };
+        let number = linked.number;
+        match event {
+            Event::Up(reply) => {
+                linked.login_deadline = None;
+                linked.up_at = Some(now);
+                log::info!(
+                    "session={number} took={}ms up at {} ({}), account={:?} region={:?} version={:?}",
+                    now.saturating_duration_since(linked.connected_at).as_millis(),
+                    linked.address,
+                    linked.link.tls_facts(),
+                    reply.extra.account_name,
+                    reply.extra.region,
+                    reply.extra.version,
+                );
+            }
+            Event::AuthRefused(error) => {
+                return Some(Over::Failed(Cause::Refusal, format!("the gateway refuses the log-in: {error}")));
+            }
+            Event::Bound { endpoint, url } => {
+                let (name, upstream) = self.names(endpoint);
+                log::info!("session={number} endpoint={name} online at {url} upstream={upstream}");
+            }
+            Event::BindRefused { endpoint, error, .. } => {
+                let (name, _) = self.names(endpoint);
+                log::warn!("session={number} endpoint={name} refused: {error}; asked again within a minute");
+            }
+            Event::EndpointStopped { endpoint, error } => {
+                let (name, _) = self.names(endpoint);
+                log::warn!("session={number} endpoint={name} stopped by the gateway until the next session: {error}");
+            }
+            Event::Proxy { stream, endpoint, header } => {
+                let id = linked.link.session.stream_id(stream);
+                log::debug!(
+                    "session={number} stream={id} endpoint={} opened for visitor {:?}",
+                    self.config.endpoints.get(endpoint).map_or("?", |endpoint| &endpoint.name),
+                    header.client_addr
+                );
+                self.streams.open(stream, endpoint, id, &mut self.resolver, now);
+            }
+            Event::ProxyRefused(reason) => log::warn!("session={number} turned a stream of the gateway away: {reason}"),
+            Event::Readable(stream) | Event::Finished(stream) => self.streams.wake(stream),
+            Event::Reset(stream, code) => self.streams.on_reset(stream, &format!("aborted by the gateway: {code}")),
+            Event::Beat(round_trip) => {
+                let ms = round_trip.as_secs_f64() * 1000.0;
+                log::debug!("session={number} took={ms:.1}ms heartbeat came back");
+            }
+            Event::Command { command, allowed: false } => {
+                log::warn!("session={number} the gateway asked for {command:?}; refused");
+            }
+            Event::Command { command, allowed: true } => {
+                log::warn!("session={number} the gateway asked for {command:?}; obeyed");
+                return Some(if command == Command::Stop { Over::Stop } else { Over::Restart });
+            }
+            Event::Unbound => linked.unbound = true,
+            Event::Ended(end) => return Some(Over::Failed(Cause::Network, over(&end))),
+        }
+        None
+    }
+
+    fn names(&self, endpoint: usize) -> (&str, String) {
+        self.config
+            .endpoints
+            .get(endpoint)
+            .map_or(("?", String::new()), |endpoint| (endpoint.name.as_str(), endpoint.upstream.to_string()))
+    }
+
+    /// Closes the link and decides what comes next.
+    fn leave(&mut self, over: &Over) {
+        let now = self.now;
+        let Connection::Linked(linked) = std::mem::replace(&mut self.connection, Connection::Stopped) else { return };
+        let mut linked = *linked;
+        if !matches!(over, Over::Failed(..)) {
+            linked.link.session.go_away(ErrorCode::NO_ERROR, "told to by the gateway");
+        }
+        let lasted = linked.up_at.map(|at| now.saturating_duration_since(at));
+        self.resumption = linked.link.close().into_resumption();
+        if lasted.is_some_and(|lasted| lasted >= STABLE) {
+            self.backoff.reset();
+        }
+        match over {
+            Over::Failed(cause, reason) => self.failed(*cause, &with_duration(reason, lasted)),
+            Over::Restart => {
+                self.streams.abort_all();
+                self.connection = Connection::Waiting { until: now };
+            }
+            Over::Stop => {
+                self.streams.abort_all();
+                log::warn!("stopped by the gateway: send SIGUSR1 or start again to reconnect");
+            }
+        }
+    }
+
+    /// The end of a link in words that say who can mend it.
+    fn describe(&self, end: &LinkEnd) -> String {
+        let advice = match end {
+            LinkEnd::Tls(error) => tls_advice(error),
+            LinkEnd::Closed if self.is_handshaking() => {
+                " before TLS was up: is this the gateway's address and port, or does a firewall cut it?"
+            }
+            LinkEnd::Closed | LinkEnd::Socket(_) | LinkEnd::Protocol(_) => "",
+        };
+        format!("{end}{advice}")
+    }
+
+    fn is_handshaking(&self) -> bool {
+        matches!(&self.connection, Connection::Linked(linked) if linked.link.is_handshaking())
+    }
+}
+
+impl Linked {
+    fn silence(&self) -> String {
+        let step = if self.link.is_handshaking() { "TLS handshake" } else { "log-in" };
+        format!("{} took the connection, but the {step} got no answer in time", self.address)
+    }
+}
+
+/// What the agent says of itself and wants from the gateway.
+pub(super) fn settings(config: &Config) -> Settings {
+    let agent = &config.agent;
+    let endpoints = config.endpoints.iter().map(|endpoint| EndpointSpec {
+        name: endpoint.name.clone(),
+        url: endpoint.url.clone(),
+        forwards_to: endpoint.upstream.to_string(),
+        proxy_protocol: endpoint.upstream.proxy_protocol,
+        bindings: vec![endpoint.binding.as_str().to_owned()],
+        pooling_enabled: endpoint.pooling_enabled,
+        metadata: endpoint.metadata.clone(),
+        description: endpoint.description.clone(),
+        traffic_policy: endpoint.traffic_policy.clone().unwrap_or_default(),
+    });
+    Settings {
+        authtoken: agent.authtoken.clone(),
+        metadata: agent.metadata.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        heartbeat_interval: agent.heartbeat_interval,
+        heartbeat_tolerance: agent.heartbeat_tolerance,
+        remote_management: agent.remote_management,
+        endpoints: endpoints.collect(),
+        limits: mux::Limits { streams_max: STREAMS_MAX, open_max: STREAMS_MAX, ..mux::Limits::default() },
+    }
+}
+
+fn over(end: &End) -> String {
+    match end {
+        End::GoAway(code, text) if text.is_empty() => format!("the gateway ended the session: {code}"),
+        End::GoAway(code, text) => format!("the gateway ended the session: {code}: {text}"),
+        End::Silence => "no heartbeat came back: the path or the gateway is dead".to_owned(),
+        End::CallTimeout(call) => format!("the gateway did not answer {call} in time"),
+        End::BadReply(call, error) => format!("the gateway's answer to {call} makes no sense: {error}"),
+    }
+}
+
+fn with_duration(reason: &str, lasted: Option<Duration>) -> String {
+    match lasted {
+        Some(lasted) => format!("{reason}, after {} s", lasted.as_secs()),
+        None => reason.to_owned(),
+    }
+}
+
+fn tls_advice(error: &rustls::Error) -> &'static str {
+    use rustls::{CertificateError as C, Error};
+    match error {
+        Error::InvalidCertificate(C::UnknownIssuer) => {
+            " (the certificate comes from an authority that agent.connect_cas does not name, or something on the way \
+             inspects TLS)"
+        }
+        Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => {
+            " (is this machine's clock behind?)"
+        }
+        Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => {
+            " (the gateway's certificate has expired, or this machine's clock is ahead)"
+        }
+        Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+            " (the certificate is for another name than agent.connect_url)"
+        }
+        Error::InvalidMessage(_) => " (what answers there does not speak TLS)",
+        _ => "",
+    }
+}
+
+/// A session that lasted this long proves that the way to the gateway works: the next failure is a first one.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Streams at one time. An idle one costs a socket and about a hundred bytes, received data is bounded separately.
+const STREAMS_MAX: usize = 2048;

@@ -1,0 +1,216 @@
+//! One connection to an upstream, plain or TLS, as bytes that may be there and room that may be there.
+//!
+//! TLS under edge-triggered events loses wake-ups unless two things are remembered that no socket event tells:
+//! decrypted bytes may wait inside rustls (`plaintext_pending`), and a writer may have been full (`writer_full`). Both
+//! count as readiness: [`UpstreamIo::may_read`] includes the first, [`UpstreamIo::flush`] tells of the second.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+
+use super::ready::Ready;
+
+/// A connected upstream.
+#[derive(Debug)]
+pub(crate) struct UpstreamIo {
+    socket: TcpStream,
+    pub(crate) ready: Ready,
+    tls: Option<Box<Tls>>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    connection: ClientConnection,
+    plaintext_pending: bool,
+    writer_full: bool,
+    shutdown_due: bool,
+}
+
+impl UpstreamIo {
+    /// A plain connection.
+    pub(crate) fn plain(socket: TcpStream, ready: Ready) -> Self {
+        Self { socket, ready, tls: None }
+    }
+
+    /// A TLS connection whose handshake is still to be done by [`UpstreamIo::handshake`].
+    pub(crate) fn tls(
+        socket: TcpStream,
+        ready: Ready,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        let mut connection = ClientConnection::new(config, name)?;
+        connection.set_buffer_limit(Some(WRITER_MAX));
+        let tls = Tls { connection, plaintext_pending: false, writer_full: false, shutdown_due: false };
+        Ok(Self { socket, ready, tls: Some(Box::new(tls)) })
+    }
+
+    /// Goes on with the TLS handshake; true once it is done (at once for plain connections).
+    pub(crate) fn handshake(&mut self) -> io::Result<bool> {
+        loop {
+            self.flush()?;
+            let Some(tls) = &mut self.tls else { return Ok(true) };
+            if !tls.connection.is_handshaking() {
+                return Ok(true);
+            }
+            if !self.ready.readable || !tls.fill(&mut self.socket, &mut self.ready)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Whether a read could find something without another socket event.
+    pub(crate) fn may_read(&self) -> bool {
+        self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.plaintext_pending)
+    }
+
+    /// Reads. `WouldBlock` means that the next byte comes with an event.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return read_plain(&mut self.socket, &mut self.ready, buffer);
+        };
+        loop {
+            match tls.connection.reader().read(buffer) {
+                Ok(len) => {
+                    // What exactly fills the buffer may have more behind it; asking again is the only way to know.
+                    tls.plaintext_pending = len == buffer.len();
+                    return Ok(len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tls.plaintext_pending = false,
+                Err(error) => return Err(error),
+            }
+            if !self.ready.readable || !tls.fill(&mut self.socket, &mut self.ready)? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+    }
+
+    /// Writes what there is room for. `WouldBlock` means that the next room comes with an event.
+    pub(crate) fn write<'a>(&mut self, chunks: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        let slices = &slices[..count];
+        if self.tls.is_none() {
+            return write_plain(&mut self.socket, &mut self.ready, slices);
+        }
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        loop {
+            let Some(tls) = &mut self.tls else { return Ok(0) };
+            let len = tls.connection.writer().write_vectored(slices)?;
+            tls.writer_full = len < wanted;
+            let made_room = self.flush()?;
+            if len > 0 || wanted == 0 {
+                return Ok(len);
+            }
+            if !made_room {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+    }
+
+    /// Moves encrypted bytes to the socket. True when that made room for a writer that had been full.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return Ok(false) };
+        let mut moved = false;
+        while tls.connection.wants_write() && self.ready.writable {
+            match tls.connection.write_tls(&mut self.socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => moved = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if tls.shutdown_due && !tls.connection.wants_write() {
+            tls.shutdown_due = false;
+            self.socket.shutdown(Shutdown::Write)?;
+        }
+        Ok(moved && std::mem::take(&mut tls.writer_full))
+    }
+
+    /// Ends our direction, after what was written.
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return self.socket.shutdown(Shutdown::Write) };
+        tls.connection.send_close_notify();
+        tls.shutdown_due = true;
+        self.flush().map(|_| ())
+    }
+
+    /// Closes with a TCP reset, so that the upstream sees an abort and no clean end.
+    pub(crate) fn abort(self) {
+        // Without the option the close is an ordinary one; there is nobody left to tell.
+        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+impl Tls {
+    /// Reads from the socket and decrypts; false when the socket had nothing.
+    fn fill(&mut self, socket: &mut TcpStream, ready: &mut Ready) -> io::Result<bool> {
+        match self.connection.read_tls(socket) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.readable = false;
+                return Ok(false);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        match self.connection.process_new_packets() {
+            Ok(state) => {
+                self.plaintext_pending = state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
+                Ok(true)
+            }
+            Err(error) => {
+                // The alert that says why, if there is room for it.
+                let _ = self.connection.write_tls(socket);
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
+    }
+}
+
+fn read_plain(socket: &mut TcpStream, ready: &mut Ready, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        if !ready.readable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match socket.read(buffer) {
+            Ok(len) => {
+                ready.after_read(len, buffer.len());
+                return Ok(len);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.readable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn write_plain(socket: &mut TcpStream, ready: &mut Ready, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        if !ready.writable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match socket.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(len) => return Ok(len),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.writable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Encrypted bytes that rustls may hold for one upstream: two records and their overhead.
+const WRITER_MAX: usize = 36 * 1024;
+
+/// Slices of one vectored write: a whole TLS record in pool blocks, and one more.
+const SLICES_MAX: usize = 16;
