@@ -14,13 +14,14 @@ type Block = Box<[u8]>;
 pub struct Pool {
     free: Vec<Block>,
     blocks_used: usize,
+    blocks_made: usize,
     blocks_max: usize,
 }
 
 impl Pool {
     /// A pool that lends at most `bytes_max` bytes in blocks of [`BLOCK_LEN`], at least one block.
     pub fn new(bytes_max: usize) -> Self {
-        Self { free: Vec::new(), blocks_used: 0, blocks_max: (bytes_max / BLOCK_LEN).max(1) }
+        Self { free: Vec::new(), blocks_used: 0, blocks_made: 0, blocks_max: (bytes_max / BLOCK_LEN).max(1) }
     }
 
     /// Share of the budget in use, in percent.
@@ -33,12 +34,26 @@ impl Pool {
         self.blocks_used * BLOCK_LEN
     }
 
+    /// Blocks lent now.
+    pub fn blocks_used(&self) -> usize {
+        self.blocks_used
+    }
+
+    /// Blocks allocated so far: does not grow in steady state.
+    pub fn blocks_made(&self) -> usize {
+        self.blocks_made
+    }
+
     fn take(&mut self) -> Option<Block> {
         if self.blocks_used >= self.blocks_max {
             return None;
         }
         self.blocks_used += 1;
-        Some(self.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice()))
+        if let Some(block) = self.free.pop() {
+            return Some(block);
+        }
+        self.blocks_made = self.blocks_made.wrapping_add(1);
+        Some(vec![0; BLOCK_LEN].into_boxed_slice())
     }
 
     fn give(&mut self, block: Block) {
@@ -69,6 +84,11 @@ impl BlockQueue {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Blocks held.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Appends as much of `bytes` as the pool allows and returns how much that was.

@@ -8,6 +8,7 @@
 //!
 //! After any call poll [`Mux::poll_event`] until it is empty, then write what the two others give.
 
+mod audit;
 mod error;
 pub mod limits;
 mod receive;
@@ -18,6 +19,7 @@ mod window;
 
 use std::collections::VecDeque;
 
+pub use audit::StreamAudit;
 pub use error::{LinkError, OpenError, SendError};
 pub use limits::Limits;
 pub use store::Key;
@@ -71,7 +73,9 @@ pub enum Event {
     /// The peer sends no more; everything it sent was announced by [`Event::Readable`].
     Finished(Key),
     /// The stream was aborted, by the peer or by us because of what the peer did. What was unread is gone and the key
-    /// is stale from now on. Also comes after [`Event::Finished`]: an abort is never a clean end.
+    /// is stale from now on. Also comes after [`Event::Finished`]: an abort is never a clean end. If all that the peer
+    /// says after its end is that it takes no more ([`ErrorCode::STREAM_CLOSED`]), this comes once everything was
+    /// consumed.
     Reset(Key, ErrorCode),
     /// The peer ends the session; nothing follows.
     GoAway(ErrorCode, String),
@@ -258,6 +262,7 @@ impl Mux {
                 stream.queued.event = true;
                 self.events.push_front(key);
             } else {
+                self.queue_refused(key);
                 self.remove_if_over(key);
             }
             return Some(event);
@@ -280,16 +285,20 @@ impl Mux {
         let turn = self.turn;
         let Some(stream) = self.store.at(key) else { return };
         let len = len.min(stream.queue.len());
+        if len == 0 {
+            return;
+        }
         stream.queue.consume(&mut self.pool, len);
         stream.recv.consumed(len);
         stream.drained_at = turn;
         self.queue_credit(key);
+        self.queue_refused(key);
         self.remove_if_over(key);
     }
 
     /// Whether the peer ended its direction and everything it sent was consumed. True for a stream that is gone.
     pub fn is_finished(&self, key: Key) -> bool {
-        self.store.peek(key).is_none_or(|s| s.fin_received && s.queue.is_empty() && s.pending.reset.is_none())
+        self.store.peek(key).is_none_or(Stream::is_finished)
     }
 
     /// From now on payload of this stream is offered to the [`Sink`] of [`Mux::recv`] first.
@@ -338,6 +347,15 @@ impl Mux {
     fn remove_if_over(&mut self, key: Key) {
         if self.store.peek(key).is_some_and(|stream| stream.is_over() && !stream.queued.event) {
             self.remove(key);
+        }
+    }
+
+    /// Everything that the peer sent was delivered: now the user may learn that it takes no more of ours.
+    fn queue_refused(&mut self, key: Key) {
+        let Some(stream) = self.store.at(key) else { return };
+        if stream.refused.is_some() && stream.queue.is_empty() && !stream.queued.event {
+            stream.pending.reset = stream.refused;
+            self.queue_event(key);
         }
     }
 

@@ -102,12 +102,12 @@ impl Mux {
         }
         self.last_remote_id = id;
         if self.store.len() >= self.limits.streams_max || self.pool.used_percent() >= REFUSE_PERCENT {
-            self.queue_bare_reset(id, ErrorCode::STREAM_REFUSED);
+            self.queue_refusal(id, ErrorCode::STREAM_REFUSED);
             return Ok(None);
         }
         let mut stream = Stream::new(id, false);
         if !stream.recv.charge(len) {
-            self.queue_bare_reset(id, ErrorCode::FLOW_CONTROL_ERROR);
+            self.queue_refusal(id, ErrorCode::FLOW_CONTROL_ERROR);
             return Ok(None);
         }
         stream.pending.opened = true;
@@ -154,8 +154,17 @@ impl Mux {
     }
 
     fn on_reset(&mut self, id: u32, code: ErrorCode) {
-        if let Some(key) = self.store.find(id, self.is_local(id)) {
+        let Some(key) = self.store.find(id, self.is_local(id)) else { return };
+        let Some(stream) = self.store.at(key).filter(|stream| stream.pending.reset.is_none()) else { return };
+        // Official peers forget a stream with their FIN and answer what still arrives with this code: that says
+        // nothing against what they sent before it. Any other code is an abort, also right after a FIN.
+        if code != ErrorCode::STREAM_CLOSED || !stream.fin_received {
             self.fail_stream(key, code);
+        } else if !stream.fin_sent {
+            stream.outbox = Vec::new();
+            stream.outbox_sent = 0;
+            stream.refused.get_or_insert(code);
+            self.queue_refused(key);
         }
     }
 
@@ -225,6 +234,7 @@ impl Mux {
         stream.outbox_sent = 0;
         stream.pending.readable = false;
         stream.pending.finished = false;
+        stream.refused = None;
         stream.pending.reset.get_or_insert(code);
         self.queue_event(key);
     }

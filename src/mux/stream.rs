@@ -18,8 +18,13 @@ pub(super) struct Stream {
     /// Bytes of the outbox that travel in the SYN frame.
     pub(super) first_len: usize,
     pub(super) wants_send: bool,
+    /// A grant is out: there is no second one until it comes back.
+    pub(super) granted: bool,
     pub(super) fin_due: bool,
     pub(super) fin_sent: bool,
+    /// The peer had ended its direction and then said that it takes no more of ours. The user learns it after
+    /// everything received: an answer that ended before the request did is not lost.
+    pub(super) refused: Option<ErrorCode>,
 
     pub(super) recv: RecvWindow,
     pub(super) queue: BlockQueue,
@@ -67,7 +72,7 @@ impl Stream {
 
     /// Queues bytes of our own; false when they do not fit or the direction is over.
     pub(super) fn fill_outbox(&mut self, bytes: &[u8]) -> bool {
-        if self.fin_due || self.fin_sent || self.pending.reset.is_some() {
+        if self.fin_due || !self.may_send() {
             return false;
         }
         if self.outbox_left().saturating_add(bytes.len()) > OUTBOX_MAX {
@@ -81,26 +86,37 @@ impl Stream {
         true
     }
 
-    /// Whether a DATA frame under a grant would be right now.
+    /// Whether our direction is still open.
+    pub(super) fn may_send(&self) -> bool {
+        !self.fin_sent && self.pending.reset.is_none() && self.refused.is_none()
+    }
+
+    /// Whether a grant would be right now.
     pub(super) fn can_take_turn(&self) -> bool {
         self.wants_send
+            && !self.granted
             && self.is_announced()
             && !self.fin_due
-            && !self.fin_sent
-            && self.pending.reset.is_none()
+            && self.may_send()
             && self.outbox_left() == 0
             && self.send.credit() > 0
     }
 
     /// Whether [`super::Mux::poll_transmit`] could write something of this stream.
     pub(super) fn can_send_own(&self) -> bool {
-        if self.pending.reset.is_some() || self.fin_sent {
+        if !self.may_send() {
             return false;
         }
         if self.outbox_left() > 0 {
             return self.send.credit() > 0;
         }
         self.fin_due && self.is_announced()
+    }
+
+    /// The peer ended its direction and everything it sent was consumed.
+    pub(super) fn is_finished(&self) -> bool {
+        let aborted = self.pending.reset.is_some() && self.refused.is_none();
+        self.fin_received && self.queue.is_empty() && !aborted
     }
 
     /// Both directions ended and nothing is left to deliver.

@@ -13,6 +13,14 @@ pub(super) struct PendingReset {
     wake: bool,
 }
 
+impl PendingReset {
+    fn wire_len(&self) -> usize {
+        let fin = if self.fin_first { HEADER_LEN } else { 0 };
+        let wake = if self.wake { WORD_FRAME_LEN } else { 0 };
+        fin + WORD_FRAME_LEN + wake
+    }
+}
+
 /// Our GOAWAY.
 #[derive(Debug)]
 pub(super) enum GoAway {
@@ -30,8 +38,11 @@ impl Mux {
             GoAway::None => {}
             GoAway::Sent => return,
             GoAway::Due { code, text } => {
-                out.extend_from_slice(&frame::go_away(self.last_remote_id, *code, text));
-                self.go_away = GoAway::Sent;
+                let frame = frame::go_away(self.last_remote_id, *code, text);
+                if frame.len() <= room {
+                    out.extend_from_slice(&frame);
+                    self.go_away = GoAway::Sent;
+                }
                 return;
             }
         }
@@ -50,6 +61,7 @@ impl Mux {
             let Some(stream) = self.store.at(key) else { continue };
             stream.queued.turn = false;
             if stream.can_take_turn() {
+                stream.granted = true;
                 return Some(Grant { key, max: stream.send.credit().min(FRAME_DATA_MAX) });
             }
         }
@@ -57,27 +69,34 @@ impl Mux {
     }
 
     /// The header of the DATA frame that carries the `len` bytes (at least one, at most `grant.max`) read under this
-    /// grant. The stream stands at the end of the line again. `None` if the stream died meanwhile: drop the bytes.
+    /// grant. The stream stands at the end of the line again. `None` if the stream or the link died meanwhile, or the
+    /// credit went to bytes that were queued in between: drop the bytes.
     #[must_use]
     pub fn commit(&mut self, grant: Grant, len: usize) -> Option<[u8; HEADER_LEN]> {
         debug_assert!(len > 0 && len <= grant.max);
-        let stream = self.store.at(grant.key).filter(|stream| stream.can_take_turn())?;
-        stream.send.spend(len);
-        let id = stream.id;
+        let ending = self.is_ending();
+        let stream = self.store.at(grant.key)?;
+        stream.granted = false;
+        let allowed = !ending && stream.may_send() && len <= stream.send.credit();
+        let header = allowed.then(|| {
+            stream.send.spend(len);
+            frame::data_header(stream.id, len, DataFlag::None)
+        });
         self.queue_turn(grant.key);
-        Some(frame::data_header(id, len, DataFlag::None))
+        header
     }
 
     /// The source had nothing: the stream gets no turn until [`Mux::want_send`].
     pub fn release(&mut self, grant: Grant) {
         if let Some(stream) = self.store.at(grant.key) {
+            stream.granted = false;
             stream.wants_send = false;
         }
     }
 
     fn write_resets(&mut self, out: &mut Vec<u8>, end: usize) {
         while let Some(reset) = self.resets.front() {
-            if out.len() + 2 * WORD_FRAME_LEN + HEADER_LEN > end {
+            if out.len() + reset.wire_len() > end {
                 return;
             }
             if reset.fin_first {
@@ -91,13 +110,22 @@ impl Mux {
         }
     }
 
+    /// While memory is short, a stream that holds bytes waits with its credit. One that holds none gets it: streams
+    /// that nobody drains must not stop those that flow.
     fn write_credits(&mut self, out: &mut Vec<u8>, end: usize) {
-        // The keys stay queued while memory is short; draining any stream brings them out.
-        while self.pool.used_percent() < WITHHOLD_PERCENT && out.len() + WORD_FRAME_LEN <= end {
+        let short = self.pool.used_percent() >= WITHHOLD_PERCENT;
+        for _ in 0..self.credits.len() {
+            if out.len() + WORD_FRAME_LEN > end {
+                return;
+            }
             let Some(key) = self.credits.pop_front() else { return };
             let Some(stream) = self.store.at(key) else { continue };
+            if short && !stream.queue.is_empty() {
+                self.credits.push_back(key);
+                continue;
+            }
             stream.queued.credit = false;
-            if !stream.fin_received && stream.pending.reset.is_none() && stream.recv.due() > 0 {
+            if stream.pending.reset.is_none() && stream.recv.due() > 0 {
                 out.extend_from_slice(&frame::credit(stream.id, stream.recv.grant_due()));
             }
         }
@@ -170,7 +198,7 @@ impl Mux {
     pub(super) fn queue_credit(&mut self, key: Key) {
         let credit_min = self.limits.credit_min;
         let Some(stream) = self.store.at(key) else { return };
-        let due = stream.recv.due() >= credit_min && !stream.fin_received;
+        let due = stream.recv.due() >= credit_min.max(1);
         if due && !std::mem::replace(&mut stream.queued.credit, true) {
             self.credits.push_back(key);
         }
@@ -190,13 +218,18 @@ impl Mux {
 
     fn queue_abort(&mut self, key: Key, code: ErrorCode, fin: bool, wake: bool) {
         let Some(stream) = self.store.at(key) else { return };
-        let silent =
-            !stream.is_announced() || (stream.fin_sent && stream.fin_received) || stream.pending.reset.is_some();
-        if silent {
+        let over = stream.fin_received && (stream.fin_sent || stream.refused.is_some());
+        if !stream.is_announced() || over || stream.pending.reset.is_some() {
             return;
         }
         let reset = PendingReset { id: stream.id, code, fin_first: fin && !stream.fin_sent, wake };
         self.push_reset(reset);
+    }
+
+    /// Queues the frames that refuse a stream the peer has just opened.
+    pub(super) fn queue_refusal(&mut self, id: u32, code: ErrorCode) {
+        let wake = self.abort_style == AbortStyle::WakeThenReset;
+        self.push_reset(PendingReset { id, code, fin_first: wake, wake });
     }
 
     /// Queues a RST for an id that has no live stream.

@@ -69,7 +69,7 @@ impl RecvWindow {
         due
     }
 
-    #[cfg(test)]
+    /// Bytes that the peer may send now.
     pub(super) fn allowance(&self) -> u32 {
         self.allowance
     }

@@ -1,0 +1,141 @@
+//! Whose turn it is.
+
+use super::*;
+
+fn three() -> (Mux, [Key; 3]) {
+    let mut mux = gateway();
+    let keys = [3, 5, 7].map(|id| accept(&mut mux, id));
+    (mux, keys)
+}
+
+fn next(mux: &mut Mux) -> Option<Key> {
+    let grant = mux.poll_grant()?;
+    let key = grant.key;
+    assert!(mux.commit(grant, 1).is_some());
+    Some(key)
+}
+
+#[test]
+fn grants_go_round_robin() {
+    let (mut mux, [a, b, c]) = three();
+    for key in [a, b, c] {
+        mux.want_send(key);
+    }
+    let order: Vec<_> = (0..7).map_while(|_| next(&mut mux)).collect();
+    assert_eq!(order, [a, b, c, a, b, c, a]);
+}
+
+#[test]
+fn asking_again_gives_no_extra_turn() {
+    let (mut mux, [a, b, _]) = three();
+    for key in [a, a, b, a, b] {
+        mux.want_send(key);
+    }
+    recv(&mut mux, &frame::credit(3, 1));
+    let order: Vec<_> = (0..4).map_while(|_| next(&mut mux)).collect();
+    assert_eq!(order, [a, b, a, b]);
+}
+
+#[test]
+fn released_stream_gets_no_turn_until_it_asks() {
+    let (mut mux, [a, b, _]) = three();
+    mux.want_send(a);
+    mux.want_send(b);
+    let grant = mux.poll_grant().expect("a grant");
+    assert_eq!(grant.key, a);
+    mux.release(grant);
+    mux.audit().unwrap();
+    assert_eq!((next(&mut mux), next(&mut mux)), (Some(b), Some(b)));
+    mux.want_send(a);
+    assert_eq!((next(&mut mux), next(&mut mux)), (Some(b), Some(a)));
+}
+
+#[test]
+fn stream_has_one_grant_at_a_time() {
+    let (mut mux, [a, ..]) = three();
+    mux.want_send(a);
+    let grant = mux.poll_grant().expect("a grant");
+    mux.want_send(a);
+    recv(&mut mux, &frame::credit(3, 10));
+    assert!(mux.poll_grant().is_none());
+    assert!(mux.commit(grant, limits::FRAME_DATA_MAX).is_some());
+    assert_eq!(next(&mut mux), Some(a));
+}
+
+#[test]
+fn stream_without_credit_loses_its_turn_and_comes_back() {
+    let (mut mux, [a, b, _]) = three();
+    exhaust_credit(&mut mux, a);
+    mux.want_send(b);
+    assert_eq!((next(&mut mux), next(&mut mux)), (Some(b), Some(b)));
+    recv(&mut mux, &frame::credit(3, 1));
+    let order: Vec<_> = (0..3).map_while(|_| next(&mut mux)).collect();
+    assert_eq!(order, [b, a, b]);
+}
+
+#[test]
+fn stream_that_is_not_on_the_wire_yet_gets_its_turn_after_its_first_frame() {
+    let mut mux = gateway();
+    let key = mux.open(b"type").unwrap();
+    mux.want_send(key);
+    assert!(mux.poll_grant().is_none());
+    assert_eq!(written(&mut mux), ["DATA 2 SYN 4"]);
+    assert_eq!(next(&mut mux), Some(key));
+}
+
+#[test]
+fn queued_bytes_go_before_granted_ones() {
+    let mut mux = gateway();
+    let key = accept(&mut mux, 3);
+    mux.want_send(key);
+    mux.send(key, b"header").unwrap();
+    assert!(mux.poll_grant().is_none());
+    assert_eq!(written(&mut mux), ["DATA 3 - 6"]);
+    assert_eq!(next(&mut mux), Some(key));
+}
+
+#[test]
+fn granted_bytes_of_a_stream_that_died_are_dropped() {
+    let (mut mux, [a, b, c]) = three();
+    for key in [a, b, c] {
+        mux.want_send(key);
+    }
+    let grants: Vec<_> = (0..3).map_while(|_| mux.poll_grant()).collect();
+    recv(&mut mux, &frame::reset(3, ErrorCode::STREAM_CANCELLED));
+    mux.reset(b, ErrorCode::STREAM_CANCELLED);
+    recv(&mut mux, &frame::go_away(0, ErrorCode::NO_ERROR, "bye"));
+    for grant in grants {
+        assert_eq!(mux.commit(grant, 1), None);
+        mux.audit().unwrap();
+    }
+}
+
+#[test]
+fn bytes_read_before_finish_still_go_out() {
+    let (mut mux, [a, ..]) = three();
+    mux.want_send(a);
+    let grant = mux.poll_grant().expect("a grant");
+    mux.finish(a);
+    assert!(mux.commit(grant, 5).is_some());
+    assert_eq!(written(&mut mux), ["DATA 3 FIN 0"]);
+}
+
+#[test]
+fn credit_spent_between_grant_and_commit_is_not_spent_twice() {
+    let (mut mux, [a, ..]) = three();
+    exhaust_credit(&mut mux, a);
+    recv(&mut mux, &frame::credit(3, 10));
+    let grant = mux.poll_grant().expect("a grant");
+    mux.send(a, b"123456").unwrap();
+    out(&mut mux);
+    assert_eq!(mux.commit(grant, 10), None);
+    let grant = mux.poll_grant().expect("what is left");
+    assert_eq!(grant.max, 4);
+    assert!(mux.commit(grant, 4).is_some());
+}
+
+#[test]
+fn headers_of_granted_frames_have_no_flag() {
+    let (mut mux, [a, ..]) = three();
+    assert_eq!(lines(&send_granted(&mut mux, a, b"abc")), ["DATA 3 - 3"]);
+}

@@ -1,0 +1,153 @@
+//! The budget for received bytes and its three steps: withhold credit, refuse streams, reset the stalest.
+
+use super::*;
+use crate::pool::BLOCK_LEN;
+
+const BLOCKS: usize = 20;
+
+/// Room for 20 blocks: 15 are 75 %, 18 are 90 %.
+fn small(side: Side) -> Mux {
+    Mux::new(side, Limits { memory_max: BLOCKS * BLOCK_LEN, credit_min: 1, ..Limits::default() })
+}
+
+fn blocks(id: u32, n: usize) -> Vec<u8> {
+    data(id, DataFlag::None, &vec![0; n * BLOCK_LEN])
+}
+
+fn streams<const N: usize>(mux: &mut Mux) -> [Key; N] {
+    let keys = std::array::from_fn(|n| accept(mux, 2 * u32::try_from(n).unwrap() + 3));
+    out(mux);
+    keys
+}
+
+#[test]
+fn below_75_percent_credit_is_returned() {
+    let mut mux = small(Side::Gateway);
+    let [a, _] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 15));
+    mux.consume(a, BLOCK_LEN);
+    assert_eq!(mux.memory_used(), 14 * BLOCK_LEN);
+    assert_eq!(written(&mut mux), ["WNDINC 3 4096"]);
+}
+
+#[test]
+fn from_75_percent_credit_of_streams_that_hold_bytes_waits_until_memory_is_free() {
+    let mut mux = small(Side::Gateway);
+    let [a, b] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 16));
+    recv(&mut mux, &data(5, DataFlag::None, b"12"));
+    mux.consume(a, BLOCK_LEN);
+    mux.consume(b, 1);
+    assert_eq!(mux.memory_used(), 16 * BLOCK_LEN);
+    assert_eq!(written(&mut mux), Vec::<String>::new());
+    mux.consume(a, 2 * BLOCK_LEN);
+    assert_eq!(mux.memory_used(), 14 * BLOCK_LEN);
+    assert_eq!(written(&mut mux), ["WNDINC 3 12288", "WNDINC 5 1"]);
+}
+
+// A few streams that nobody drains must not stop all others for good.
+#[test]
+fn from_75_percent_a_stream_that_holds_nothing_still_flows() {
+    let mut mux = small(Side::Gateway);
+    let [a, b] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 16));
+    for _ in 0..200 {
+        recv(&mut mux, &blocks(5, 1));
+        mux.consume(b, BLOCK_LEN);
+        assert_eq!(written(&mut mux), ["WNDINC 5 4096"]);
+    }
+    assert_eq!(mux.queue(a).unwrap().len(), 16 * BLOCK_LEN);
+}
+
+#[test]
+fn withheld_credit_comes_when_the_stream_itself_is_drained() {
+    let mut mux = small(Side::Gateway);
+    let [_, b] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 15));
+    recv(&mut mux, &blocks(5, 2));
+    mux.consume(b, BLOCK_LEN);
+    assert_eq!(written(&mut mux), Vec::<String>::new());
+    mux.consume(b, BLOCK_LEN);
+    assert_eq!(written(&mut mux), ["WNDINC 5 8192"]);
+}
+
+#[test]
+fn from_90_percent_new_streams_are_refused() {
+    let mut mux = small(Side::Gateway);
+    let [a] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 17));
+    events(&mut mux);
+    let b = accept(&mut mux, 5);
+    recv(&mut mux, &data(5, DataFlag::None, b"x"));
+    assert_eq!(mux.memory_used(), 18 * BLOCK_LEN);
+    recv(&mut mux, &open(7));
+    assert_eq!(written(&mut mux), ["RST 7 5"]);
+    mux.consume(b, 1);
+    events(&mut mux);
+    accept(&mut mux, 9);
+    assert_eq!(mux.queue(a).unwrap().len(), 17 * BLOCK_LEN);
+}
+
+#[test]
+fn at_100_percent_the_stream_longest_undrained_is_reset() {
+    let mut mux = small(Side::Gateway);
+    let [a, b, c] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 8));
+    recv(&mut mux, &blocks(5, 8));
+    recv(&mut mux, &frame::credit(3, 1));
+    mux.consume(a, 1);
+    events(&mut mux);
+    recv(&mut mux, &blocks(7, 4));
+    assert_eq!(mux.memory_used(), 20 * BLOCK_LEN);
+    assert_eq!(events(&mut mux), [Event::Readable(c)]);
+    recv(&mut mux, &data(7, DataFlag::None, b"x"));
+    assert_eq!(events(&mut mux), [Event::Reset(b, ErrorCode::ENHANCE_YOUR_CALM)]);
+    // And credit flows again.
+    assert_eq!(written(&mut mux), ["RST 5 10", "WNDINC 3 1"]);
+    assert_eq!(mux.memory_used(), 13 * BLOCK_LEN);
+    assert_eq!(mux.queue(c).unwrap().len(), 4 * BLOCK_LEN + 1);
+    assert!(mux.queue(a).is_some());
+}
+
+#[test]
+fn looking_at_a_stream_without_consuming_does_not_make_it_fresh() {
+    let mut mux = small(Side::Gateway);
+    let [a, b] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 10));
+    recv(&mut mux, &blocks(5, 10));
+    recv(&mut mux, &frame::credit(3, 1));
+    mux.consume(a, 0);
+    events(&mut mux);
+    recv(&mut mux, &data(5, DataFlag::None, b"x"));
+    assert_eq!(events(&mut mux), [Event::Reset(a, ErrorCode::ENHANCE_YOUR_CALM)]);
+    assert!(mux.queue(b).is_some());
+}
+
+#[test]
+fn stream_that_alone_exceeds_the_budget_is_reset_itself() {
+    let mut mux = small(Side::Gateway);
+    let [a] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 21));
+    assert_eq!(events(&mut mux), [Event::Reset(a, ErrorCode::ENHANCE_YOUR_CALM)]);
+    assert_eq!((mux.memory_used(), written(&mut mux)), (0, vec!["RST 3 10".to_owned()]));
+}
+
+#[test]
+fn memory_never_exceeds_the_budget() {
+    let mut mux = small(Side::Gateway);
+    for n in 0..40 {
+        let id = 2 * n + 3;
+        recv(&mut mux, &[open(id), blocks(id, 3)].concat());
+        assert!(mux.memory_used() <= BLOCKS * BLOCK_LEN);
+        events(&mut mux);
+    }
+}
+
+#[test]
+fn nothing_is_reserved_for_an_open_stream() {
+    let mut mux = gateway();
+    for n in 0..500 {
+        accept(&mut mux, 2 * n + 3);
+    }
+    assert_eq!((mux.streams(), mux.memory_used()), (500, 0));
+}
