@@ -1,5 +1,7 @@
 //! The protocol document's worked example, byte for byte: through the codec, and through a multiplexer of each role.
 
+#![expect(clippy::unwrap_used, reason = "a test may end here")]
+
 use std::collections::BTreeMap;
 
 use adit::frame::{self, DataFlag, Decoder, ErrorCode, Item};
