@@ -1,0 +1,119 @@
+//! What an agent says of itself, and what the driver has to know of its session.
+
+use std::time::Duration;
+
+use crate::frame::ErrorCode;
+use crate::message::{AuthReply, ProxyHeader, Secret, WireError};
+use crate::mux::{self, Key};
+use crate::session::binds::EndpointSpec;
+
+/// What an agent says of itself and wants.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The credential.
+    pub authtoken: Secret,
+    /// Free text shown with the session.
+    pub metadata: String,
+    /// This program's version.
+    pub version: String,
+    /// Operating system, as Rust names it.
+    pub os: String,
+    /// Architecture, as Rust names it.
+    pub arch: String,
+    /// How often a beat is sent.
+    pub heartbeat_interval: Duration,
+    /// How long beyond the interval a beat may stay unanswered.
+    pub heartbeat_tolerance: Duration,
+    /// Whether the gateway may stop and restart us.
+    pub remote_management: bool,
+    /// The endpoints; events name them by their place here.
+    pub endpoints: Vec<EndpointSpec>,
+    /// Bounds of the multiplexer.
+    pub limits: mux::Limits,
+}
+
+/// What the driver has to know.
+#[derive(Debug)]
+pub enum Event {
+    /// Logged in.
+    Up(Box<AuthReply>),
+    /// The gateway refuses to log us in. Close the connection.
+    AuthRefused(WireError),
+    /// An endpoint is online.
+    Bound {
+        /// Its place in the settings.
+        endpoint: usize,
+        /// Its address.
+        url: String,
+    },
+    /// The gateway refuses an endpoint; it is tried again alone.
+    BindRefused {
+        /// Its place in the settings.
+        endpoint: usize,
+        /// Why.
+        error: WireError,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// The gateway ended one endpoint for the rest of the session.
+    EndpointStopped {
+        /// Its place in the settings.
+        endpoint: usize,
+        /// Why.
+        error: WireError,
+    },
+    /// A visitor's connection: connect it to the endpoint's upstream.
+    Proxy {
+        /// The stream; bytes may be waiting on it already.
+        stream: Key,
+        /// The endpoint's place in the settings.
+        endpoint: usize,
+        /// What the gateway says about the visitor.
+        header: Box<ProxyHeader>,
+    },
+    /// A proxied stream was turned away: it named no endpoint of ours, or its header was broken.
+    ProxyRefused(&'static str),
+    /// A proxied stream has received bytes.
+    Readable(Key),
+    /// The gateway sends no more on a proxied stream.
+    Finished(Key),
+    /// A proxied stream was aborted; the key is stale from now on.
+    Reset(Key, ErrorCode),
+    /// A beat came back after this time.
+    Beat(Duration),
+    /// A command; `allowed` says whether it may be obeyed. It was answered already.
+    Command {
+        /// Which.
+        command: Command,
+        /// Whether `remote_management` allows it.
+        allowed: bool,
+    },
+    /// After [`super::AgentSession::drain`]: the gateway knows that all endpoints are gone.
+    Unbound,
+    /// The session is over: close the connection.
+    Ended(End),
+}
+
+/// What the gateway asks of the whole agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Disconnect until a signal or a new start.
+    Stop,
+    /// Reconnect.
+    Restart,
+    /// Update: always refused.
+    Update,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The gateway said so.
+    GoAway(ErrorCode, String),
+    /// No beat came back within interval and tolerance.
+    Silence,
+    /// A call was not answered within [`super::CALL_DEADLINE`].
+    CallTimeout(&'static str),
+    /// An answer that is none.
+    BadReply(&'static str, String),
+}
