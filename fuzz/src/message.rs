@@ -32,7 +32,10 @@ pub fn message(data: &[u8]) {
     }
     scan(data);
     header(data);
-    if let Some(error) = WireError::parse(&String::from_utf8_lossy(data)) {
+    // A message that mentions a code itself would be taken for that code by every family of peers.
+    if let Some(error) = WireError::parse(&String::from_utf8_lossy(data))
+        && !error.message.contains("ERR_NGROK_")
+    {
         let again = WireError::parse(&error.to_wire());
         assert_eq!(again.map(|again| again.code), Some(error.code), "the error's code is lost on the wire");
     }
