@@ -1,3 +1,5 @@
+//! Tests of the TLS set-up.
+
 use std::io::{self, Read, Write};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};

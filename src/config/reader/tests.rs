@@ -1,3 +1,5 @@
+//! Tests of the reader.
+
 use serde_json::json;
 
 use super::*;

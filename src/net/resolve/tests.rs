@@ -1,3 +1,5 @@
+//! Tests of the resolver.
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
