@@ -1,14 +1,19 @@
 //! The gateway's library: listeners, sessions of agents, the registry of endpoints and the Traffic Policy.
 
 pub mod acl;
+mod admit;
 mod bounded;
 pub mod config;
+pub mod gateway;
 pub mod http;
 pub mod identity;
 pub mod identity_key;
 pub mod log;
 pub mod policy;
 pub mod registry;
+mod rpc;
 pub mod run;
+pub mod session;
+pub mod stream;
 pub mod token;
 pub mod yaml;

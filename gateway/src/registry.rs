@@ -4,7 +4,7 @@
 //! clock and draws no numbers: both are handed in. Internal names belong to an account, so two accounts can both have
 //! `db.internal`; a public name belongs to whoever has it, and no other account gets it, nor a name below its wildcard.
 
-mod names;
+pub(crate) mod names;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -240,16 +240,15 @@ impl Registry {
         }
     }
 
-    /// Forgets what is kept for a credential that exists no more: addresses and patches.
-    pub fn forget(&mut self, owner: &Owner) {
-        self.patches.remove(owner);
-        self.held.remove(owner);
-        let holds = std::mem::take(&mut self.holds);
-        for (until, holder, url) in holds {
-            if holder == *owner {
-                self.table.drop_hold(owner, &url);
+    /// Forgets what is kept for credentials that exist no more: addresses and patches.
+    pub fn forget(&mut self, is_gone: impl Fn(&Owner) -> bool) {
+        self.patches.retain(|owner, _| !is_gone(owner));
+        self.held.retain(|owner, _| !is_gone(owner));
+        for (until, owner, url) in std::mem::take(&mut self.holds) {
+            if is_gone(&owner) {
+                self.table.drop_hold(&owner, &url);
             } else {
-                self.holds.push_back((until, holder, url));
+                self.holds.push_back((until, owner, url));
             }
         }
     }
@@ -316,18 +315,22 @@ impl Registry {
     /// port is served on every listener of its scheme. TCP goes by the port alone.
     #[must_use]
     pub fn public(&self, scheme: Scheme, host: &str, port: u16, now: Instant, random: u64) -> Option<Match> {
-        let host = if scheme == Scheme::Tcp { "" } else { host };
-        let at = |port| {
-            let draw = |entry: &Entry| entry.draw(now, random);
-            let (specificity, endpoint) = self.table.public.most_specific(scheme, host, port, draw)?;
-            Some(Match { endpoint, specificity })
-        };
-        let named = at(port);
-        let unnamed = scheme.default_port().filter(|default| *default != port).and_then(at);
-        match (named, unnamed) {
-            (Some(named), Some(unnamed)) if unnamed.specificity > named.specificity => Some(unnamed),
-            (named, unnamed) => named.or(unnamed),
-        }
+        let draw = |entry: &Entry| entry.draw(now, random);
+        let (specificity, endpoint) = self.table.public.public(scheme, host, port, draw)?;
+        Some(Match { endpoint, specificity })
+    }
+
+    /// An endpoint by the session that has bound it and its Id there.
+    #[must_use]
+    pub fn endpoint(&self, session: SessionId, bind: &BindId) -> Option<&Arc<Endpoint>> {
+        let entry = self.table.find(&self.key(session, bind)?)?;
+        entry.members.iter().find(|member| member.is(session, bind)).map(|member| &member.endpoint)
+    }
+
+    /// Whether a public TCP endpoint has this port, or is given time to come back to it.
+    #[must_use]
+    pub fn has_tcp_port(&self, port: u16) -> bool {
+        self.table.public.has_tcp_port(port)
     }
 
     /// Whether anybody has the public address, or is given time to come back to it.

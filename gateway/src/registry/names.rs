@@ -6,7 +6,7 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 
 /// Values by address. Exact names and wildcards are kept apart, so that one never shadows or joins the other.
 #[derive(Debug)]
-pub(super) struct Names<T> {
+pub(crate) struct Names<T> {
     groups: HashMap<(Scheme, u16), Group<T>>,
 }
 
@@ -30,7 +30,7 @@ impl<T> Default for Group<T> {
 }
 
 impl<T> Names<T> {
-    pub(super) fn find(&self, url: &EndpointUrl) -> Option<&T> {
+    pub(crate) fn find(&self, url: &EndpointUrl) -> Option<&T> {
         let group = self.groups.get(&(url.scheme(), url.port()))?;
         match parent(url) {
             Some(parent) => group.below.get(parent),
@@ -38,7 +38,7 @@ impl<T> Names<T> {
         }
     }
 
-    pub(super) fn find_mut(&mut self, url: &EndpointUrl) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, url: &EndpointUrl) -> Option<&mut T> {
         let group = self.groups.get_mut(&(url.scheme(), url.port()))?;
         match parent(url) {
             Some(parent) => group.below.get_mut(parent),
@@ -46,7 +46,7 @@ impl<T> Names<T> {
         }
     }
 
-    pub(super) fn entry(&mut self, url: &EndpointUrl) -> &mut T
+    pub(crate) fn entry(&mut self, url: &EndpointUrl) -> &mut T
     where
         T: Default,
     {
@@ -57,7 +57,7 @@ impl<T> Names<T> {
         }
     }
 
-    pub(super) fn remove(&mut self, url: &EndpointUrl) {
+    pub(crate) fn remove(&mut self, url: &EndpointUrl) {
         let place = (url.scheme(), url.port());
         let Some(group) = self.groups.get_mut(&place) else { return };
         match parent(url) {
@@ -69,12 +69,12 @@ impl<T> Names<T> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
 
     /// Finds the most specific value for `host` that gives something, and how specific it is.
-    pub(super) fn most_specific<R>(
+    pub(crate) fn most_specific<R>(
         &self,
         scheme: Scheme,
         host: &str,
@@ -88,9 +88,33 @@ impl<T> Names<T> {
         parents(host).find_map(|parent| Some((parent.len(), group.below.get(parent).and_then(&mut give)?)))
     }
 
+    /// Finds the most specific value for a name on a public listener. What names no port is served on every listener of
+    /// its scheme, and TCP goes by the port alone.
+    pub(crate) fn public<R>(
+        &self,
+        scheme: Scheme,
+        host: &str,
+        port: u16,
+        mut give: impl FnMut(&T) -> Option<R>,
+    ) -> Option<(usize, R)> {
+        let host = if scheme == Scheme::Tcp { "" } else { host };
+        let named = self.most_specific(scheme, host, port, &mut give);
+        let default = scheme.default_port().filter(|default| *default != port);
+        let unnamed = default.and_then(|port| self.most_specific(scheme, host, port, give));
+        match (named, unnamed) {
+            (Some(named), Some(unnamed)) if unnamed.0 > named.0 => Some(unnamed),
+            (named, unnamed) => named.or(unnamed),
+        }
+    }
+
+    /// Whether a public TCP endpoint has this port.
+    pub(crate) fn has_tcp_port(&self, port: u16) -> bool {
+        self.groups.contains_key(&(Scheme::Tcp, port))
+    }
+
     /// Lists everything whose names meet those of a host or wildcard, whatever the scheme and port: the same name, a
     /// wildcard above it, or, when it is a wildcard itself, anything below it.
-    pub(super) fn meeting<'a>(&'a self, url: &'a EndpointUrl) -> impl Iterator<Item = &'a T> {
+    pub(crate) fn meeting<'a>(&'a self, url: &'a EndpointUrl) -> impl Iterator<Item = &'a T> {
         // TCP endpoints are told apart by the port alone, so they take no name from anybody.
         let groups = self.groups.iter().filter(|((scheme, _), _)| *scheme != Scheme::Tcp);
         groups.flat_map(move |(_, group)| {
@@ -130,7 +154,7 @@ fn is_below(host: &str, parent: &str) -> bool {
 }
 
 /// More specific than any wildcard, whose measure is the length of its parent.
-pub(super) const EXACT: usize = usize::MAX;
+pub(crate) const EXACT: usize = usize::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -387,7 +387,7 @@ fn removed_credential_keeps_nothing() {
         world.bind(&wish(session, "b1", app).of("main", id)).unwrap();
         world.lose(session);
     }
-    world.registry.forget(&owner("main", "one"));
+    world.registry.forget(|gone| *gone == owner("main", "one"));
     world.check();
     assert_eq!(world.bind(&wish(3, "b1", "https://a.internal").of("main", "three")), no_eviction());
     assert!(world.bind(&wish(3, "b2", "https://b.internal").of("main", "three")).is_err());

@@ -1,0 +1,374 @@
+//! Who may come in: an agent's log-in, judged before anything is set up for it.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use adit::message::{AditExtra, AuthReply, AuthReplyExtra, AuthRequest, EXTRA_VERSION, Secret, WireError, codes};
+use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
+
+use crate::bounded::Bounded;
+use crate::config::Config;
+use crate::config::accounts::{Credential, LogInRefusal};
+use crate::gateway::{Agent, Gateway, State};
+use crate::http::reach::SessionId;
+use crate::identity::{ClientId, Owner};
+use crate::session::link::Link;
+use crate::token::TokenHash;
+
+/// An accepted log-in.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) reply: AuthReply,
+    pub(crate) facts: PeerFacts,
+}
+
+/// Counts the failed log-ins of each source address.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    sources: Bounded<IpAddr, Count>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    failures: usize,
+    since: Option<Instant>,
+}
+
+impl Gateway {
+    /// Judges a log-in. When it is accepted, the session is registered, and an older connection of the same agent has
+    /// been told to end.
+    ///
+    /// # Errors
+    ///
+    /// What the agent is told.
+    pub(crate) fn admit(
+        &self,
+        session: SessionId,
+        link: &Arc<Link>,
+        request: &AuthRequest,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Result<Admission, WireError> {
+        let config = self.config();
+        let result = self.judge(&config, request, peer.ip(), now);
+        let (credential, client, resumed) = match result {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                warn!(
+                    %session, address = %peer, code = refusal.code, agent = %shown(&request.extra.user_agent),
+                    "log-in refused: {}", refusal.message
+                );
+                return Err(refusal);
+            }
+        };
+        let agent = Arc::new(Agent {
+            session,
+            link: Arc::clone(link),
+            owner: Owner { account: credential.account.clone(), credential: credential.id.clone() },
+            client,
+            leg: request.extra.leg_number,
+            source: peer.ip(),
+            client_type: request.extra.client_type.as_str().into(),
+            credential,
+            token: TokenHash::of(request.extra.authtoken.expose()),
+        });
+        self.enter(&config, &agent, now)?;
+        info!(
+            %session, account = %agent.owner.account, credential = %agent.owner.credential, address = %peer,
+            leg = agent.leg, agent = %shown(&request.extra.user_agent), version = %shown(&request.extra.version), resumed,
+            "session up"
+        );
+        let streams_max = streams_max(config.limits.streams_per_session_max, request);
+        Ok(Admission {
+            reply: self.welcome(&agent, request, streams_max),
+            facts: PeerFacts {
+                client_type: request.extra.client_type.clone(),
+                streams_max: Some(streams_max),
+                liveness: liveness(request),
+            },
+            agent,
+        })
+    }
+
+    fn judge(
+        &self,
+        config: &Config,
+        request: &AuthRequest,
+        source: IpAddr,
+        now: Instant,
+    ) -> Result<(Arc<Credential>, ClientId, bool), WireError> {
+        let limit = config.limits.login_failures_per_minute_max;
+        let is_suspect = self.state().failures.is_over(source, limit, now);
+        let accepted = config.accounts.log_in(request.extra.authtoken.expose(), source);
+        let resumed = accepted.as_ref().ok().and_then(|credential| self.resume(credential, request));
+        // Whoever proves an earlier session is not the one who tries tokens behind the same address.
+        if is_suspect && resumed.is_none() {
+            let text = "too many log-ins have failed from this address; try again in a minute";
+            return Err(WireError::new(codes::SESSIONS_TOO_FAST, text));
+        }
+        let credential = accepted.map_err(|refusal| {
+            if matches!(refusal, LogInRefusal::Malformed | LogInRefusal::Unknown) {
+                self.state().failures.add(source, now);
+            }
+            WireError::new(refusal.code(), refusal.to_string())
+        })?;
+        check_request(request)?;
+        if self.is_draining() {
+            return Err(WireError::new(codes::DRAINING, "the gateway is shutting down; connect again"));
+        }
+        let is_resumed = resumed.is_some();
+        let client = match resumed {
+            Some(client) => client,
+            None => self
+                .identity()
+                .new_client()
+                .map_err(|error| WireError::new(codes::SESSIONS_TOO_FAST, error.to_string()))?,
+        };
+        Ok((credential, client, is_resumed))
+    }
+
+    fn resume(&self, credential: &Credential, request: &AuthRequest) -> Option<ClientId> {
+        let owner = Owner { account: credential.account.clone(), credential: credential.id.clone() };
+        self.identity().resume(&owner, &request.client_id, request.extra.cookie.expose())
+    }
+
+    /// Registers the session in place of an older one of the same agent and leg.
+    fn enter(&self, config: &Config, agent: &Arc<Agent>, now: Instant) -> Result<(), WireError> {
+        let older = {
+            let mut state = self.state();
+            let older = state.session_of(&agent.client, agent.leg);
+            if older.is_none() {
+                check_counts(&state, config, &agent.owner.account)?;
+            }
+            let older = older.and_then(|older| state.leave(older, now, config.limits.address_hold));
+            state.enter(Arc::clone(agent));
+            older
+        };
+        if let Some(older) = older {
+            older.end("the agent has connected again");
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, agent: &Agent, request: &AuthRequest, streams_max: usize) -> AuthReply {
+        let adit = AditExtra { version: EXTRA_VERSION, streams_max: u32::try_from(streams_max).ok() };
+        AuthReply {
+            version: PROTOCOL_VERSION.to_owned(),
+            client_id: agent.client.as_str().to_owned(),
+            error: None,
+            extra: AuthReplyExtra {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                region: REGION.to_owned(),
+                cookie: Secret::new(self.identity().cookie(&agent.owner, &agent.client)),
+                account_name: agent.owner.account.to_string(),
+                agent_session_id: agent.session.to_string(),
+                // Only those who know it get it: the official readers ignore what they do not know, but need not.
+                adit: request.extra.adit.map(|_| adit),
+                ..AuthReplyExtra::default()
+            },
+        }
+    }
+}
+
+impl Failures {
+    /// Counts for at most `sources_max` addresses; the one that failed first is forgotten for a new one.
+    pub(crate) fn new(sources_max: usize) -> Self {
+        Self { sources: Bounded::new(sources_max) }
+    }
+
+    fn is_over(&self, source: IpAddr, limit: usize, now: Instant) -> bool {
+        self.sources.find(&network(source)).is_some_and(|count| count.is_fresh(now) && count.failures >= limit)
+    }
+
+    fn add(&mut self, source: IpAddr, now: Instant) {
+        let count = self.sources.entry(network(source));
+        if !count.is_fresh(now) {
+            *count = Count { failures: 0, since: Some(now) };
+        }
+        count.failures = count.failures.saturating_add(1);
+    }
+}
+
+impl Count {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) < FAILURES_PERIOD)
+    }
+}
+
+/// What is wrong with a log-in whoever sends it.
+fn check_request(request: &AuthRequest) -> Result<(), WireError> {
+    let extra = &request.extra;
+    if !request.versions.iter().any(|version| version == PROTOCOL_VERSION) {
+        let text =
+            format!("this gateway speaks version {PROTOCOL_VERSION} of the protocol, the agent does not offer it");
+        return Err(WireError::new(codes::VERSION_NEGOTIATION, text));
+    }
+    if extra.metadata.len() > METADATA_LEN_MAX {
+        let text = format!("the session's metadata must not be longer than {METADATA_LEN_MAX} bytes");
+        return Err(WireError::new(codes::METADATA_TOO_LONG, text));
+    }
+    for (time, name, code) in [
+        (extra.heartbeat_interval, "interval", codes::HEARTBEAT_INTERVAL),
+        (extra.heartbeat_tolerance, "tolerance", codes::HEARTBEAT_TOLERANCE),
+    ] {
+        if !time.is_zero() && time < HEARTBEAT_MIN {
+            let text = format!("the heartbeat {name} must be at least {} s", HEARTBEAT_MIN.as_secs());
+            return Err(WireError::new(code, text));
+        }
+    }
+    Ok(())
+}
+
+fn check_counts(state: &State, config: &Config, account: &str) -> Result<(), WireError> {
+    let limits = &config.limits;
+    let (all, own) = state.session_counts(account);
+    if own >= limits.sessions_per_account_max {
+        let text = format!("account '{account}' has {own} sessions of agents already, which is its limit");
+        return Err(WireError::new(codes::SESSIONS_TOO_MANY, text));
+    }
+    if all >= limits.sessions_max {
+        return Err(WireError::new(codes::SESSIONS_TOO_MANY, "the gateway has as many sessions as it takes"));
+    }
+    Ok(())
+}
+
+/// How long the agent may be silent.
+fn liveness(request: &AuthRequest) -> Duration {
+    let (interval, tolerance) = (request.extra.heartbeat_interval, request.extra.heartbeat_tolerance);
+    if interval.is_zero() || tolerance.is_zero() {
+        return LIVENESS_DEFAULT;
+    }
+    interval.saturating_add(tolerance).clamp(LIVENESS_MIN, LIVENESS_MAX)
+}
+
+/// How many proxy streams the agent may have at once.
+fn streams_max(limit: usize, request: &AuthRequest) -> usize {
+    let announced = request.extra.adit.and_then(|adit| adit.streams_max);
+    let bearable = announced.map_or(OFFICIAL_STREAMS_MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    limit.min(bearable)
+}
+
+/// The part of an address that one customer can be told by: with IPv6, everybody has 2^64 addresses.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+/// What an agent says of itself, fit for a log line.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The only version of the protocol here; every agent offers it first.
+const PROTOCOL_VERSION: &str = "3";
+/// What the gateway calls the place where it is.
+pub(crate) const REGION: &str = "local";
+/// The limit of ngrok's service.
+const METADATA_LEN_MAX: usize = 4096;
+/// Beats that come faster than once a second, or have less to come back, tell nothing about a link.
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+/// For agents that do not say how often they beat: the defaults of all families together, 10 s and 15 s.
+const LIVENESS_DEFAULT: Duration = Duration::from_secs(25);
+/// Below this, a lost packet and its retransmissions look like death (wire document 3.3).
+const LIVENESS_MIN: Duration = Duration::from_secs(5);
+/// Above this, a dead agent keeps its addresses for too long (wire document 3.3).
+const LIVENESS_MAX: Duration = Duration::from_secs(300);
+/// The period that the configured limit counts in.
+const FAILURES_PERIOD: Duration = Duration::from_secs(60);
+/// Enough for two products with their versions.
+const SHOWN_CHARS_MAX: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn failures_are_counted_per_minute_and_network() {
+        let (mut failures, start) = (Failures::new(10), now());
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        for _ in 0..3 {
+            assert!(!failures.is_over(source, 3, start));
+            failures.add(source, start);
+        }
+        assert!(failures.is_over(source, 3, start));
+        assert!(failures.is_over("::ffff:192.0.2.1".parse().unwrap(), 3, start));
+        assert!(!failures.is_over("192.0.2.2".parse().unwrap(), 3, start));
+        assert!(failures.is_over(source, 3, start + FAILURES_PERIOD - Duration::from_millis(1)));
+        assert!(!failures.is_over(source, 3, start + FAILURES_PERIOD));
+        failures.add(source, start + FAILURES_PERIOD);
+        assert!(!failures.is_over(source, 2, start + FAILURES_PERIOD));
+    }
+
+    #[test]
+    fn ipv6_sources_count_by_their_64() {
+        let (mut failures, start) = (Failures::new(10), now());
+        failures.add("2001:db8::1".parse().unwrap(), start);
+        assert!(failures.is_over("2001:db8::ffff".parse().unwrap(), 1, start));
+        assert!(!failures.is_over("2001:db8:0:1::1".parse().unwrap(), 1, start));
+    }
+
+    #[test]
+    fn counted_sources_are_bounded() {
+        let (mut failures, start) = (Failures::new(2), now());
+        for last in 1..=3 {
+            failures.add(IpAddr::from([192, 0, 2, last]), start);
+        }
+        let is_over = |last| failures.is_over(IpAddr::from([192, 0, 2, last]), 1, start);
+        assert_eq!([is_over(1), is_over(2), is_over(3)], [false, true, true]);
+    }
+
+    #[test]
+    fn liveness_is_the_sum_within_bounds() {
+        let request = |interval, tolerance| {
+            let mut request = AuthRequest::default();
+            request.extra.heartbeat_interval = Duration::from_secs(interval);
+            request.extra.heartbeat_tolerance = Duration::from_secs(tolerance);
+            liveness(&request).as_secs()
+        };
+        for (interval, tolerance, expected) in [(10, 15, 25), (0, 0, 25), (0, 15, 25), (2, 2, 5), (3600, 3600, 300)] {
+            assert_eq!(request(interval, tolerance), expected, "{interval} {tolerance}");
+        }
+    }
+
+    #[test]
+    fn odd_requests_are_refused_with_their_code() {
+        let fine = AuthRequest { versions: vec!["3".into(), "2".into()], ..AuthRequest::default() };
+        assert_eq!(check_request(&fine), Ok(()));
+        let code = |change: &dyn Fn(&mut AuthRequest)| {
+            let mut request = fine.clone();
+            change(&mut request);
+            check_request(&request).unwrap_err().code.unwrap()
+        };
+        assert_eq!(code(&|request| request.versions = vec!["2".into()]), 811);
+        assert_eq!(code(&|request| request.extra.metadata = "x".repeat(METADATA_LEN_MAX + 1)), 100);
+        assert_eq!(code(&|request| request.extra.heartbeat_interval = Duration::from_millis(999)), 111);
+        assert_eq!(code(&|request| request.extra.heartbeat_tolerance = Duration::from_millis(999)), 112);
+    }
+
+    #[test]
+    fn streams_are_what_both_sides_bear() {
+        let mut request = AuthRequest::default();
+        assert_eq!(streams_max(2000, &request), 500);
+        assert_eq!(streams_max(8, &request), 8);
+        request.extra.adit = Some(AditExtra { version: 1, streams_max: Some(64) });
+        assert_eq!(streams_max(2000, &request), 64);
+        request.extra.adit = Some(AditExtra { version: 1, streams_max: Some(u32::MAX) });
+        assert_eq!(streams_max(2000, &request), 2000);
+    }
+
+    #[test]
+    fn what_an_agent_says_of_itself_cannot_forge_log_lines() {
+        assert_eq!(shown("a\nb\u{1b}[1m"), "a?b?[1m");
+        assert_eq!(shown(&"x".repeat(1000)).len(), SHOWN_CHARS_MAX);
+    }
+}

@@ -1,0 +1,322 @@
+//! The gateway as one object: its configuration, the sessions of agents, and the way from a name to a stream.
+
+mod ports;
+mod reload;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+use tracing::debug;
+
+use adit::endpoint_url::{EndpointUrl, Scheme};
+use adit::frame::ErrorCode;
+use adit::message::ProxyHeader;
+use adit::proxy_protocol::ProxyProtocol;
+use adit::session::Random;
+
+use crate::admit::Failures;
+use crate::config::Config;
+use crate::config::accounts::Credential;
+use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
+use crate::identity::{BindId, ClientId, Identity, NoRandomness, Owner};
+use crate::identity_key::IdentityKey;
+use crate::registry::Registry;
+use crate::registry::names::Names;
+use crate::session::link::{Link, Sign};
+use crate::stream::ProxyStream;
+use crate::token::TokenHash;
+use ports::Ports;
+
+pub use ports::TcpPorts;
+pub(crate) use reload::REVOKED;
+
+/// One gateway.
+pub struct Gateway {
+    served: ArcSwap<Served>,
+    identity: Identity,
+    ports: Ports,
+    state: Mutex<State>,
+    draining: watch::Sender<bool>,
+}
+
+/// A configuration and what is derived from it.
+struct Served {
+    config: Arc<Config>,
+    cloud: Names<Option<Arc<CloudEndpoint>>>,
+}
+
+/// What changes with every session and endpoint. Held for short moments, never while waiting.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) registry: Registry,
+    pub(crate) failures: Failures,
+    pub(crate) random: Random,
+    sessions: HashMap<SessionId, Arc<Agent>>,
+    agents: HashMap<(ClientId, u32), SessionId>,
+    per_account: HashMap<Arc<str>, usize>,
+    last_session: u64,
+}
+
+/// An agent's session, as long as it is logged in.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) session: SessionId,
+    pub(crate) link: Arc<Link>,
+    pub(crate) owner: Owner,
+    pub(crate) client: ClientId,
+    pub(crate) leg: u32,
+    pub(crate) source: IpAddr,
+    pub(crate) client_type: Arc<str>,
+    /// The credential as it was at the log-in.
+    pub(crate) credential: Arc<Credential>,
+    /// The hash of the token that the agent logged in with.
+    pub(crate) token: TokenHash,
+}
+
+impl Gateway {
+    /// A gateway without any listener. Agents' connections go to [`serve_agent`](crate::session::serve_agent), visitors
+    /// come through [`Reach`].
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomness`]: without it, no agent could get an identity.
+    pub fn new(config: Config, key: &IdentityKey) -> Result<Arc<Self>, NoRandomness> {
+        let identity = Identity::new(key.expose());
+        let state = State {
+            registry: Registry::new(),
+            failures: Failures::new(config.limits.login_sources_max),
+            random: Random::new(u64::from_ne_bytes(identity.random()?)),
+            sessions: HashMap::new(),
+            agents: HashMap::new(),
+            per_account: HashMap::new(),
+            last_session: 0,
+        };
+        Ok(Arc::new(Self {
+            served: ArcSwap::from_pointee(Served::new(config)),
+            identity,
+            ports: Ports::default(),
+            state: Mutex::new(state),
+            draining: watch::Sender::new(false),
+        }))
+    }
+
+    /// The configuration that is in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.served.load().config)
+    }
+
+    /// How many agents are logged in.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.state().sessions.len()
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock leaves half-done work behind when it panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name for a connection of an agent, for the log and for locations.
+    pub(crate) fn new_session(&self) -> SessionId {
+        let mut state = self.state();
+        state.last_session += 1;
+        SessionId(state.last_session)
+    }
+
+    /// Forgets a session whose link is gone. Its addresses are kept for a while.
+    pub(crate) fn leave(self: &Arc<Self>, session: SessionId, now: Instant) {
+        let hold = self.config().limits.address_hold;
+        self.state().leave(session, now, hold);
+        self.close_ports_after(hold);
+    }
+
+    /// Ends sessions that stand in the way of a newer one.
+    pub(crate) fn evict(&self, sessions: &[SessionId], now: Instant) {
+        let hold = self.config().limits.address_hold;
+        for session in sessions {
+            let agent = self.state().leave(*session, now, hold);
+            if let Some(agent) = agent {
+                agent.end("a newer connection has taken over an endpoint of this one");
+            }
+        }
+    }
+
+    fn open_stream(&self, target: &Target, visitor: &Visitor) -> Result<Opened, OpenError> {
+        let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
+        let state = self.state();
+        let session = target.location.session;
+        let agent = Arc::clone(state.sessions.get(&session).ok_or(OpenError::Offline)?);
+        let endpoint = state.registry.endpoint(session, &bind).ok_or(OpenError::Offline)?;
+        let (scheme, proxy_protocol) = (endpoint.url.scheme(), endpoint.proxy_protocol);
+        let routable_at = state.registry.routable_at(session, &bind);
+        drop(state);
+        let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls);
+        let is_go = *agent.client_type == *CLIENT_TYPE_GO;
+        let key = agent.link.open(&header, is_go).map_err(|error| match error {
+            adit::mux::OpenError::Limit => OpenError::Busy,
+            adit::mux::OpenError::GoingAway | adit::mux::OpenError::IdsExhausted => OpenError::Lost,
+        })?;
+        let fresh_until = routable_at.and_then(|at| at.checked_add(FRESH));
+        Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key), proxy_protocol, fresh_until })
+    }
+}
+
+/// A proxy stream and what is to be done before its user gets it.
+struct Opened {
+    stream: ProxyStream,
+    proxy_protocol: ProxyProtocol,
+    /// Until then the agent may not know the endpoint yet.
+    fresh_until: Option<Instant>,
+}
+
+impl Opened {
+    /// Tells whether the agent ended the stream at once, as those do that do not know the endpoint yet.
+    async fn is_premature(&self) -> bool {
+        let Some(until) = self.fresh_until.map(tokio::time::Instant::from_std) else { return false };
+        if tokio::time::Instant::now() >= until {
+            return false;
+        }
+        timeout_at(until, self.stream.sign()).await == Ok(Sign::EmptyEnd)
+    }
+}
+
+impl Reach for Gateway {
+    type Stream = ProxyStream;
+
+    fn public(&self, scheme: Scheme, host: &str, port: u16) -> Result<PublicEndpoint, Unreachable> {
+        let served = self.served.load();
+        let cloud = served.cloud.public(scheme, host, port, Clone::clone);
+        let now = tokio::time::Instant::now().into_std();
+        let mut state = self.state();
+        let random = state.random.next();
+        let agent = state.registry.public(scheme, host, port, now, random);
+        match (cloud, agent) {
+            (Some((specificity, cloud)), Some(agent)) if specificity >= agent.specificity => {
+                Ok(PublicEndpoint::Cloud(cloud))
+            }
+            (_, Some(agent)) => Ok(PublicEndpoint::Agent(agent.endpoint.target())),
+            (Some((_, cloud)), None) => Ok(PublicEndpoint::Cloud(cloud)),
+            (None, None) => Err(Unreachable::Offline),
+        }
+    }
+
+    fn internal(&self, account: &str, url: &EndpointUrl) -> Result<Target, Unreachable> {
+        let now = tokio::time::Instant::now().into_std();
+        let mut state = self.state();
+        let random = state.random.next();
+        let found = state.registry.internal(account, url, now, random);
+        found.map(|found| found.endpoint.target()).ok_or(Unreachable::Offline)
+    }
+
+    async fn open(&self, target: &Target, visitor: &Visitor) -> Result<ProxyStream, OpenError> {
+        let mut opened = self.open_stream(target, visitor)?;
+        if opened.is_premature().await {
+            debug!(session = %target.location.session, endpoint = %target.url, "the agent was not ready: once again");
+            opened = self.open_stream(target, visitor)?;
+        }
+        let header = opened.proxy_protocol.encode(visitor.peer, visitor.local);
+        if !header.is_empty() && opened.stream.write_all(&header).await.is_err() {
+            return Err(OpenError::Lost);
+        }
+        Ok(opened.stream)
+    }
+
+    async fn draining(&self) {
+        // The sender lives as long as the gateway.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+}
+
+impl Served {
+    fn new(config: Config) -> Self {
+        let mut cloud = Names::default();
+        for endpoint in &config.cloud_endpoints {
+            *cloud.entry(&endpoint.url) = Some(Arc::clone(endpoint));
+        }
+        Self { config: Arc::new(config), cloud }
+    }
+}
+
+impl State {
+    /// Registers a session.
+    pub(crate) fn enter(&mut self, agent: Arc<Agent>) {
+        *self.per_account.entry(agent.owner.account.clone()).or_default() += 1;
+        self.agents.insert((agent.client.clone(), agent.leg), agent.session);
+        self.sessions.insert(agent.session, agent);
+    }
+
+    /// Takes a session out, keeping its addresses for `hold`. The caller ends its link if that is still up.
+    pub(crate) fn leave(&mut self, session: SessionId, now: Instant, hold: Duration) -> Option<Arc<Agent>> {
+        let agent = self.sessions.remove(&session)?;
+        let key = (agent.client.clone(), agent.leg);
+        if self.agents.get(&key) == Some(&session) {
+            self.agents.remove(&key);
+        }
+        if let Some(count) = self.per_account.get_mut(&agent.owner.account) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_account.remove(&agent.owner.account);
+            }
+        }
+        self.registry.lost(session, now, hold);
+        Some(agent)
+    }
+
+    /// The session that an agent has on one of its legs.
+    pub(crate) fn session_of(&self, client: &ClientId, leg: u32) -> Option<SessionId> {
+        self.agents.get(&(client.clone(), leg)).copied()
+    }
+
+    pub(crate) fn session(&self, session: SessionId) -> Option<&Arc<Agent>> {
+        self.sessions.get(&session)
+    }
+
+    pub(crate) fn all_sessions(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.sessions.values()
+    }
+
+    /// How many sessions there are, and how many of them an account has.
+    pub(crate) fn session_counts(&self, account: &str) -> (usize, usize) {
+        (self.sessions.len(), self.per_account.get(account).copied().unwrap_or_default())
+    }
+
+    /// The registry, and who is past the liveness deadline.
+    pub(crate) fn registry_with_deaths(&mut self, now: Instant) -> (&mut Registry, impl Fn(SessionId) -> bool) {
+        let Self { registry, sessions, .. } = self;
+        (registry, move |session| sessions.get(&session).is_none_or(|agent| agent.link.is_dead(now)))
+    }
+}
+
+impl Agent {
+    /// Ends the link in an orderly way, at once.
+    pub(crate) fn end(&self, why: &str) {
+        self.link.end(ErrorCode::NO_ERROR, why);
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("config", &self.config().file).field("sessions", &self.sessions()).finish()
+    }
+}
+
+/// Agents that take the end of the request for the end of everything (wire document, rule 19).
+const CLIENT_TYPE_GO: &str = "ngrok-go";
+/// How long after its Bind an agent may still answer that it does not know the endpoint (wire document 4.6).
+const FRESH: Duration = Duration::from_millis(100);

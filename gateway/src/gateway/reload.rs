@@ -1,0 +1,100 @@
+//! What changes while the gateway runs: its configuration, single endpoints, and at last its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use adit::endpoint_url::EndpointUrl;
+use adit::frame::ErrorCode;
+use adit::message::{StopTunnel, StreamType, codes};
+
+use super::{Agent, Gateway, Served};
+use crate::config::Config;
+use crate::identity::Owner;
+
+impl Gateway {
+    /// Puts a new configuration in force. Sessions whose credential is gone, has lost the token they logged in with or
+    /// some of what it allowed, or may not be used from where they are, end at once, and their streams with them; the
+    /// others notice nothing. What a reload cannot change is named by [`Config::changes_needing_restart`].
+    pub fn reload(&self, config: Config) {
+        let served = Arc::new(Served::new(config));
+        let config = Arc::clone(&served.config);
+        self.served.store(served);
+        let now = tokio::time::Instant::now().into_std();
+        let mut state = self.state();
+        let revoked: Vec<_> = state.all_sessions().filter(|agent| !agent.is_allowed(&config)).cloned().collect();
+        for agent in &revoked {
+            // Nothing is kept for those who may not come back.
+            state.leave(agent.session, now, Duration::ZERO);
+        }
+        state.registry.forget(|owner| {
+            config.accounts.credential(&owner.credential).is_none_or(|credential| credential.account != owner.account)
+        });
+        drop(state);
+        for agent in revoked {
+            let Owner { account, credential } = &agent.owner;
+            warn!(session = %agent.session, %account, %credential, address = %agent.source, "session revoked");
+            agent.link.end(ErrorCode::NO_ERROR, &format!("{REVOKED}\n\nERR_NGROK_{}\n", codes::CREDENTIAL_REVOKED));
+        }
+        self.close_free_ports(now);
+    }
+
+    /// Stops an endpoint: its agent is told so with `message`, and nothing is routed to it any more until the agent
+    /// gives it up by itself. Streams in flight go on. Gives the number of connections that had it.
+    pub fn stop_endpoint(&self, owner: &Owner, url: &EndpointUrl, message: &str, code: u32) -> usize {
+        let now = tokio::time::Instant::now().into_std();
+        let mut state = self.state();
+        let stopped = state.registry.stop(owner, url);
+        let told: Vec<_> = stopped.iter().filter_map(|(id, bind)| Some((state.session(*id)?.clone(), bind))).collect();
+        drop(state);
+        for (agent, bind) in &told {
+            let error_code = Some(format!("ERR_NGROK_{code}"));
+            let command = StopTunnel { id: bind.to_string(), message: message.to_owned(), error_code };
+            // An agent that cannot be told finds out by having no visitors.
+            let told = agent.link.with_session(|s| s.command(StreamType::StopTunnel, &command.to_json(), now).is_ok());
+            info!(session = %agent.session, endpoint = %url, told, "endpoint stopped");
+        }
+        self.close_free_ports(now);
+        stopped.len()
+    }
+
+    /// Ends in an orderly way: no agent is let in any more, [`Reach::draining`](crate::http::reach::Reach::draining)
+    /// completes, sessions end as soon as they have no visitors, and after `timeout` whatever remains. Completes when
+    /// all have been told; their links close by themselves within a second.
+    pub async fn drain(&self, timeout: Duration) {
+        self.draining.send_replace(true);
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            let agents: Vec<_> = self.state().all_sessions().cloned().collect();
+            if agents.is_empty() {
+                return;
+            }
+            let now = tokio::time::Instant::now();
+            for agent in agents.iter().filter(|agent| now >= deadline || !agent.link.has_streams()) {
+                agent.end("the gateway is shutting down");
+                self.state().leave(agent.session, now.into_std(), Duration::ZERO);
+            }
+            if now >= deadline {
+                return;
+            }
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    }
+}
+
+impl Agent {
+    /// Whether a session that logged in under an earlier configuration may go on under this one.
+    fn is_allowed(&self, config: &Config) -> bool {
+        let Some(credential) = config.accounts.credential(&self.owner.credential) else { return false };
+        credential.account == self.owner.account
+            && self.token.is_among(&credential.hashes)
+            && config.accounts.check_source(credential, self.source).is_ok()
+            && credential.acl.is_at_least(&self.credential.acl)
+    }
+}
+
+/// What a revoked session is told.
+pub(crate) const REVOKED: &str = "the authtoken was revoked, or what it allows was reduced";
+/// How often a drain looks which sessions have become idle.
+const DRAIN_STEP: Duration = Duration::from_millis(50);

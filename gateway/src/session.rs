@@ -1,0 +1,272 @@
+//! One agent's connection, from its first byte to its last.
+
+pub(crate) mod link;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{debug, info, warn};
+
+use adit::frame::ErrorCode;
+use adit::message::{
+    AuthReply, AuthRequest, BindLabeledReply, BindReply, BindRequest, EmptyReply, PatchRequest, SrvInfoReply,
+    WireError, codes,
+};
+use adit::mux::{Key, Limits};
+use adit::session::gateway::{GatewaySession, Request};
+
+use crate::admit::{Admission, REGION};
+use crate::config::Config;
+use crate::gateway::{Agent, Gateway};
+use crate::http::reach::SessionId;
+use crate::identity::BindId;
+use link::{Link, Notice};
+use wire::{Rest, Wire};
+
+/// Serves the connection of one agent, TLS being done, until it ends. Everything that the agent has bound ends with it.
+pub async fn serve_agent<IO>(gateway: Arc<Gateway>, io: IO, peer: SocketAddr)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let id = gateway.new_session();
+    let started = now();
+    let config = gateway.config();
+    let link = Arc::new(Link::new(GatewaySession::new(limits(&config), started), started));
+    let deadline = started.checked_add(config.limits.auth_timeout);
+    let mut wire = Wire::new(io, Arc::clone(&link));
+    let mut session = Session { gateway, id, link, peer, phase: Phase::Anonymous { deadline }, binds: HashMap::new() };
+    debug!(session = %id, address = %peer, "connection of an agent");
+    let end = session.run(&mut wire).await;
+    session.leave(&end, started);
+    drop(session);
+    if !matches!(end, End::Broken(_)) {
+        wire.close().await;
+    }
+}
+
+/// The session's own state; what is shared with its streams is in the link.
+struct Session {
+    gateway: Arc<Gateway>,
+    id: SessionId,
+    link: Arc<Link>,
+    peer: SocketAddr,
+    phase: Phase,
+    /// Replies to a Bind that the agent has not confirmed yet. One per live call, of which there are few.
+    binds: HashMap<Key, BindId>,
+}
+
+enum Phase {
+    /// Has to log in.
+    Anonymous { deadline: Option<Instant> },
+    /// Was refused, and has until then to read why.
+    Refused { until: Option<Instant> },
+    /// Has logged in.
+    Up(Arc<Agent>),
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum End {
+    /// The gateway ended it.
+    Told(Arc<str>),
+    /// It did not log in in time.
+    NoLogIn,
+    /// Its log-in was refused.
+    Refused,
+    /// The agent took its leave.
+    GoAway(ErrorCode, String),
+    /// The agent has been silent for too long.
+    Silent,
+    /// The agent closed the connection.
+    Closed,
+    /// The connection broke.
+    Broken(std::io::Error),
+    /// The agent broke the protocol.
+    Protocol(adit::mux::LinkError),
+}
+
+impl Session {
+    async fn run<IO: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<IO>) -> End {
+        let mut notices = Vec::new();
+        loop {
+            let deadline = match self.phase {
+                Phase::Anonymous { deadline: until } | Phase::Refused { until } => until,
+                Phase::Up(_) => None,
+            };
+            let rest = wire.run(deadline, &mut notices).await;
+            for notice in notices.drain(..) {
+                if let Some(end) = self.handle(notice) {
+                    return end;
+                }
+            }
+            match rest {
+                Rest::Notices => {}
+                Rest::Ending => return End::Told(self.link.ending().unwrap_or_else(|| "".into())),
+                Rest::Closed => return End::Closed,
+                Rest::Broken(error) => return End::Broken(error),
+                Rest::Protocol(error) => return End::Protocol(error),
+            }
+            match self.phase {
+                Phase::Anonymous { deadline: Some(at) } if at <= now() => return End::NoLogIn,
+                Phase::Refused { until: Some(at) } if at <= now() => return End::Refused,
+                Phase::Anonymous { .. } | Phase::Refused { .. } | Phase::Up(_) => {}
+            }
+        }
+    }
+
+    fn handle(&mut self, notice: Notice) -> Option<End> {
+        match notice {
+            Notice::Call(call, request) => self.on_call(call, request),
+            Notice::CallDone(call, delivered) => {
+                if let (Some(bind), true, Phase::Up(agent)) = (self.binds.remove(&call), delivered, &self.phase) {
+                    self.gateway.confirm(agent, &bind, now());
+                }
+            }
+            Notice::GoAway(code, text) => return Some(End::GoAway(code, text)),
+            Notice::Dead => return Some(End::Silent),
+        }
+        None
+    }
+
+    fn on_call(&mut self, call: Key, request: Request) {
+        let agent = match (&self.phase, &request) {
+            (_, Request::SrvInfo) => return self.reply(call, &SrvInfoReply { region: REGION.to_owned() }.to_json()),
+            (Phase::Anonymous { .. }, Request::Auth(request)) => return self.on_auth(call, request),
+            (Phase::Up(agent), _) => Arc::clone(agent),
+            // The protocol's own state machine lets nothing else through; it costs nothing to be sure.
+            (Phase::Anonymous { .. } | Phase::Refused { .. }, _) => {
+                let error = WireError::new(codes::AUTH_MALFORMED, "log in first");
+                return self.reply(call, &EmptyReply { error: Some(error) }.to_json());
+            }
+        };
+        match request {
+            Request::Bind(request) => self.on_bind(&agent, call, &request),
+            Request::Unbind(request) => {
+                self.gateway.unbind(&agent, &request, now());
+                self.reply(call, &EmptyReply::default().to_json());
+            }
+            Request::Patch(request) => self.on_patch(&agent, call, &request),
+            Request::BindLabeled(_) => {
+                let text = "this gateway has no labelled tunnels; use an endpoint, such as https://app.internal";
+                let error = Some(WireError::new(codes::PROTOCOL_UNSUPPORTED, text));
+                self.reply(call, &BindLabeledReply { error, ..BindLabeledReply::default() }.to_json());
+            }
+            Request::Auth(_) | Request::SrvInfo => {
+                let error = WireError::new(codes::AUTH_MALFORMED, "this session has logged in already");
+                self.reply(call, &EmptyReply { error: Some(error) }.to_json());
+            }
+        }
+    }
+
+    fn on_auth(&mut self, call: Key, request: &AuthRequest) {
+        match self.gateway.admit(self.id, &self.link, request, self.peer, now()) {
+            Ok(Admission { agent, reply, facts }) => {
+                self.phase = Phase::Up(agent);
+                self.link.set_liveness(facts.liveness);
+                let limits = limits(&self.gateway.config());
+                self.link.with_session(|session| session.accept_auth(call, &reply, &facts, limits));
+            }
+            Err(error) => {
+                self.phase = Phase::Refused { until: now().checked_add(REFUSED_LINGER) };
+                let reply = AuthReply::refused(error);
+                self.link.with_session(|session| session.refuse_auth(call, &reply));
+            }
+        }
+    }
+
+    fn on_bind(&mut self, agent: &Agent, call: Key, request: &BindRequest) {
+        match self.gateway.bind(agent, request, now()) {
+            Ok(bound) => {
+                if let Some(bind) = bound.bind {
+                    self.binds.insert(call, bind);
+                }
+                self.reply(call, &bound.reply.to_json());
+            }
+            Err(error) => {
+                let Agent { owner, .. } = agent;
+                warn!(
+                    session = %self.id, account = %owner.account, credential = %owner.credential, code = error.code,
+                    "bind refused: {}", error.message
+                );
+                self.reply(call, &BindReply::refused(error).to_json());
+            }
+        }
+    }
+
+    fn on_patch(&mut self, agent: &Agent, call: Key, request: &PatchRequest) {
+        let error = self.gateway.patch(agent, request).err();
+        self.reply(call, &EmptyReply { error }.to_json());
+    }
+
+    fn reply(&mut self, call: Key, json: &[u8]) {
+        self.link.with_session(|session| session.reply(call, json));
+    }
+
+    /// Ends what hangs on the session, and writes the line that says why.
+    fn leave(&self, end: &End, started: Instant) {
+        match end {
+            End::NoLogIn => self.link.end(ErrorCode::NO_ERROR, "no log-in within the time for it"),
+            End::Silent => self.link.end(ErrorCode::NO_ERROR, "nothing was heard of the agent for too long"),
+            End::Refused | End::Told(_) | End::GoAway(..) | End::Closed | End::Broken(_) | End::Protocol(_) => {}
+        }
+        let after = now().saturating_duration_since(started).as_secs();
+        match (&self.phase, end) {
+            (Phase::Up(agent), End::Protocol(error)) => warn!(
+                session = %self.id, account = %agent.owner.account, credential = %agent.owner.credential,
+                address = %self.peer, after, "session down: the agent broke the protocol: {error}"
+            ),
+            (Phase::Up(agent), end) => info!(
+                session = %self.id, account = %agent.owner.account, credential = %agent.owner.credential,
+                address = %self.peer, after, "session down: {end}"
+            ),
+            (Phase::Anonymous { .. } | Phase::Refused { .. }, end) => {
+                debug!(session = %self.id, address = %self.peer, after, "connection of an agent closed: {end}");
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    /// Also when the task is cancelled: nothing of a session outlives its connection.
+    fn drop(&mut self) {
+        self.link.close();
+        if let Phase::Up(_) = self.phase {
+            self.gateway.leave(self.id, now());
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told(why) => f.write_str(why),
+            Self::NoLogIn => f.write_str("no log-in in time"),
+            Self::Refused => f.write_str("the log-in was refused"),
+            Self::GoAway(code, text) => write!(f, "the agent left: {code}, {text:?}"),
+            Self::Silent => f.write_str("nothing was heard of the agent for too long"),
+            Self::Closed => f.write_str("the agent closed the connection"),
+            Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::Protocol(error) => error.fmt(f),
+        }
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn limits(config: &Config) -> Limits {
+    let open_max = config.limits.streams_per_session_max;
+    Limits { open_max, memory_max: RECEIVED_MAX, ..Limits::default() }
+}
+
+/// How long a refused agent has to read why (wire document 4.2).
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
+/// Bytes of one session that visitors have not taken yet: 192 of them can stand still, each with a full window, before
+/// the others get less credit.
+const RECEIVED_MAX: usize = 64 << 20;

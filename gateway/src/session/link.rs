@@ -1,0 +1,455 @@
+//! What a session's driver and its proxy streams share: the protocol state and one short queue per stream.
+//!
+//! Lock order: the gateway's own state before a link, never the other way round. Nothing waits while holding a link.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use tokio::io::ReadBuf;
+
+use adit::frame::{ErrorCode, HEADER_LEN};
+use adit::message::ProxyHeader;
+use adit::mux::limits::FRAME_DATA_MAX;
+use adit::mux::{Key, LinkError, OpenError};
+use adit::session::gateway::{Event, GatewaySession, Request};
+
+/// One link to an agent, shared by all that use it.
+pub(crate) struct Link {
+    state: Mutex<State>,
+}
+
+/// What the driver has to do something about.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The agent calls and waits for a reply.
+    Call(Key, Request),
+    /// A call is over: the agent has confirmed the reply (`true`) or given up.
+    CallDone(Key, bool),
+    /// The agent ends the session.
+    GoAway(ErrorCode, String),
+    /// Nothing came from the agent for too long.
+    Dead,
+}
+
+/// Why a stream broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The agent aborted it.
+    Reset(ErrorCode),
+    /// The agent could not reach its upstream.
+    UpstreamUnreachable,
+    /// The session ended.
+    SessionLost,
+}
+
+/// What a look at a new stream shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// The agent has sent something, or the stream broke.
+    Alive,
+    /// The agent ended it without a byte.
+    EmptyEnd,
+}
+
+struct State {
+    session: GatewaySession,
+    streams: HashMap<Key, Stream>,
+    driver: Option<Waker>,
+    /// Set once, by whoever ends the session first.
+    ending: Option<Arc<str>>,
+    last_heard: Instant,
+    /// Longest silence of the agent. `None` before it has logged in.
+    liveness: Option<Duration>,
+}
+
+/// One proxy stream, as long as somebody uses it.
+#[derive(Default)]
+struct Stream {
+    /// Written by the user and not yet granted a place in the link; at most [`OUTGOING_MAX`] bytes.
+    outgoing: VecDeque<u8>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// The agent sends no more, once what was received is read.
+    ended: bool,
+    failure: Option<Failure>,
+    close: Close,
+    /// Keep our end open until the agent's is over.
+    withhold: bool,
+    /// The agent has sent something.
+    answered: bool,
+}
+
+/// How far our end of a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Close {
+    #[default]
+    Open,
+    /// The user has finished; its last bytes wait for the link.
+    Draining,
+    /// Everything is sent but the end, which this agent would misunderstand before its own.
+    Withheld,
+    Sent,
+}
+
+/// The side of the driver.
+impl Link {
+    pub(crate) fn new(session: GatewaySession, now: Instant) -> Self {
+        let state =
+            State { session, streams: HashMap::new(), driver: None, ending: None, last_heard: now, liveness: None };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Takes bytes from the link and adds what there is to do to `notices`.
+    pub(crate) fn recv(&self, bytes: &[u8], now: Instant, notices: &mut Vec<Notice>) -> Result<(), LinkError> {
+        let mut state = self.lock();
+        state.last_heard = now;
+        let result = state.session.recv(bytes, &mut (), now);
+        state.dispatch(notices);
+        result
+    }
+
+    /// Does what is due by the clock.
+    pub(crate) fn handle_timeout(&self, now: Instant, notices: &mut Vec<Notice>) {
+        let mut state = self.lock();
+        state.session.handle_timeout(now);
+        state.dispatch(notices);
+    }
+
+    /// When [`Link::handle_timeout`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.lock().session.poll_timeout()
+    }
+
+    /// Appends what is to be written next: control first, then streams in turn. `out` must be empty: the bytes of one
+    /// call are on their way to the socket before the next one is made, so that nothing urgent waits behind more than
+    /// [`BATCH_MAX`] bytes.
+    pub(crate) fn fill(&self, out: &mut Vec<u8>) {
+        let mut state = self.lock();
+        state.session.poll_transmit(out, BATCH_MAX);
+        while out.len() <= BATCH_MAX - FRAME_MAX && state.grant_one(out) {}
+    }
+
+    /// Who to wake when there is something to write, or the session is to end.
+    pub(crate) fn set_driver(&self, waker: &Waker) {
+        let mut state = self.lock();
+        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+            state.driver = Some(waker.clone());
+        }
+    }
+
+    /// Why the session is to end, once it is.
+    pub(crate) fn ending(&self) -> Option<Arc<str>> {
+        self.lock().ending.clone()
+    }
+
+    /// Gives access to the protocol state, for calls that concern no proxy stream. Wakes the driver afterwards.
+    pub(crate) fn with_session<R>(&self, call: impl FnOnce(&mut GatewaySession) -> R) -> R {
+        let mut state = self.lock();
+        let result = call(&mut state.session);
+        state.wake_driver();
+        result
+    }
+
+    /// From now on, so much silence means death.
+    pub(crate) fn set_liveness(&self, liveness: Duration) {
+        self.lock().liveness = Some(liveness);
+    }
+
+    /// The link is gone: every stream breaks.
+    pub(crate) fn close(&self) {
+        self.lock().fail_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock leaves half-done work behind when it panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The side of the gateway.
+impl Link {
+    /// Ends the session at once: every stream breaks, the agent gets a GOAWAY, then the link is closed.
+    pub(crate) fn end(&self, code: ErrorCode, text: &str) {
+        let mut state = self.lock();
+        if state.ending.is_some() {
+            return;
+        }
+        state.ending = Some(text.into());
+        state.session.go_away(code, text);
+        state.fail_all();
+        state.wake_driver();
+    }
+
+    /// Whether the agent has been silent for longer than it may.
+    pub(crate) fn is_dead(&self, now: Instant) -> bool {
+        let state = self.lock();
+        let silence = now.saturating_duration_since(state.last_heard);
+        state.liveness.is_some_and(|liveness| silence >= liveness)
+    }
+
+    /// Whether visitors use the session.
+    pub(crate) fn has_streams(&self) -> bool {
+        !self.lock().streams.is_empty()
+    }
+
+    /// Opens a proxy stream. With `withhold` its end is not sent before the agent's has come.
+    pub(crate) fn open(&self, header: &ProxyHeader, withhold: bool) -> Result<Key, OpenError> {
+        let mut state = self.lock();
+        let key = state.session.open_proxy(header)?;
+        state.streams.insert(key, Stream { withhold, ..Stream::default() });
+        state.wake_driver();
+        Ok(key)
+    }
+}
+
+/// The side of a proxy stream.
+impl Link {
+    pub(crate) fn poll_read(&self, key: Key, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        let State { session, streams, .. } = &mut *state;
+        let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
+        if let Some(failure) = stream.failure {
+            return Poll::Ready(Err(failure.into()));
+        }
+        let before = buf.filled().len();
+        while buf.remaining() > 0 {
+            let chunk = session.chunk(key);
+            let Some(part) = chunk.get(..chunk.len().min(buf.remaining())).filter(|part| !part.is_empty()) else {
+                break;
+            };
+            buf.put_slice(part);
+            let len = part.len();
+            session.consume(key, len);
+        }
+        if buf.filled().len() > before {
+            state.wake_driver();
+            return Poll::Ready(Ok(()));
+        }
+        if stream.ended || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        set_waker(&mut stream.reader, cx.waker());
+        Poll::Pending
+    }
+
+    pub(crate) fn poll_write(&self, key: Key, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.lock();
+        let State { session, streams, .. } = &mut *state;
+        let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
+        if let Some(failure) = stream.failure {
+            return Poll::Ready(Err(failure.into()));
+        }
+        if stream.close != Close::Open {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let room = OUTGOING_MAX.saturating_sub(stream.outgoing.len());
+        let taken = bytes.get(..bytes.len().min(room)).unwrap_or_default();
+        if taken.is_empty() && !bytes.is_empty() {
+            set_waker(&mut stream.writer, cx.waker());
+            return Poll::Pending;
+        }
+        stream.outgoing.extend(taken);
+        session.want_send(key);
+        state.wake_driver();
+        Poll::Ready(Ok(taken.len()))
+    }
+
+    /// Completes when everything written has left for the link, and the end behind it unless it is withheld.
+    pub(crate) fn poll_finish(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
+        if let Some(failure) = stream.failure {
+            return Poll::Ready(Err(failure.into()));
+        }
+        if stream.close == Close::Open {
+            stream.close = Close::Draining;
+            state.close_if_drained(key);
+        }
+        let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Ok(())) };
+        if stream.close == Close::Draining {
+            set_waker(&mut stream.writer, cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the first sign of the agent on a new stream.
+    pub(crate) fn poll_sign(&self, key: Key, cx: &mut Context<'_>) -> Poll<Sign> {
+        let mut state = self.lock();
+        let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Sign::Alive) };
+        if stream.answered || stream.failure.is_some() {
+            return Poll::Ready(Sign::Alive);
+        }
+        if stream.ended {
+            return Poll::Ready(Sign::EmptyEnd);
+        }
+        set_waker(&mut stream.reader, cx.waker());
+        Poll::Pending
+    }
+
+    /// The user lets go of the stream. Unless both ends were seen, that is an abort.
+    pub(crate) fn release(&self, key: Key) {
+        let mut state = self.lock();
+        let Some(stream) = state.streams.remove(&key) else { return };
+        let is_over = stream.ended && state.session.is_finished(key) && stream.close == Close::Sent;
+        if stream.failure.is_none() && !is_over {
+            state.session.reset(key);
+            state.wake_driver();
+        }
+    }
+}
+
+impl State {
+    /// Hands the session's events to the streams they are for; the rest goes to `notices`.
+    fn dispatch(&mut self, notices: &mut Vec<Notice>) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Call { call, request } => notices.push(Notice::Call(call, request)),
+                Event::CallDone { call, delivered } => notices.push(Notice::CallDone(call, delivered)),
+                // Commands are sent without waiting for what the agent makes of them.
+                Event::CommandDone { .. } => {}
+                Event::Readable(stream) => {
+                    if let Some(stream) = self.streams.get_mut(&stream) {
+                        stream.answered = true;
+                        wake(&mut stream.reader);
+                    }
+                }
+                Event::Finished(stream) => self.on_finished(stream),
+                Event::Reset(stream, code) => {
+                    if let Some(stream) = self.streams.get_mut(&stream) {
+                        let refused = code == ErrorCode::UPSTREAM_UNREACHABLE && !stream.answered;
+                        stream.fail(if refused { Failure::UpstreamUnreachable } else { Failure::Reset(code) });
+                    }
+                }
+                Event::GoAway(code, text) => notices.push(Notice::GoAway(code, text)),
+                Event::Dead => notices.push(Notice::Dead),
+            }
+        }
+    }
+
+    fn on_finished(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        stream.ended = true;
+        wake(&mut stream.reader);
+        if stream.close == Close::Withheld {
+            stream.close = Close::Sent;
+            self.session.finish(key);
+        }
+    }
+
+    /// Puts one frame of the stream whose turn it is into `out`; false when there is none.
+    fn grant_one(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(grant) = self.session.poll_grant() else { return false };
+        let key = grant.key;
+        let Some(stream) = self.streams.get_mut(&key) else {
+            self.session.release(grant);
+            return true;
+        };
+        let len = stream.outgoing.len().min(grant.max);
+        if len == 0 {
+            self.session.release(grant);
+            return true;
+        }
+        let Some(header) = self.session.commit(grant, len) else { return true };
+        out.extend_from_slice(&header);
+        let (front, back) = stream.outgoing.as_slices();
+        let front = front.get(..len).unwrap_or(front);
+        out.extend_from_slice(front);
+        out.extend_from_slice(back.get(..len - front.len()).unwrap_or_default());
+        stream.outgoing.drain(..len);
+        if stream.outgoing.is_empty() {
+            // An idle stream holds no buffer.
+            stream.outgoing = VecDeque::new();
+        }
+        if stream.outgoing.len() <= OUTGOING_MAX / 2 {
+            wake(&mut stream.writer);
+        }
+        self.close_if_drained(key);
+        true
+    }
+
+    fn close_if_drained(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        if stream.close != Close::Draining || !stream.outgoing.is_empty() {
+            return;
+        }
+        wake(&mut stream.writer);
+        if stream.withhold && !stream.ended {
+            stream.close = Close::Withheld;
+            return;
+        }
+        stream.close = Close::Sent;
+        self.session.finish(key);
+        self.wake_driver();
+    }
+
+    fn fail_all(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.fail(Failure::SessionLost);
+        }
+    }
+
+    fn wake_driver(&mut self) {
+        wake(&mut self.driver);
+    }
+}
+
+impl Stream {
+    fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.outgoing = VecDeque::new();
+        wake(&mut self.reader);
+        wake(&mut self.writer);
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure {
+            Failure::Reset(_) | Failure::SessionLost => io::ErrorKind::ConnectionReset,
+            Failure::UpstreamUnreachable => io::ErrorKind::ConnectionRefused,
+        };
+        Self::new(kind, failure)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset(code) => write!(f, "the agent aborted the stream: {code}"),
+            Self::UpstreamUnreachable => f.write_str("the agent could not reach its upstream"),
+            Self::SessionLost => f.write_str("the session of the agent ended"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
+}
+
+/// Bytes that a stream's user may be ahead of the link: two frames, so that one can be filled while the other is on its
+/// way. With 500 streams that all stand still it is 16 MiB for a session.
+pub(crate) const OUTGOING_MAX: usize = 32 * 1024;
+/// Bytes on their way to the socket at a time: two frames with their headers. Heartbeats, credit and aborts wait behind
+/// no more than these.
+const BATCH_MAX: usize = 2 * FRAME_MAX;
+const FRAME_MAX: usize = FRAME_DATA_MAX + HEADER_LEN;

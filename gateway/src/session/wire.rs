@@ -1,0 +1,165 @@
+//! The bytes of one link: reads whatever comes, writes what the session has, and never lets one wait for the other.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use adit::mux::LinkError;
+
+use super::link::{Link, Notice};
+
+/// A link's transport and what is on its way between it and the session.
+pub(super) struct Wire<IO> {
+    io: IO,
+    link: Arc<Link>,
+    received: Box<[u8]>,
+    /// Plaintext taken from the session and not yet taken by the transport.
+    out: Vec<u8>,
+    written: usize,
+    /// The transport may still hold encrypted bytes.
+    unflushed: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// Why the wire came to rest.
+#[derive(Debug)]
+pub(super) enum Rest {
+    /// There are notices, or the time given is over.
+    Notices,
+    /// The session is to end, and everything written before has gone.
+    Ending,
+    /// The agent has closed the connection.
+    Closed,
+    /// The connection broke.
+    Broken(io::Error),
+    /// The agent broke the protocol; a GOAWAY that says so is ready.
+    Protocol(LinkError),
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
+    pub(super) fn new(io: IO, link: Arc<Link>) -> Self {
+        Self {
+            io,
+            link,
+            received: vec![0; RECEIVE_LEN].into_boxed_slice(),
+            out: Vec::new(),
+            written: 0,
+            unflushed: false,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    /// Moves bytes until there is something else to do, at the latest at `deadline`.
+    pub(super) async fn run(&mut self, deadline: Option<Instant>, notices: &mut Vec<Notice>) -> Rest {
+        std::future::poll_fn(|cx| self.poll(cx, deadline, notices)).await
+    }
+
+    /// Writes what is left, ends the connection and waits a little for the agent to do the same, so that it gets to read
+    /// everything: what is still unread here would otherwise turn our end into a reset that overtakes it.
+    pub(super) async fn close(mut self) {
+        let mut closing = pin!(async {
+            std::future::poll_fn(|cx| self.poll_write(cx)).await?;
+            std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await?;
+            loop {
+                let mut buf = ReadBuf::new(&mut self.received);
+                std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buf)).await?;
+                if buf.filled().is_empty() {
+                    return io::Result::Ok(());
+                }
+            }
+        });
+        // Whether the agent noticed is no longer our concern.
+        let _ = tokio::time::timeout(CLOSING_MAX, &mut closing).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, notices: &mut Vec<Notice>) -> Poll<Rest> {
+        loop {
+            // Before anything is looked at: what happens from here on wakes us.
+            self.link.set_driver(cx.waker());
+            match self.poll_write(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Rest::Broken(error)),
+                Poll::Ready(Ok(())) if self.link.ending().is_some() => return Poll::Ready(Rest::Ending),
+                Poll::Ready(Ok(())) => {}
+                // A session that is told to end does not wait for an agent that does not read.
+                Poll::Pending if self.link.ending().is_some() => return Poll::Ready(Rest::Ending),
+                Poll::Pending => {}
+            }
+            match self.poll_receive(cx, notices) {
+                Poll::Ready(Some(rest)) => return Poll::Ready(rest),
+                Poll::Ready(None) => continue,
+                Poll::Pending => {}
+            }
+            if ready!(self.poll_timer(cx, deadline, notices)) {
+                return Poll::Ready(Rest::Notices);
+            }
+        }
+    }
+
+    /// Writes until neither the session nor the transport has anything left. The next batch is taken only when the one
+    /// before has left the process, so that what is urgent never waits behind much.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                let written = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.written += written;
+                self.unflushed = true;
+            }
+            if self.unflushed {
+                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+                self.unflushed = false;
+            }
+            self.out.clear();
+            self.written = 0;
+            self.link.fill(&mut self.out);
+            if self.out.is_empty() {
+                // An idle session holds no buffer.
+                self.out = Vec::new();
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads once. `None`: something came, and there is nothing to do about it but go on.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, notices: &mut Vec<Notice>) -> Poll<Option<Rest>> {
+        let mut buf = ReadBuf::new(&mut self.received);
+        if let Err(error) = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+            return Poll::Ready(Some(Rest::Broken(error)));
+        }
+        if buf.filled().is_empty() {
+            return Poll::Ready(Some(Rest::Closed));
+        }
+        let now = tokio::time::Instant::now().into_std();
+        if let Err(error) = self.link.recv(buf.filled(), now, notices) {
+            return Poll::Ready(Some(Rest::Protocol(error)));
+        }
+        Poll::Ready((!notices.is_empty()).then_some(Rest::Notices))
+    }
+
+    /// Waits for the session's next deadline or the given one. `false`: something was due, and there is nothing to do
+    /// about it but go on.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, notices: &mut Vec<Notice>) -> Poll<bool> {
+        let due = [deadline, self.link.poll_timeout()].into_iter().flatten().min();
+        let Some(due) = due.map(tokio::time::Instant::from_std) else { return Poll::Pending };
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        let now = tokio::time::Instant::now().into_std();
+        self.link.handle_timeout(now, notices);
+        Poll::Ready(!notices.is_empty() || deadline.is_some_and(|deadline| deadline <= now))
+    }
+}
+
+/// What is read at a time: one TLS record.
+const RECEIVE_LEN: usize = 16 * 1024;
+/// How long the end of a link may take: the agent's socket buffer is drained and answered within a round trip or two, or
+/// it is not there any more.
+const CLOSING_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,69 @@
+//! One visitor's connection inside an agent's link, as tokio knows connections.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use adit::mux::Key;
+
+use crate::session::link::{Link, Sign};
+
+/// A proxy stream.
+///
+/// Reading gives `Ok(0)` only after the agent has ended its direction. An abort by the agent, also one that follows its
+/// end, and the loss of the session read as `ConnectionReset`; when the agent says that it could not reach its upstream
+/// it is `ConnectionRefused`. Shutting down ends our direction; towards agents that would take that for the end of
+/// everything it is kept back until theirs has ended. Dropping the stream before both directions have ended aborts it.
+#[derive(Debug)]
+pub struct ProxyStream {
+    link: Arc<Link>,
+    key: Key,
+}
+
+impl ProxyStream {
+    pub(crate) fn new(link: Arc<Link>, key: Key) -> Self {
+        Self { link, key }
+    }
+
+    /// Aborts both directions: the agent resets its connection to the upstream. The same as dropping an unfinished
+    /// stream, for those who want to say it.
+    pub fn abort(&mut self) {
+        self.link.release(self.key);
+    }
+
+    /// Waits until the agent has sent something or the stream is over.
+    pub(crate) async fn sign(&self) -> Sign {
+        poll_fn(|cx| self.link.poll_sign(self.key, cx)).await
+    }
+}
+
+impl AsyncRead for ProxyStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_read(self.key, cx, buf)
+    }
+}
+
+impl AsyncWrite for ProxyStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.link.poll_write(self.key, cx, bytes)
+    }
+
+    /// Does nothing: written bytes go to the link as soon as the agent takes them.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_finish(self.key, cx)
+    }
+}
+
+impl Drop for ProxyStream {
+    fn drop(&mut self) {
+        self.link.release(self.key);
+    }
+}
