@@ -11,6 +11,7 @@ pub mod identity_key;
 pub mod log;
 pub mod policy;
 pub mod registry;
+pub mod route;
 mod rpc;
 pub mod run;
 pub mod session;

@@ -1,7 +1,51 @@
 //! HTTP for visitors: public `http://` and `https://` connections in, requests out through proxy streams to agents.
+//!
+//! hyper speaks HTTP on both sides; this module decides what goes through. Each request gets a proxy stream of its own (an
+//! idle one of the same connection, or a new one), is written anew from its parsed head, and its body and the response
+//! stream through without being collected anywhere.
 
 pub mod reach;
 
+mod body;
+mod exchange;
+mod failure;
+mod guard;
 mod headers;
+mod inbound;
+mod io;
+mod limits;
+mod serve;
+mod tunnel;
+mod upstream;
+
+use adit::endpoint_url::Scheme;
 
 pub(crate) use headers::is_failure_header;
+pub use limits::Limits;
+pub use serve::{Ending, serve};
+
+use reach::Visitor;
+
+/// How a visitor's connection came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Front {
+    /// Who came, and where to.
+    pub visitor: Visitor,
+    /// [`Scheme::Https`] behind TLS, else [`Scheme::Http`].
+    pub scheme: Scheme,
+    /// Which version of HTTP it speaks.
+    pub protocol: Protocol,
+    /// What it may cost.
+    pub limits: Limits,
+}
+
+/// Which version of HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 or HTTP/1.0: ALPN said `http/1.1` or nothing.
+    Http1,
+    /// HTTP/2: ALPN said `h2`.
+    Http2,
+    /// There was no ALPN: HTTP/2 if the connection begins with its preface, else HTTP/1.1.
+    Detect,
+}

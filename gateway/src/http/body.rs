@@ -1,0 +1,281 @@
+//! Bodies on their way through: requests to the agent, responses to the visitor.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+use super::headers;
+use super::io::UnderWay;
+use super::upstream::Lease;
+
+/// The body of a request on its way to the agent.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    /// `None` when there is no body.
+    incoming: Option<Incoming>,
+    progress: Arc<Progress>,
+    hold: Option<Hold>,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+        let progress = Arc::new(Progress::new(incoming.is_none()));
+        Self { incoming, progress, hold: None }
+    }
+
+    /// No body.
+    pub(super) fn none() -> Self {
+        Self { incoming: None, progress: Arc::new(Progress::new(true)), hold: None }
+    }
+
+    /// Holds the body back until the upstream asks for it, or `limit` has passed: what `Expect: 100-continue` is for.
+    /// hyper asks the visitor for the body only once it is read.
+    pub(super) fn hold(&mut self, limit: Duration) -> Arc<Notify> {
+        let asked = Arc::new(Notify::new());
+        let waiting = Arc::clone(&asked);
+        let notified = Box::pin(async move { waiting.notified().await });
+        self.hold = Some(Hold { notified, limit: Box::pin(tokio::time::sleep(limit)) });
+        asked
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(hold) = &mut self.hold {
+            ready!(hold.poll(cx));
+            self.hold = None;
+        }
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            this.progress.update(Stage::Visitor);
+            return Poll::Pending;
+        };
+        let stage = match &frame {
+            None => Stage::Complete,
+            Some(Err(_)) => Stage::Broken,
+            Some(Ok(_)) if incoming.is_end_stream() => Stage::Complete,
+            Some(Ok(_)) => Stage::Agent,
+        };
+        this.progress.update(stage);
+        Poll::Ready(frame.map(|frame| frame.map(clean_trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// What keeps a body back.
+struct Hold {
+    notified: Pin<Box<dyn Future<Output = ()> + Send>>,
+    limit: Pin<Box<Sleep>>,
+}
+
+impl Hold {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.notified.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.limit.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").finish_non_exhaustive()
+    }
+}
+
+/// Where a request's body is, and since when.
+#[derive(Debug)]
+pub(super) struct Progress(Mutex<(Stage, Instant)>);
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The visitor has to send more.
+    Visitor,
+    /// The agent has to take what there is.
+    Agent,
+    /// All of it has been handed over: the agent has to answer.
+    Complete,
+    /// The visitor broke off.
+    Broken,
+}
+
+impl Progress {
+    fn new(is_complete: bool) -> Self {
+        let stage = if is_complete { Stage::Complete } else { Stage::Agent };
+        Self(Mutex::new((stage, Instant::now())))
+    }
+
+    /// Whose turn it is, and since when.
+    pub(super) fn read(&self) -> (Stage, Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, stage: Stage) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 != stage || stage == Stage::Agent {
+            *state = (stage, Instant::now());
+        }
+    }
+}
+
+/// The body of a response on its way to the visitor.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    source: Source,
+    /// The request counts as under way until its response has gone.
+    _under_way: UnderWay,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Full<Bytes>),
+    Upstream(Relay),
+}
+
+impl ResponseBody {
+    /// A body of the gateway's own; empty means none.
+    pub(super) fn own(bytes: Bytes, under_way: UnderWay) -> Self {
+        Self { source: Source::Own(Full::new(bytes)), _under_way: under_way }
+    }
+
+    /// The upstream's body.
+    pub(super) fn upstream(relay: Relay, under_way: UnderWay) -> Self {
+        Self { source: Source::Upstream(relay), _under_way: under_way }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.source {
+            Source::Own(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
+            }
+            Source::Upstream(relay) => relay.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(body) => body.is_end_stream(),
+            Source::Upstream(relay) => relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => body.size_hint(),
+            Source::Upstream(relay) => relay.incoming.size_hint(),
+        }
+    }
+}
+
+/// Passes an upstream's body on.
+///
+/// Its end gives the proxy stream back for the next request. A body that breaks off is passed on as broken, never as ended;
+/// dropping the relay before the end (the visitor has gone) aborts the proxy stream.
+#[derive(Debug)]
+pub(super) struct Relay {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    /// Set when the body breaks off and only a reset can tell the visitor.
+    cut: Option<Arc<AtomicBool>>,
+}
+
+impl Relay {
+    pub(super) fn new(incoming: Incoming, lease: Lease, cut: Option<Arc<AtomicBool>>) -> Self {
+        let mut relay = Self { incoming, lease: Some(lease), cut };
+        relay.finish_if_ended();
+        relay
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                // Those who ask `is_end_stream` do not poll again.
+                self.finish_if_ended();
+                Poll::Ready(Some(Ok(clean_trailers(frame))))
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the upstream's response broke off");
+                self.lease = None;
+                if let Some(cut) = &self.cut {
+                    cut.store(true, Ordering::Relaxed);
+                }
+                Poll::Ready(Some(Err(Broken)))
+            }
+        }
+    }
+
+    fn finish_if_ended(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish();
+        }
+    }
+}
+
+fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::prepare_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// The upstream's response broke off. The server ends the visitor's response in a way that cannot be taken for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upstream's response broke off")
+    }
+}
+
+impl Error for Broken {}

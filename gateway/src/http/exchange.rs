@@ -1,0 +1,214 @@
+//! One request of a visitor and its response.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::Front;
+use super::body::{Relay, RequestBody, ResponseBody};
+use super::failure::{Failure, Format};
+use super::headers::{self, Framing};
+use super::inbound::Inbound;
+use super::io::{Activity, UnderWay};
+use super::limits::CONTINUE_TIME;
+use super::reach::{Reach, Target};
+use super::tunnel;
+use super::upstream::{IdleStreams, Key, Lease, Outgoing};
+use crate::policy::CustomResponse;
+use crate::route::{self, Asked, Decision};
+
+/// One visitor's connection, as all requests on it see it.
+#[derive(Debug)]
+pub(super) struct Client<R> {
+    pub(super) reach: Arc<R>,
+    pub(super) front: Front,
+    pub(super) idle: Arc<IdleStreams>,
+    pub(super) activity: Arc<Activity>,
+    /// Set once the connection speaks another protocol than HTTP.
+    pub(super) switched: Arc<AtomicBool>,
+    /// Set when the connection has to be reset instead of closed.
+    pub(super) cut: Arc<AtomicBool>,
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the policy closes the connection")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+impl<R: Reach> Client<R> {
+    /// Answers one request.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when a policy does not want it answered.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Closed> {
+        let under_way = self.activity.begin();
+        let format = Format::preferred(request.headers());
+        let (mut head, body) = request.into_parts();
+        let waiting = self.activity.wait();
+        let routed = self.route(&mut head).await;
+        let outcome = match routed {
+            Ok((inbound, Decision::Target(target))) => self.forward(&inbound, &target, head, body).await,
+            Ok((_, Decision::Deny { status })) => return Ok(denial(status, under_way)),
+            Ok((_, Decision::Respond(response))) => return Ok(custom(&response, under_way)),
+            Ok((_, Decision::Close)) => return Err(Closed),
+            Err(failure) => Err(failure),
+        };
+        drop(waiting);
+        match outcome {
+            Ok(Answer { response, lease, switch: None }) => Ok(self.relay(response, lease, under_way)),
+            Ok(Answer { response, lease, switch: Some(switch) }) => {
+                Ok(self.switch(response, lease, switch, under_way, format))
+            }
+            Err(failure) => Ok(refusal(&failure, format, under_way)),
+        }
+    }
+
+    /// Reads what the request is for and asks the policies.
+    async fn route(&self, head: &mut http::request::Parts) -> Result<(Inbound, Decision), Failure> {
+        let inbound = Inbound::take(head)?;
+        let scheme = self.front.scheme;
+        let port = inbound.port.or(scheme.default_port()).unwrap_or(self.front.visitor.local.port());
+        let asked = Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor };
+        let decision = route::request(&*self.reach, &asked, head).await.inspect_err(|refusal| {
+            tracing::debug!(host = inbound.host, %refusal, "a request has no place to go");
+        })?;
+        Ok((inbound, decision))
+    }
+
+    /// Sends the request to the agent and waits for the head of its response.
+    async fn forward(
+        &self,
+        inbound: &Inbound,
+        target: &Target,
+        mut head: http::request::Parts,
+        incoming: Incoming,
+    ) -> Result<Answer, Failure> {
+        let visitor_version = head.version;
+        let mut body = RequestBody::new(incoming);
+        let on_upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| body.is_end_stream());
+        let switch = on_upgrade.and_then(|on_upgrade| {
+            headers::requested_upgrade(&head.headers).map(|protocol| Switch { protocol, on_upgrade })
+        });
+        let protocol = switch.as_ref().map(|switch| &switch.protocol);
+        let framing = framing(&head.headers, &body);
+        let peer = self.front.visitor.peer;
+        headers::prepare_request(&mut head.headers, &inbound.host_line, peer, self.front.scheme, framing, protocol);
+        head.version = Version::HTTP_11;
+        let mut request = Request::from_parts(head, ());
+        if visitor_version == Version::HTTP_11 && headers::has_token(request.headers(), &EXPECT, "100-continue") {
+            let asked = body.hold(CONTINUE_TIME);
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    asked.notify_one();
+                }
+            });
+        } else {
+            request.headers_mut().remove(EXPECT);
+        }
+        let (head, ()) = request.into_parts();
+        let key = Key { host: Arc::clone(&inbound.name), location: target.location.clone() };
+        let outgoing = Outgoing { head, body, first_byte_time: self.front.limits.first_byte_time };
+        let sent = self.idle.send(&*self.reach, &self.front.visitor, target, key, outgoing).await;
+        let (response, lease) = sent.inspect_err(|failure| {
+            tracing::debug!(endpoint = %target.url, ?failure, "a request failed");
+        })?;
+        let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_asked_for =
+            switch.as_ref().is_some_and(|switch| headers::accepts_upgrade(&switch.protocol, response.headers()));
+        match (is_switching, is_asked_for) {
+            (true, false) => Err(Failure::ResponseInvalid),
+            (true, true) => Ok(Answer { response, lease, switch }),
+            (false, _) => Ok(Answer { response, lease, switch: None }),
+        }
+    }
+
+    fn relay(&self, response: Response<Incoming>, lease: Lease, under_way: UnderWay) -> Response<ResponseBody> {
+        let (mut head, incoming) = response.into_parts();
+        headers::prepare_response(&mut head.headers);
+        head.version = Version::HTTP_11;
+        // An HTTP/1.0 client learns the end of a body of unknown length from the end of the connection alone.
+        let is_length_known = incoming.size_hint().exact().is_some();
+        let cut = (!is_length_known).then(|| Arc::clone(&self.cut));
+        Response::from_parts(head, ResponseBody::upstream(Relay::new(incoming, lease, cut), under_way))
+    }
+
+    /// Passes the `101` on and lets the bytes of both sides meet.
+    fn switch(
+        &self,
+        mut response: Response<Incoming>,
+        lease: Lease,
+        switch: Switch,
+        under_way: UnderWay,
+        format: Format,
+    ) -> Response<ResponseBody> {
+        let Some(chosen) = response.headers().get(UPGRADE).cloned() else {
+            return refusal(&Failure::ResponseInvalid, format, under_way);
+        };
+        let upstream = hyper::upgrade::on(&mut response);
+        self.switched.store(true, Ordering::Relaxed);
+        tunnel::spawn(switch.on_upgrade, upstream, lease, Arc::clone(&self.cut));
+        let (mut head, _) = response.into_parts();
+        headers::prepare_response(&mut head.headers);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(UPGRADE, chosen);
+        Response::from_parts(head, ResponseBody::own(Bytes::new(), under_way))
+    }
+}
+
+/// What came back from the agent.
+#[derive(Debug)]
+struct Answer {
+    response: Response<Incoming>,
+    lease: Lease,
+    /// There if the protocol changes.
+    switch: Option<Switch>,
+}
+
+/// A change of protocol that the visitor asked for.
+#[derive(Debug)]
+struct Switch {
+    protocol: HeaderValue,
+    on_upgrade: OnUpgrade,
+}
+
+fn framing(headers: &HeaderMap, body: &RequestBody) -> Framing {
+    if body.is_end_stream() {
+        Framing::None
+    } else if headers.contains_key(http::header::CONTENT_LENGTH) && body.size_hint().exact().is_some() {
+        Framing::Length
+    } else {
+        Framing::Chunked
+    }
+}
+
+fn denial(status: StatusCode, under_way: UnderWay) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::own(Bytes::new(), under_way));
+    *response.status_mut() = status;
+    response
+}
+
+fn custom(custom: &CustomResponse, under_way: UnderWay) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::own(custom.body.clone(), under_way));
+    *response.status_mut() = custom.status;
+    *response.headers_mut() = custom.headers.clone();
+    response
+}
+
+fn refusal(failure: &Failure, format: Format, under_way: UnderWay) -> Response<ResponseBody> {
+    failure.response(format).map(|body| ResponseBody::own(body, under_way))
+}

@@ -1,0 +1,41 @@
+//! Connections that have changed from HTTP to another protocol: bytes both ways until both sides have ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::limits::TUNNEL_BUFFER_BYTES;
+use super::upstream::Lease;
+
+/// Copies between the visitor and the agent once both have switched. Each side's end is passed on while the other direction
+/// goes on; an abort of one side aborts the other, for which `cut` is set.
+pub(super) fn spawn(visitor: OnUpgrade, upstream: OnUpgrade, lease: Lease, cut: Arc<AtomicBool>) {
+    tokio::spawn(async move {
+        let joined = tokio::try_join!(visitor, upstream);
+        let (visitor, upstream) = match joined {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, "an upgrade was not completed");
+                return;
+            }
+        };
+        // The task that led the HTTP exchange has handed its stream over; only now it may be dropped.
+        drop(lease);
+        let (mut visitor, mut upstream) = (TokioIo::new(visitor), TokioIo::new(upstream));
+        let copied = tokio::io::copy_bidirectional_with_sizes(
+            &mut visitor,
+            &mut upstream,
+            TUNNEL_BUFFER_BYTES,
+            TUNNEL_BUFFER_BYTES,
+        );
+        match copied.await {
+            Ok((sent, received)) => tracing::debug!(sent, received, "an upgraded connection ended"),
+            Err(error) => {
+                cut.store(true, Ordering::Relaxed);
+                tracing::debug!(%error, "an upgraded connection was aborted");
+            }
+        }
+    });
+}
