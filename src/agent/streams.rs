@@ -14,7 +14,6 @@ use crate::net::dial::{Dial, Progress};
 use crate::net::link::{Source, Supply};
 use crate::net::ready::Ready;
 use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError, Resolver};
-use crate::net::timers::Timers;
 use crate::net::upstream::UpstreamIo;
 use crate::session::{AgentSession, Table};
 
@@ -26,7 +25,8 @@ pub(super) struct Streams {
     by_stream: Table<usize>,
     /// Slots that can do something, each at most once.
     queue: VecDeque<usize>,
-    timers: Timers,
+    /// Not later than the nearest deadline of a slot; looking at all of them is rarer than keeping them sorted.
+    next_deadline: Option<Instant>,
     session: u64,
     opened: u64,
     now: Instant,
@@ -68,7 +68,7 @@ impl Streams {
             free: Vec::new(),
             by_stream: Table::default(),
             queue: VecDeque::new(),
-            timers: Timers::default(),
+            next_deadline: None,
             session: 0,
             opened: 0,
             now,
@@ -90,7 +90,7 @@ impl Streams {
         for slot in 0..self.slots.len() {
             self.remove(slot, Close::Abort, "the link to the gateway is gone");
         }
-        self.timers = Timers::default();
+        self.next_deadline = None;
     }
 
     pub(super) fn start_session(&mut self, session: u64) {
@@ -110,15 +110,27 @@ impl Streams {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        self.next_deadline
     }
 
     /// Queues the slots whose deadline has come.
     pub(super) fn fire_timers(&mut self, now: Instant) {
         self.now = now;
-        while let Some(slot) = self.timers.pop_due(now) {
-            self.enqueue(slot);
+        if self.next_deadline.is_none_or(|at| now < at) {
+            return;
         }
+        self.next_deadline = None;
+        for slot in 0..self.slots.len() {
+            match self.slots.get(slot).and_then(Option::as_ref).and_then(Proxied::deadline) {
+                Some(at) if at <= now => self.enqueue(slot),
+                Some(at) => self.wake_at(at),
+                None => {}
+            }
+        }
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.next_deadline = Some(self.next_deadline.map_or(at, |next| next.min(at)));
     }
 
     /// A visitor: begins to connect the upstream of `endpoint`.
@@ -157,7 +169,7 @@ impl Streams {
         self.slots[slot] = Some(proxied);
         self.by_stream.put(stream, slot);
         self.opened += 1;
-        self.timers.add(deadline, slot);
+        self.wake_at(deadline);
         self.enqueue(slot);
     }
 
@@ -204,7 +216,7 @@ impl Streams {
             match proxied.run(&self.upstreams, session, registry, token(slot), now) {
                 Step::Wait => {}
                 Step::Again => self.enqueue(slot),
-                Step::WaitUntil(at) => self.timers.add(at, slot),
+                Step::WaitUntil(at) => self.wake_at(at),
                 Step::Unreachable(reason) => self.refuse(slot, session, &reason),
                 Step::Abort(reason) => {
                     session.reset(proxied.stream);
@@ -410,6 +422,14 @@ impl Proxied {
         }
         self.deadline = Some(settled);
         Step::WaitUntil(settled)
+    }
+
+    /// When the slot has something to do without an event.
+    fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Dialing(dial) => dial.next_deadline().into_iter().chain(self.deadline).min(),
+            State::Resolving(_) | State::Handshaking(_) | State::Open(_) | State::Failed => self.deadline,
+        }
     }
 
     fn abort(&self) -> Step {

@@ -4,5 +4,4 @@ pub mod dial;
 pub(crate) mod link;
 pub(crate) mod ready;
 pub mod resolve;
-pub(crate) mod timers;
 pub(crate) mod upstream;
