@@ -7,7 +7,9 @@
 pub mod config;
 pub mod endpoint_url;
 pub mod frame_decode;
+pub mod gateway_config;
 pub mod input;
 pub mod message;
 pub mod mux_ops;
 pub mod mux_recv;
+pub mod policy;
