@@ -15,6 +15,7 @@ pub mod route;
 mod rpc;
 pub mod run;
 pub mod session;
+pub mod splice;
 pub mod stream;
 pub mod token;
 pub mod yaml;

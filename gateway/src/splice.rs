@@ -1,0 +1,411 @@
+//! Copies both ways between a visitor's connection and a proxy stream, for what the gateway passes on unopened.
+//!
+//! An end passes in each direction by itself, so that a visitor may end its request and still read the answer. An error
+//! is never a clean end: the visitor gets a TCP reset, and the stream is dropped unfinished, which aborts it. There is
+//! no limit to how long a connection may be idle; what the network has lost, TCP keep-alive finds.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::Shutdown;
+use std::pin::pin;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
+
+/// How a spliced connection ended, for its line in the log.
+#[derive(Debug)]
+pub struct SpliceEnd {
+    /// Bytes that the stream took from the visitor.
+    pub uploaded: u64,
+    /// Bytes that the visitor's socket took from the stream.
+    pub downloaded: u64,
+    /// What ended it.
+    pub outcome: SpliceOutcome,
+}
+
+/// What ended a spliced connection.
+#[derive(Debug)]
+pub enum SpliceOutcome {
+    /// Both sides ended what they had to say.
+    Clean,
+    /// The visitor's connection broke; the stream was aborted.
+    ClientLost(io::Error),
+    /// The stream broke; the visitor got a reset.
+    StreamLost(io::Error),
+}
+
+/// Copies until both directions have ended or one has failed. `first` is what was read from the visitor before, for
+/// instance to find out where it wants to go; it goes to the stream before anything else.
+///
+/// When the future is dropped before its end, the visitor gets a reset and the stream is aborted, too.
+pub async fn splice<S>(client: TcpStream, first: &[u8], stream: S) -> SpliceEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let client = Client { socket: client, is_done: false };
+    splice_with(client, first, stream).await
+}
+
+async fn splice_with<S>(mut client: Client, first: &[u8], stream: S) -> SpliceEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut uploaded, mut downloaded) = (0, 0);
+    let (from_stream, to_stream) = tokio::io::split(stream);
+    let outcome = {
+        let upload = upload(&client.socket, first, to_stream, &mut uploaded);
+        let download = download(&client.socket, from_stream, &mut downloaded);
+        let both = pin!(async { tokio::try_join!(upload, download) });
+        tokio::select! {
+            biased;
+            result = both => result.map_or_else(|lost| lost, |_| SpliceOutcome::Clean),
+            error = failure(&client.socket) => SpliceOutcome::ClientLost(error),
+        }
+    };
+    client.is_done = matches!(outcome, SpliceOutcome::Clean);
+    SpliceEnd { uploaded, downloaded, outcome }
+}
+
+/// A visitor's socket that is reset when it is dropped, unless everything was passed on.
+struct Client {
+    socket: TcpStream,
+    is_done: bool,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.is_done {
+            // Without a time to linger, closing the socket sends a reset. It can only fail on what is no socket.
+            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+async fn upload<W>(client: &TcpStream, first: &[u8], mut stream: W, count: &mut u64) -> Result<(), SpliceOutcome>
+where
+    W: AsyncWrite + Unpin,
+{
+    if !first.is_empty() {
+        send(&mut stream, first, count).await?;
+    }
+    let mut buffer = vec![0; BUFFER_LEN];
+    loop {
+        let len = retry(|| client.readable(), || client.try_read(&mut buffer)).await;
+        match len.map_err(SpliceOutcome::ClientLost)? {
+            0 => return stream.shutdown().await.map_err(SpliceOutcome::StreamLost),
+            len => send(&mut stream, buffer.get(..len).unwrap_or_default(), count).await?,
+        }
+        consume_budget().await;
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(stream: &mut W, bytes: &[u8], count: &mut u64) -> Result<(), SpliceOutcome> {
+    stream.write_all(bytes).await.map_err(SpliceOutcome::StreamLost)?;
+    // What comes next may be a long time away.
+    stream.flush().await.map_err(SpliceOutcome::StreamLost)?;
+    *count += bytes.len() as u64;
+    Ok(())
+}
+
+async fn download<R>(client: &TcpStream, mut stream: R, count: &mut u64) -> Result<(), SpliceOutcome>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut buffer = vec![0; BUFFER_LEN];
+    loop {
+        let len = stream.read(&mut buffer).await.map_err(SpliceOutcome::StreamLost)?;
+        let mut rest = buffer.get(..len).unwrap_or_default();
+        if rest.is_empty() {
+            return SockRef::from(client).shutdown(Shutdown::Write).map_err(SpliceOutcome::ClientLost);
+        }
+        while !rest.is_empty() {
+            let sent = retry(|| client.writable(), || client.try_write(rest)).await;
+            let sent = sent.map_err(SpliceOutcome::ClientLost)?;
+            rest = rest.get(sent..).unwrap_or_default();
+            *count += sent as u64;
+        }
+        consume_budget().await;
+    }
+}
+
+/// Waits until the socket has failed. It is the only one to notice when neither direction touches the socket: the
+/// visitor's has ended or its stream takes nothing, and the other one is idle.
+async fn failure(client: &TcpStream) -> io::Error {
+    match client.ready(Interest::ERROR).await {
+        Ok(_) => client.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+        Err(error) => error,
+    }
+}
+
+/// Tries at once, then after each time that the socket says it is ready.
+async fn retry<T, F>(ready: impl Fn() -> F, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T>
+where
+    F: Future<Output = io::Result<()>>,
+{
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready().await?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+impl fmt::Display for SpliceOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clean => f.write_str("both sides ended"),
+            Self::ClientLost(error) => write!(f, "the visitor's connection broke: {error}"),
+            Self::StreamLost(error) => write!(f, "the agent's stream broke: {error}"),
+        }
+    }
+}
+
+/// Two frames of the link at their largest; each connection has two of these buffers.
+const BUFFER_LEN: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{DuplexStream, ReadBuf, duplex};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A visitor, the agent's end of its stream, and the splice between them.
+    async fn spliced<S, T>(first: &'static [u8], stream: S, far: T) -> (TcpStream, T, JoinHandle<SpliceEnd>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let visitor = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        (visitor, far, tokio::spawn(async move { splice(accepted, first, stream).await }))
+    }
+
+    async fn with_duplex(first: &'static [u8]) -> (TcpStream, DuplexStream, JoinHandle<SpliceEnd>) {
+        let (near, far) = duplex(4096);
+        spliced(first, near, far).await
+    }
+
+    async fn ended(task: JoinHandle<SpliceEnd>) -> SpliceEnd {
+        timeout(PATIENCE, task).await.unwrap().unwrap()
+    }
+
+    fn reset(visitor: TcpStream) {
+        SockRef::from(&visitor).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// A stream whose reads give `Ok` data first and then an error. Writes are swallowed, or wait for ever.
+    struct Breaking {
+        data: Vec<u8>,
+        takes_writes: bool,
+        breaks: bool,
+        dropped: Option<tokio::sync::oneshot::Sender<()>>,
+    }
+
+    impl AsyncRead for Breaking {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if !self.data.is_empty() {
+                let len = self.data.len().min(buf.remaining());
+                buf.put_slice(&self.data.drain(..len).collect::<Vec<_>>());
+                return Poll::Ready(Ok(()));
+            }
+            if self.breaks { Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())) } else { Poll::Pending }
+        }
+    }
+
+    impl AsyncWrite for Breaking {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if self.takes_writes { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Drop for Breaking {
+        fn drop(&mut self) {
+            if let Some(dropped) = self.dropped.take() {
+                let _ = dropped.send(());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn visitor_may_end_first_and_still_read() {
+        let (mut visitor, mut far, task) = with_duplex(b"first ").await;
+        visitor.write_all(b"second").await.unwrap();
+        visitor.shutdown().await.unwrap();
+        let mut request = Vec::new();
+        far.read_to_end(&mut request).await.unwrap();
+        assert_eq!(request, b"first second");
+        far.write_all(b"the answer").await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        visitor.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"the answer");
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::Clean), "{end:?}");
+        assert_eq!((end.uploaded, end.downloaded), (12, 10));
+    }
+
+    #[tokio::test]
+    async fn stream_may_end_first_and_still_read() {
+        let (mut visitor, mut far, task) = with_duplex(b"").await;
+        far.write_all(b"greeting").await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut greeting = Vec::new();
+        visitor.read_to_end(&mut greeting).await.unwrap();
+        assert_eq!(greeting, b"greeting");
+        visitor.write_all(b"late words").await.unwrap();
+        visitor.shutdown().await.unwrap();
+        let mut words = Vec::new();
+        far.read_to_end(&mut words).await.unwrap();
+        assert_eq!(words, b"late words");
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::Clean), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn broken_stream_resets_the_visitor() {
+        let stream = Breaking { data: Vec::new(), takes_writes: true, breaks: true, dropped: None };
+        let (mut visitor, (), task) = spliced(b"", stream, ()).await;
+        let error = visitor.read(&mut [0; 16]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::StreamLost(_)), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn stream_that_breaks_after_its_data_resets_the_visitor() {
+        let (near, mut far) = duplex(4096);
+        let (break_it, broken) = tokio::sync::oneshot::channel::<()>();
+        let (mut visitor, (), task) = spliced(b"", BreaksLater { inner: near, broken }, ()).await;
+        far.write_all(b"half of it").await.unwrap();
+        let mut half = [0; 10];
+        visitor.read_exact(&mut half).await.unwrap();
+        assert_eq!(&half, b"half of it");
+        break_it.send(()).unwrap();
+        let error = visitor.read(&mut half).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::StreamLost(_)), "{end:?}");
+        assert_eq!(end.downloaded, 10);
+    }
+
+    /// A duplex stream whose reads fail once it is told.
+    struct BreaksLater {
+        inner: DuplexStream,
+        broken: tokio::sync::oneshot::Receiver<()>,
+    }
+
+    impl AsyncRead for BreaksLater {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if std::future::Future::poll(Pin::new(&mut self.broken), cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            Pin::new(&mut self.inner).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for BreaksLater {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.inner).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn reset_by_an_idle_visitor_drops_the_stream() {
+        let (dropped, was_dropped) = tokio::sync::oneshot::channel();
+        let stream = Breaking { data: Vec::new(), takes_writes: true, breaks: false, dropped: Some(dropped) };
+        let (visitor, (), task) = spliced(b"", stream, ()).await;
+        reset(visitor);
+        timeout(PATIENCE, was_dropped).await.unwrap().unwrap();
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::ClientLost(_)), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn reset_is_noticed_while_the_stream_takes_nothing() {
+        let stream = Breaking { data: Vec::new(), takes_writes: false, breaks: false, dropped: None };
+        let (visitor, (), task) = spliced(b"stuck", stream, ()).await;
+        reset(visitor);
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::ClientLost(_)), "{end:?}");
+        assert_eq!(end.uploaded, 0);
+    }
+
+    #[tokio::test]
+    async fn reset_is_noticed_after_the_visitor_has_ended() {
+        let (mut visitor, mut far, task) = with_duplex(b"").await;
+        visitor.shutdown().await.unwrap();
+        assert_eq!(far.read(&mut [0; 16]).await.unwrap(), 0);
+        reset(visitor);
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::ClientLost(_)), "{end:?}");
+        assert_eq!(far.read(&mut [0; 16]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn dropped_splice_resets_the_visitor() {
+        let (mut visitor, mut far, task) = with_duplex(b"").await;
+        far.write_all(b"x").await.unwrap();
+        visitor.read_exact(&mut [0; 1]).await.unwrap();
+        task.abort();
+        let error = visitor.read(&mut [0; 16]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn large_transfers_arrive_whole_both_ways() {
+        let (visitor, far, task) = with_duplex(b"").await;
+        let (mut visitor_reads, mut visitor_writes) = visitor.into_split();
+        let (mut far_reads, mut far_writes) = tokio::io::split(far);
+        let pattern = |salt: u8| (0..=250).cycle().take(LARGE).map(|byte: u8| byte ^ salt).collect::<Vec<u8>>();
+        let (up, down) = (pattern(1), pattern(2));
+        let (sent_up, sent_down) = (up.clone(), down.clone());
+        let upload = tokio::spawn(async move {
+            visitor_writes.write_all(&sent_up).await.unwrap();
+            visitor_writes.shutdown().await.unwrap();
+        });
+        let download = tokio::spawn(async move {
+            far_writes.write_all(&sent_down).await.unwrap();
+            far_writes.shutdown().await.unwrap();
+        });
+        let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
+        let (a, b) = tokio::join!(far_reads.read_to_end(&mut got_up), visitor_reads.read_to_end(&mut got_down));
+        assert_eq!((a.unwrap(), b.unwrap()), (LARGE, LARGE));
+        assert!(got_up == up && got_down == down);
+        upload.await.unwrap();
+        download.await.unwrap();
+        let end = ended(task).await;
+        assert!(matches!(end.outcome, SpliceOutcome::Clean), "{end:?}");
+        assert_eq!((end.uploaded, end.downloaded), (LARGE as u64, LARGE as u64));
+    }
+
+    const LARGE: usize = 8 << 20;
+    /// Only a failing test waits as long.
+    const PATIENCE: Duration = Duration::from_secs(20);
+}
