@@ -6,6 +6,7 @@
 mod connect;
 mod control;
 mod link;
+mod proxied;
 mod streams;
 mod upstreams;
 

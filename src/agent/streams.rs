@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 
 use super::FIRST_STREAM;
+use super::proxied::{Proxied, State, Step};
 use super::upstreams::{Upstreams, look_up};
 use crate::mux::{Key, Sink};
-use crate::net::dial::{Dial, Progress};
+use crate::net::dial::Dial;
 use crate::net::link::{Source, Supply};
-use crate::net::ready::Ready;
 use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError, Resolver};
-use crate::net::upstream::UpstreamIo;
 use crate::session::{AgentSession, Table};
 
 /// All connections of the present session.
@@ -30,34 +29,6 @@ pub(super) struct Streams {
     session: u64,
     opened: u64,
     now: Instant,
-}
-
-struct Proxied {
-    stream: Key,
-    endpoint: usize,
-    /// For the log: the stream's id on the wire.
-    id: u32,
-    state: State,
-    queued: bool,
-    opened_at: Instant,
-    deadline: Option<Instant>,
-    /// The upstream sends no more, and the gateway was told.
-    read_ended: bool,
-    /// Our direction towards the upstream is over, in good order or because the upstream takes no more.
-    write_ended: bool,
-    failure: Option<io::Error>,
-    to_upstream: u64,
-    from_upstream: u64,
-    sent_at: Instant,
-}
-
-enum State {
-    Resolving(LookupId),
-    Dialing(Dial),
-    Handshaking(UpstreamIo),
-    Open(UpstreamIo),
-    /// The upstream failed; the stream is aborted at the deadline.
-    Failed,
 }
 
 impl Streams {
@@ -288,159 +259,6 @@ enum Close {
     Abort,
 }
 
-/// What a slot's turn came to.
-enum Step {
-    Wait,
-    Again,
-    WaitUntil(Instant),
-    Unreachable(String),
-    Abort(String),
-    Done,
-}
-
-impl Proxied {
-    fn run(
-        &mut self,
-        upstreams: &Upstreams,
-        session: &mut AgentSession,
-        registry: &Registry,
-        token: Token,
-        now: Instant,
-    ) -> Step {
-        if let State::Dialing(dial) = &mut self.state {
-            match dial.poll(registry, token, now) {
-                Progress::Dialing => return dial.next_deadline().map_or(Step::Wait, Step::WaitUntil),
-                Progress::Failed(error) => return Step::Unreachable(error.to_string()),
-                Progress::Connected(socket, _) => {
-                    // Taken as ready until the socket says otherwise.
-                    let ready = Ready { readable: true, writable: true, read_closed: false };
-                    let Some(route) = upstreams.route(self.endpoint) else { return Step::Abort("no route".into()) };
-                    self.state = match upstreams.tls(route) {
-                        None => State::Open(UpstreamIo::plain(socket, ready)),
-                        Some((config, name)) => match UpstreamIo::tls(socket, ready, config, name) {
-                            Ok(io) => State::Handshaking(io),
-                            Err(error) => return Step::Unreachable(format!("TLS: {error}")),
-                        },
-                    };
-                }
-            }
-        }
-        if let State::Handshaking(io) = &mut self.state {
-            match io.handshake() {
-                Ok(false) if self.is_late(now) => return Step::Unreachable("TLS handshake timed out".to_owned()),
-                Ok(false) => return Step::Wait,
-                Err(error) => return Step::Unreachable(format!("TLS: {error}")),
-                Ok(true) => {}
-            }
-            let State::Handshaking(io) = std::mem::replace(&mut self.state, State::Failed) else { return Step::Wait };
-            self.state = State::Open(io);
-        }
-        match &self.state {
-            State::Open(_) => self.pump(session, now),
-            State::Resolving(_) if self.is_late(now) => Step::Unreachable("the name look-up timed out".to_owned()),
-            State::Failed if self.from_upstream == 0 && self.to_upstream == 0 && !self.read_ended => {
-                Step::Unreachable(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
-            }
-            State::Failed if self.is_late(now) => self.abort(),
-            State::Resolving(_) | State::Failed | State::Dialing(_) | State::Handshaking(_) => Step::Wait,
-        }
-    }
-
-    fn pump(&mut self, session: &mut AgentSession, now: Instant) -> Step {
-        self.deadline = None;
-        let again = self.write_queue(session);
-        if let Some(error) = &self.failure {
-            let text = error.to_string();
-            return self.fail(text, now);
-        }
-        if self.read_ended && self.write_ended {
-            return Step::Done;
-        }
-        let State::Open(io) = &self.state else { return Step::Wait };
-        if !self.read_ended && io.may_read() {
-            session.want_send(self.stream);
-        }
-        if again { Step::Again } else { Step::Wait }
-    }
-
-    /// Moves what the stream has received to the upstream, at most [`WRITE_MAX`] bytes. True when there is more, and
-    /// room for it.
-    fn write_queue(&mut self, session: &mut AgentSession) -> bool {
-        let State::Open(io) = &mut self.state else { return false };
-        if let Err(error) = io.flush() {
-            self.failure = Some(error);
-            return false;
-        }
-        let mut left = WRITE_MAX;
-        let mut broken = None;
-        while !self.write_ended && broken.is_none() {
-            let Some(queue) = session.queue(self.stream).filter(|queue| !queue.is_empty()) else { break };
-            if left == 0 {
-                return true;
-            }
-            match io.write(queue.chunks()) {
-                Ok(len) => {
-                    session.consume(self.stream, len);
-                    self.to_upstream += len as u64;
-                    left = left.saturating_sub(len);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) => broken = Some(error),
-            }
-        }
-        if broken.is_none() && !self.write_ended && session.is_finished(self.stream) {
-            self.write_ended = true;
-            broken = io.shutdown_write().err().filter(|error| error.kind() != io::ErrorKind::NotConnected);
-        }
-        if let Some(error) = broken {
-            self.on_write_error(error);
-        }
-        if self.write_ended {
-            // The upstream takes no more; what still comes for it is dropped, so that the visitor is not stalled.
-            session.consume(self.stream, usize::MAX);
-        }
-        false
-    }
-
-    /// The upstream takes no more bytes. What it said before that still has to reach the visitor: an early answer to
-    /// a long upload ends like this.
-    fn on_write_error(&mut self, error: io::Error) {
-        self.write_ended = true;
-        if self.read_ended {
-            self.failure = Some(error);
-        }
-    }
-
-    /// The upstream failed. An abort overtakes data on its way to the visitor, so it waits a moment if there was some.
-    fn fail(&mut self, text: String, now: Instant) -> Step {
-        let settled = self.sent_at + ABORT_DELAY;
-        if self.from_upstream == 0 || now >= settled {
-            return Step::Abort(text);
-        }
-        if let State::Open(io) = std::mem::replace(&mut self.state, State::Failed) {
-            io.abort();
-        }
-        self.deadline = Some(settled);
-        Step::WaitUntil(settled)
-    }
-
-    /// When the slot has something to do without an event.
-    fn deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Dialing(dial) => dial.next_deadline().into_iter().chain(self.deadline).min(),
-            State::Resolving(_) | State::Handshaking(_) | State::Open(_) | State::Failed => self.deadline,
-        }
-    }
-
-    fn abort(&self) -> Step {
-        Step::Abort(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
-    }
-
-    fn is_late(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|at| now >= at)
-    }
-}
-
 impl Sink for Streams {
     /// Writes straight to the upstream when it has room: most bytes are never queued.
     fn take(&mut self, stream: Key, bytes: &[u8]) -> usize {
@@ -500,9 +318,3 @@ fn token(slot: usize) -> Token {
 /// Name look-up, connection and TLS handshake together. A visitor waits for it, so it is short; a service on the same
 /// network answers within milliseconds.
 const UPSTREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes moved to one upstream in one turn of the loop, so that the others get theirs.
-const WRITE_MAX: usize = 64 * 1024;
-
-/// How long an abort stays behind the last data sent: enough for the gateway to hand that data on.
-const ABORT_DELAY: Duration = Duration::from_millis(200);
