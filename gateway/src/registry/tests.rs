@@ -1,3 +1,5 @@
+//! Tests of the registry.
+
 #![expect(unused_must_use, reason = "who is evicted matters to few of the tests")]
 
 use super::*;
