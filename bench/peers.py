@@ -1,0 +1,153 @@
+"""The tunnels that are compared. Each knows how to start its server and its agent on given ports."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+
+class Tunnel:
+    """A server with a public port, and an agent with an upstream, as two processes."""
+
+    name: str
+    crypto: str
+
+    def __init__(self, folder, upstream_port, free_port):
+        self.folder, self.upstream_port = folder, upstream_port
+        self.public_port, self.control_port = free_port(), free_port()
+        self.server = self.agent = None
+
+    def start(self):
+        self.prepare()
+        self.server = self._spawn("server", self.server_command())
+        self.agent = self._spawn("agent", self.agent_command())
+
+    def prepare(self):
+        """Writes files."""
+
+    def server_command(self):
+        raise NotImplementedError
+
+    def agent_command(self):
+        raise NotImplementedError
+
+    def stop(self):
+        for child in (self.agent, self.server):
+            if child:
+                child.kill()
+                child.wait()
+
+    def logs(self):
+        return "".join(f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in self.folder.glob("*.log"))
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
+    def _spawn(self, name, command):
+        with open(self.folder / f"{name}.log", "wb") as log:
+            environment = {**os.environ, "RUST_LOG": "error"}
+            return subprocess.Popen(
+                [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+
+
+class Adit(Tunnel):
+    name, crypto = "adit", "TLS 1.3, one connection for all streams"
+    agent_binary: Path
+    gateway_binary: Path
+
+    def prepare(self):
+        command = [self.gateway_binary, "token", "new", "--id", "bench", "--account", "main", "--allow-any"]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        token, _, credential = printed.partition("\n")
+        forward = {"type": "forward-internal", "config": {"url": "tcp://bench.internal:7000"}}
+        policy = {"on_tcp_connect": [{"actions": [forward]}]}
+        gateway = {
+            "connect": {"names": ["localhost"]},
+            "listeners": {"agents": f"127.0.0.1:{self.control_port}", "tcp": {"addresses": "127.0.0.1"}},
+            "certificates": [{"certificate_file": str(keys.chain), "private_key_file": str(keys.key)}],
+            "cloud_endpoints": [{"url": f"tcp://bench.test:{self.public_port}", "traffic_policy": policy}],
+        }
+        lines = [f"{key}: {json.dumps(value)}\n" for key, value in gateway.items()]
+        self.gateway_file = self.write("gateway.yml", "".join(lines) + "credentials:\n" + credential)
+        agent = {"authtoken": token, "connect_url": f"localhost:{self.control_port}", "connect_cas": str(keys.authority)}
+        upstream = {"url": f"tcp://127.0.0.1:{self.upstream_port}"}
+        endpoint = {"name": "bench", "url": "tcp://bench.internal:7000", "upstream": upstream}
+        self.agent_file = self.write("adit.json", json.dumps({"version": 3, "agent": agent, "endpoints": [endpoint]}))
+
+    def server_command(self):
+        return [self.gateway_binary, "run", "--config", self.gateway_file]
+
+    def agent_command(self):
+        return [self.agent_binary, "run", "--config", self.agent_file]
+
+
+class Rathole(Tunnel):
+    name, crypto = "rathole", "TLS 1.3, one connection per stream"
+    binary: str
+
+    def prepare(self):
+        shared = 'default_token = "bench"\n'
+        self.write(
+            "server.toml",
+            f'[server]\nbind_addr = "127.0.0.1:{self.control_port}"\n{shared}'
+            f'[server.transport]\ntype = "tls"\n[server.transport.tls]\npkcs12 = "{keys.bundle}"\npkcs12_password = "bench"\n'
+            f'[server.services.bench]\nbind_addr = "127.0.0.1:{self.public_port}"\n',
+        )
+        self.write(
+            "client.toml",
+            f'[client]\nremote_addr = "127.0.0.1:{self.control_port}"\n{shared}'
+            f'[client.transport]\ntype = "tls"\n[client.transport.tls]\ntrusted_root = "{keys.authority}"\nhostname = "localhost"\n'
+            f'[client.services.bench]\nlocal_addr = "127.0.0.1:{self.upstream_port}"\n',
+        )
+
+    def server_command(self):
+        return [self.binary, "--server", self.folder / "server.toml"]
+
+    def agent_command(self):
+        # It retries a refused connection only after a second: give the server time to listen.
+        time.sleep(0.3)
+        return [self.binary, "--client", self.folder / "client.toml"]
+
+
+class Keys:
+    """One authority and one certificate for `localhost`, made with openssl."""
+
+    def make(self, folder):
+        self.authority, self.chain = folder / "ca.pem", folder / "chain.pem"
+        self.key, self.bundle = folder / "key.pem", folder / "bundle.p12"
+        certificate, request, extensions = folder / "certificate.pem", folder / "request.pem", folder / "extensions"
+        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+        new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
+        openssl(
+            *("req", "-x509", *new_key, "-keyout", folder / "ca.key", "-out", self.authority, "-subj", "/CN=bench"),
+            *("-days", "2", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
+        openssl("req", *new_key, "-keyout", self.key, "-out", request, "-subj", "/CN=localhost")
+        openssl(
+            *("x509", "-req", "-in", request, "-CA", self.authority, "-CAkey", folder / "ca.key", "-CAcreateserial"),
+            *("-days", "2", "-extfile", extensions, "-out", certificate),
+        )
+        self.chain.write_text(certificate.read_text() + self.authority.read_text())
+        openssl(
+            *("pkcs12", "-export", "-out", self.bundle, "-inkey", self.key, "-in", certificate),
+            *("-certfile", self.authority, "-passout", "pass:bench"),
+        )
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def find_rathole():
+    """Where `cargo install rathole` has put it, or None."""
+    cargo_home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    return shutil.which("rathole", path=f"{os.environ['PATH']}:{cargo_home / 'bin'}")
+
+
+keys = Keys()
