@@ -230,6 +230,9 @@ impl Relay {
                 Poll::Ready(None)
             }
             Some(Ok(frame)) => {
+                if let Some(lease) = &self.lease {
+                    lease.touch();
+                }
                 // Those who ask `is_end_stream` do not poll again.
                 self.finish_if_ended();
                 Poll::Ready(Some(Ok(clean_trailers(frame))))

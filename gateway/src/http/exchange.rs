@@ -20,7 +20,7 @@ use super::io::{Activity, UnderWay};
 use super::limits::CONTINUE_TIME;
 use super::reach::{Reach, Target};
 use super::tunnel;
-use super::upstream::{IdleStreams, Key, Lease, Outgoing};
+use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::policy::CustomResponse;
 use crate::route::{self, Asked, Decision};
 
@@ -29,7 +29,7 @@ use crate::route::{self, Asked, Decision};
 pub(super) struct Client<R> {
     pub(super) reach: Arc<R>,
     pub(super) front: Front,
-    pub(super) idle: Arc<IdleStreams>,
+    pub(super) streams: Arc<Streams>,
     pub(super) activity: Arc<Activity>,
     /// Set once the connection speaks another protocol than HTTP.
     pub(super) switched: Arc<AtomicBool>,
@@ -123,7 +123,7 @@ impl<R: Reach> Client<R> {
         let (head, ()) = request.into_parts();
         let key = Key { host: Arc::clone(&inbound.name), location: target.location.clone() };
         let outgoing = Outgoing { head, body, first_byte_time: self.front.limits.first_byte_time };
-        let sent = self.idle.send(&*self.reach, &self.front.visitor, target, key, outgoing).await;
+        let sent = self.streams.send(&*self.reach, &self.front.visitor, target, key, outgoing).await;
         let (response, lease) = sent.inspect_err(|failure| {
             tracing::debug!(endpoint = %target.url, ?failure, "a request failed");
         })?;
@@ -161,6 +161,7 @@ impl<R: Reach> Client<R> {
         };
         let upstream = hyper::upgrade::on(&mut response);
         self.switched.store(true, Ordering::Relaxed);
+        lease.upgrade();
         tunnel::spawn(switch.on_upgrade, upstream, lease, Arc::clone(&self.cut));
         let (mut head, _) = response.into_parts();
         headers::prepare_response(&mut head.headers);

@@ -245,6 +245,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Rewound<IO> {
 #[derive(Debug, Default)]
 pub(super) struct Tap {
     has_answered: AtomicBool,
+    is_upgraded: AtomicBool,
     failure: Mutex<Option<io::ErrorKind>>,
 }
 
@@ -259,6 +260,11 @@ impl Tap {
         self.has_answered.load(Ordering::Relaxed)
     }
 
+    /// Notes that the stream no longer speaks HTTP: what is read from now on is somebody's.
+    pub(super) fn upgrade(&self) {
+        self.is_upgraded.store(true, Ordering::Relaxed);
+    }
+
     /// How reading ended, if it failed.
     pub(super) fn failure(&self) -> Option<io::ErrorKind> {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner)
@@ -269,17 +275,20 @@ impl Tap {
 ///
 /// A failed write does not end it: an upstream that refuses a large upload answers and closes while the upload still goes
 /// on, and its answer is waiting to be read. Writing then simply stops; reading finds out how it ends.
+///
+/// Shutting it down after HTTP waits for the other side's end too, because dropping a stream before that aborts it.
 #[derive(Debug)]
 pub(super) struct Tapped<S> {
     stream: S,
     tap: Arc<Tap>,
     is_write_over: bool,
+    is_shut: bool,
 }
 
 impl<S> Tapped<S> {
     pub(super) fn new(stream: S) -> (Self, Arc<Tap>) {
         let tap = Arc::new(Tap::default());
-        (Self { stream, tap: Arc::clone(&tap), is_write_over: false }, tap)
+        (Self { stream, tap: Arc::clone(&tap), is_write_over: false, is_shut: false }, tap)
     }
 }
 
@@ -297,7 +306,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_write_over {
             return Poll::Pending;
@@ -321,9 +330,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.is_shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
+        if self.tap.is_upgraded.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scratch = [0; SCRATCH_BYTES];
+        loop {
+            let mut rest = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut rest))?;
+            if rest.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
+
+/// For bytes behind the last response, which nobody wants. There are hardly ever any.
+const SCRATCH_BYTES: usize = 512;
 
 /// What an HTTP/2 client sends first.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::limits::Limits as Configured;
+
 /// The bounds that an operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -9,7 +11,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// Longest head of a request, in bytes; at least 8 KiB.
     pub head_bytes_max: usize,
-    /// How long a connection may stand without a byte in either direction. Upgraded connections may for ever.
+    /// How long a connection, and on HTTP/2 also each response, may stand without a byte in either direction. Upgraded
+    /// connections may for ever.
     pub idle_time: Duration,
     /// Time from the last byte of a request to the first byte of its response.
     pub first_byte_time: Duration,
@@ -27,6 +30,18 @@ impl Default for Limits {
             // Reports and exports may take minutes before they begin; nothing but this ends the wait for an application
             // that never accepts.
             first_byte_time: Duration::from_secs(300),
+        }
+    }
+}
+
+impl From<&Configured> for Limits {
+    fn from(limits: &Configured) -> Self {
+        Self {
+            head_time: limits.http_header_timeout,
+            head_bytes_max: limits.http_header_bytes_max,
+            idle_time: limits.http_idle_timeout,
+            // Waiting for a response is one way of standing still.
+            first_byte_time: limits.http_idle_timeout,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::limits::{
     H1_BUFFER_BYTES_MAX, H2_PING_TIME, H2_PONG_TIME, H2_SEND_BYTES_MAX, H2_STREAMS_MAX, H2_WINDOW_BYTES, TICK,
 };
 use super::reach::Reach;
-use super::upstream::IdleStreams;
+use super::upstream::Streams;
 use super::{Front, Protocol};
 
 /// How a visitor's connection ended.
@@ -48,7 +48,7 @@ where
     let client = Client {
         reach,
         front,
-        idle: Arc::new(IdleStreams::default()),
+        streams: Arc::new(Streams::default()),
         activity,
         switched: Arc::new(AtomicBool::new(false)),
         cut: Arc::new(AtomicBool::new(false)),
@@ -205,7 +205,7 @@ impl<'a, R: Reach> Watch<'a, R> {
                     }
                 }
                 _ = self.tick.tick() => {
-                    self.client.idle.sweep();
+                    self.client.streams.sweep(self.client.front.limits.idle_time);
                     if let Some(event) = self.judge() {
                         return event;
                     }

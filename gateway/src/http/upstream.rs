@@ -1,7 +1,9 @@
 //! HTTP/1.1 over proxy streams: sending one request, and keeping idle streams for the next one.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -42,9 +44,13 @@ pub(super) struct Outgoing {
     pub(super) first_byte_time: Duration,
 }
 
-/// The idle proxy streams of one visitor's connection.
+/// The proxy streams of one visitor's connection: those that are idle, and those that carry a response.
 #[derive(Debug, Default)]
-pub(super) struct IdleStreams(Mutex<Vec<Idle>>);
+pub(super) struct Streams {
+    idle: Mutex<Vec<Idle>>,
+    busy: Mutex<HashMap<u64, Arc<Pace>>>,
+    last_number: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -53,7 +59,7 @@ struct Idle {
     since: Instant,
 }
 
-impl IdleStreams {
+impl Streams {
     /// Sends a request through an idle stream, or through a new one, and waits for the head of the response.
     ///
     /// An idle stream may turn out to be dead. The request is then sent once more through a new one, if nothing of it
@@ -73,7 +79,7 @@ impl IdleStreams {
         let Outgoing { head, body, first_byte_time } = outgoing;
         let progress = body.progress();
         let wait = Wait { progress: Arc::clone(&progress), first_byte_time };
-        let lease = |carrier| Lease { carrier, key: key.clone(), idle: Arc::clone(self), progress };
+        let lease = |carrier: Carrier| Lease { busy: self.begin(&carrier, progress), carrier, key: key.clone() };
         let spare = is_replayable(&head, &body).then(|| head.clone());
         let mut request = Request::from_parts(head, body);
         if let Some(mut carrier) = self.take(&key) {
@@ -93,9 +99,23 @@ impl IdleStreams {
         Ok((response, lease(carrier)))
     }
 
-    /// Ends the streams that have been idle for too long.
-    pub(super) fn sweep(&self) {
+    /// Ends the streams that have been idle for too long, and aborts those whose response has stood still for
+    /// `stall_time`, whichever side does not go on. A visitor with HTTP/2 could else hold all streams of an agent by not
+    /// reading, on a connection that is otherwise busy.
+    pub(super) fn sweep(&self, stall_time: Duration) {
         self.list().retain(Idle::is_fresh);
+        for pace in self.busy().values().filter(|pace| pace.stalled() >= stall_time) {
+            tracing::debug!("a response stood still for too long");
+            pace.task.abort();
+        }
+    }
+
+    fn begin(self: &Arc<Self>, carrier: &Carrier, progress: Arc<Progress>) -> Busy {
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed);
+        let pace = Pace { task: carrier.driver.task.clone(), progress, moved: Mutex::new(Instant::now()) };
+        let pace = Arc::new(pace);
+        self.busy().insert(number, Arc::clone(&pace));
+        Busy { number, pace, streams: Arc::clone(self) }
     }
 
     fn take(&self, key: &Key) -> Option<Carrier> {
@@ -115,8 +135,12 @@ impl IdleStreams {
         list.push(Idle { key, carrier, since: Instant::now() });
     }
 
-    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn list(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashMap<u64, Arc<Pace>>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,19 +153,57 @@ impl Idle {
 /// The proxy stream of one request, until its response has ended. Dropping it before aborts the stream.
 #[derive(Debug)]
 pub(super) struct Lease {
+    busy: Busy,
     carrier: Carrier,
     key: Key,
-    idle: Arc<IdleStreams>,
-    progress: Arc<Progress>,
 }
 
 impl Lease {
+    /// Notes that a part of the response has been passed on.
+    pub(super) fn touch(&self) {
+        *self.busy.pace.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// The stream changes its protocol and is never to be used for HTTP again.
+    pub(super) fn upgrade(&self) {
+        self.carrier.tap.upgrade();
+    }
+
     /// The response has ended: the stream is kept for the next request if this one has been sent whole.
     pub(super) fn finish(self) {
         // A response that came before the end of its request leaves a stream that nobody can use any more.
-        if self.progress.read().0 == Stage::Complete {
-            self.idle.put(self.key, self.carrier);
+        if self.busy.pace.progress.read().0 == Stage::Complete {
+            self.busy.streams.put(self.key, self.carrier);
         }
+    }
+}
+
+/// A stream counts as carrying a response while this exists.
+#[derive(Debug)]
+struct Busy {
+    number: u64,
+    pace: Arc<Pace>,
+    streams: Arc<Streams>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.streams.busy().remove(&self.number);
+    }
+}
+
+/// When something of a request or its response last moved.
+#[derive(Debug)]
+struct Pace {
+    task: AbortHandle,
+    progress: Arc<Progress>,
+    moved: Mutex<Instant>,
+}
+
+impl Pace {
+    fn stalled(&self) -> Duration {
+        let moved = *self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.max(self.progress.read().1).elapsed()
     }
 }
 

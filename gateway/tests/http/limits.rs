@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use adit_gateway::http::{Limits, Protocol};
+use futures::future::join_all;
 use http_body_util::BodyExt;
 use hyper::Request;
 
 use crate::support::{Setup, empty, header};
 
-const SHORT: Duration = Duration::from_millis(50);
+/// Long enough for a test that is busy on a slow machine, and all that waiting is done side by side.
+const SHORT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn head_at_the_bound_passes_and_a_longer_one_is_refused() {
@@ -34,15 +36,18 @@ async fn head_at_the_bound_passes_and_a_longer_one_is_refused() {
 #[tokio::test]
 async fn head_that_does_not_come_closes_the_connection() {
     let limits = Limits { head_time: SHORT, ..Limits::default() };
-    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Detect] {
+    let protocols = [Protocol::Http1, Protocol::Http2, Protocol::Detect].map(|protocol| async move {
         let gateway = Setup::new(protocol).limits(limits).start().await;
-        for beginning in ["", "GE", "GET / HTTP/1.1\r\nHost: app.test\r\n"] {
+        let gateway = &gateway;
+        let visits = ["", "GE", "GET / HTTP/1.1\r\nHost: app.test\r\n"].map(|beginning| async move {
             let mut visitor = gateway.visit().await;
             visitor.send(beginning).await;
             visitor.wait_for_end().await;
-        }
+        });
+        join_all(visits).await;
         gateway.assert_no_upstream();
-    }
+    });
+    join_all(protocols).await;
 }
 
 #[tokio::test]
@@ -93,6 +98,36 @@ async fn response_that_stands_still_is_cut() {
     visitor.read_until("partial").await;
     assert!(visitor.read_to_end().await.is_err(), "a cut must not look like an end");
     upstream.wait_for_end().await;
+}
+
+#[tokio::test]
+async fn http2_response_that_stands_still_is_aborted_while_others_go_on() {
+    let limits = Limits { idle_time: SHORT, ..Limits::default() };
+    let gateway = Setup::new(Protocol::Http2).limits(limits).start().await;
+    let mut visitor = gateway.visit_http2().await;
+    let request = || Request::get("https://app.test/").body(empty()).unwrap();
+    let still = tokio::spawn(visitor.send_request(request()));
+    let mut still_upstream = gateway.upstream().await;
+    still_upstream.read_head().await;
+    still_upstream.send("HTTP/1.1 200 OK\r\n\r\npartial").await;
+    let mut still = still.await.unwrap().unwrap().into_body();
+    still.frame().await.unwrap().unwrap();
+
+    let busy = tokio::spawn(visitor.send_request(request()));
+    let mut busy_upstream = gateway.upstream().await;
+    busy_upstream.read_head().await;
+    busy_upstream.send("HTTP/1.1 200 OK\r\n\r\n").await;
+    let mut busy = busy.await.unwrap().unwrap().into_body();
+    let mut ended = tokio::spawn(async move { still_upstream.wait_for_end().await });
+    while !ended.is_finished() {
+        busy_upstream.send("x").await;
+        busy.frame().await.unwrap().unwrap();
+        tokio::task::yield_now().await;
+    }
+    (&mut ended).await.unwrap();
+    assert!(still.frame().await.unwrap().is_err(), "it must not look like an end");
+    busy_upstream.send("y").await;
+    assert_eq!(busy.frame().await.unwrap().unwrap().into_data().unwrap(), "y");
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::{HeaderMap, Request};
 
-use crate::support::{PATIENCE, Setup, empty, header, http1};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{PATIENCE, Peer, Setup, empty, header, http1};
 
 #[tokio::test]
 async fn event_arrives_before_the_upstream_may_send_the_next_one() {
@@ -56,6 +58,45 @@ async fn upload_is_passed_on_as_it_comes() {
     }
     upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     visitor.read_head().await;
+}
+
+/// Answers with what it reads, while it reads.
+async fn echo(upstream: Peer) {
+    let (mut read, mut write) = upstream.into_split();
+    write.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    tokio::io::copy(&mut read, &mut write).await.unwrap();
+}
+
+fn low_byte(number: usize) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+#[tokio::test]
+async fn large_bodies_pass_both_ways_at_once() {
+    const PIECES: usize = 256;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let gateway = Setup::new(protocol).start().await;
+        let pieces = (0..PIECES).map(|number| Ok(Frame::data(Bytes::from(vec![low_byte(number); 64 * 1024]))));
+        let body = BodyExt::boxed(StreamBody::new(futures::stream::iter(pieces)));
+        let request = Request::post("http://app.test/").header("host", "app.test").body(body).unwrap();
+        let response = match protocol {
+            Protocol::Http2 => tokio::spawn(gateway.visit_http2().await.send_request(request)),
+            Protocol::Http1 | Protocol::Detect => tokio::spawn(gateway.visit_http1().await.send_request(request)),
+        };
+        let mut upstream = gateway.upstream().await;
+        upstream.read_head().await;
+        // The chunks of the request are those of the response, to the last one.
+        let echo = tokio::spawn(echo(upstream));
+        let mut body = response.await.unwrap().unwrap().into_body();
+        let mut received = 0;
+        while let Some(frame) = body.frame().await {
+            let data = frame.unwrap().into_data().unwrap();
+            assert!(data.iter().enumerate().all(|(at, byte)| *byte == low_byte((received + at) / (64 * 1024))));
+            received += data.len();
+        }
+        assert_eq!(received, PIECES * 64 * 1024);
+        echo.abort();
+    }
 }
 
 #[tokio::test]

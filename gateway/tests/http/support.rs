@@ -18,9 +18,10 @@ use adit_gateway::policy::{Place, Policy};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http2;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -222,6 +223,14 @@ impl Gateway {
         sender
     }
 
+    /// A visitor with HTTP/1.1 that does not count its bytes itself.
+    pub(crate) async fn visit_http1(&self) -> http1::SendRequest<BoxBody<Bytes, hyper::Error>> {
+        let io = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
     /// The next proxy stream, as the upstream sees it.
     pub(crate) async fn upstream(&self) -> Peer {
         self.taken.fetch_add(1, Ordering::SeqCst);
@@ -324,6 +333,12 @@ impl Peer {
     /// Waits until the other side has gone, in whichever way.
     pub(crate) async fn wait_for_end(&mut self) {
         let _ = self.read_to_end().await;
+    }
+
+    /// Both directions, for a test that uses them at once. What was read ahead comes first.
+    pub(crate) fn into_split(self) -> (impl AsyncRead, OwnedWriteHalf) {
+        let (read, write) = self.io.into_split();
+        (AsyncReadExt::chain(io::Cursor::new(self.read), read), write)
     }
 
     /// Resets the connection.
