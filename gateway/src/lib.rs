@@ -3,11 +3,13 @@
 pub mod acl;
 mod admit;
 mod bounded;
+pub mod certificates;
 pub mod config;
 pub mod gateway;
 pub mod http;
 pub mod identity;
 pub mod identity_key;
+pub mod listen;
 pub mod log;
 pub mod policy;
 pub mod registry;
