@@ -1,39 +1,172 @@
 //! The gateway as a process: what `adit-gateway run` does until a signal ends it.
 
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+
+use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::identity::NoRandomness;
 use crate::identity_key::{IdentityKey, IdentityKeyError};
+use crate::listen::{Inherited, ListenError, Listeners, Serving};
 use crate::log::LogControl;
 
-/// Why the gateway could not start, or ended by itself.
+/// Why the gateway could not start.
 #[derive(Debug)]
 pub enum RunError {
     /// There is no key for the identities of agents.
     IdentityKey(String, IdentityKeyError),
-    /// The seam to the listeners: there are none in this build.
-    Listeners,
+    /// A socket cannot be opened.
+    Listen(ListenError),
+    /// The operating system gives no random numbers.
+    Random(NoRandomness),
+    /// TLS cannot be set up.
+    Tls(rustls::Error),
+    /// Signals cannot be received.
+    Signals(io::Error),
 }
 
-/// Runs the gateway until SIGTERM or SIGINT, and reloads its configuration at SIGHUP.
+/// Runs the gateway until SIGTERM or SIGINT, and reloads its configuration at SIGHUP. A second SIGTERM or SIGINT ends the
+/// drain early.
 ///
 /// # Errors
 ///
 /// See [`RunError`].
-pub async fn run(config: Config, _log: LogControl) -> Result<(), RunError> {
+pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let key_file = &config.key_file;
-    IdentityKey::load_or_create(key_file)
+    let key = IdentityKey::load_or_create(key_file)
         .map_err(|error| RunError::IdentityKey(key_file.display().to_string(), error))?;
-    Err(RunError::Listeners)
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
+    let certificates = Certificates::new(&config.certificates);
+    let gateway = Gateway::new(config, &key).map_err(RunError::Random)?;
+    tell_addresses(&listeners);
+    let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
+    loop {
+        match signals.next().await {
+            Told::Reload => reload(&gateway, &serving, &log).await,
+            Told::End => break,
+        }
+    }
+    tokio::select! {
+        () = drain(&gateway, &serving) => tracing::info!("drained"),
+        () = signals.end() => tracing::warn!("told to end at once: connections are cut"),
+    }
+    Ok(())
+}
+
+/// Reads the configuration file again. With any mistake in it, everything stays as it is.
+async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) {
+    let old = gateway.config();
+    let file: PathBuf = old.file.clone();
+    let name = file.display().to_string();
+    // Thousands of certificates take a while.
+    let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
+    let (mut new, warnings) = match loaded {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(errors)) => {
+            tracing::error!("{name} is not put in force, what was in force stays: {errors}");
+            return;
+        }
+        Err(error) => {
+            tracing::error!("{name} was not read: {error}");
+            return;
+        }
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    for key in Config::changes_needing_restart(&old, &new) {
+        tracing::warn!(key, "this change takes effect at a restart only");
+    }
+    new.keep_from(&old);
+    log.set_level(new.log.level);
+    gateway.reload(new);
+    serving.reload(&gateway.config());
+    tracing::info!("{name} is in force");
+}
+
+/// Closes the sockets, lets connections end for as long as the configuration allows, and then ends them.
+async fn drain(gateway: &Arc<Gateway>, serving: &Serving) {
+    let time = gateway.config().limits.drain_timeout;
+    tracing::info!(seconds = time.as_secs(), "draining");
+    serving.stop();
+    gateway.drain(time).await;
+    // Whoever is left had its time, or has only to read what it was told.
+    let _ = timeout(FAREWELL_TIME, serving.finished()).await;
+}
+
+fn tell_addresses(listeners: &Listeners) {
+    let kinds = [
+        ("agents", listeners.agents()),
+        ("https", listeners.https()),
+        ("tls", listeners.tls()),
+        ("http", listeners.http()),
+        ("tcp", listeners.tcp()),
+    ];
+    for (kind, addresses) in kinds.into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
+        let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        tracing::info!(kind, addresses = addresses.join(" "), "listening");
+    }
+}
+
+/// What the process is told.
+enum Told {
+    Reload,
+    End,
+}
+
+/// The signals that mean something.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::Reload,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.terminate.recv() => Told::End,
+        }
+    }
+
+    /// Waits for the end, whatever else comes.
+    async fn end(&mut self) {
+        while !matches!(self.next().await, Told::End) {}
+    }
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IdentityKey(file, error) => write!(f, "{file}: {error}"),
-            Self::Listeners => f.write_str("this build has no listeners yet"),
+            Self::Listen(error) => error.fmt(f),
+            Self::Random(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
+            Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
         }
     }
 }
 
 impl std::error::Error for RunError {}
+
+/// After the drain: links are told to go, and read it within a second.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);

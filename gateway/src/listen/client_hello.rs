@@ -62,8 +62,9 @@ where
             return Err(HelloError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
         while let Some(mut rest) = kept.get(fed..).filter(|rest| !rest.is_empty()) {
-            // The parser takes what it has room for, and makes room by parsing.
-            let taken = acceptor.read_tls(&mut rest).map_err(HelloError::Io)?;
+            // The parser takes what it has room for, and makes room by parsing. Memory cannot fail to be read, so an
+            // error says that there is no room.
+            let taken = acceptor.read_tls(&mut rest).map_err(|_| HelloError::Long)?;
             fed += taken;
             match acceptor.accept() {
                 Ok(Some(accepted)) => return Ok((Hello::of(&accepted.client_hello()), kept)),

@@ -1,0 +1,47 @@
+//! Connections of visitors that speak HTTP.
+
+use std::sync::Arc;
+
+use adit::endpoint_url::Scheme;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::house::House;
+use super::socket;
+use crate::config::limits;
+use crate::http::reach::Visitor;
+use crate::http::{self, Ending, Front, Limits, Protocol};
+
+/// Serves a connection without TLS.
+pub(super) async fn serve_plain(house: Arc<House>, tcp: TcpStream, visitor: Visitor) {
+    let Some(_pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
+    serve(&house, tcp, visitor, Scheme::Http, Protocol::Detect, |tcp| tcp).await;
+}
+
+/// Serves a connection behind whatever it came in; `tcp` gives its socket.
+pub(super) async fn serve<IO>(
+    house: &House,
+    io: IO,
+    visitor: Visitor,
+    scheme: Scheme,
+    protocol: Protocol,
+    tcp: impl FnOnce(&IO) -> &TcpStream,
+) where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let limits = http_limits(&house.gateway.config().limits);
+    let front = Front { visitor, scheme, protocol, limits };
+    match http::serve(Arc::clone(&house.gateway), io, front).await {
+        Ending::Closed => {}
+        Ending::Cut(io) => socket::reset_on_close(tcp(&io)),
+    }
+}
+
+fn http_limits(limits: &limits::Limits) -> Limits {
+    Limits {
+        head_time: limits.http_header_timeout,
+        head_bytes_max: limits.http_header_bytes_max,
+        idle_time: limits.http_idle_timeout,
+        ..Limits::default()
+    }
+}

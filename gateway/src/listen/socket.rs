@@ -1,0 +1,149 @@
+//! Listening sockets: opened here, or handed over by whoever started the program.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Sockets that were open before the program started, as systemd hands them over (`LISTEN_FDS`). They are found by their
+/// address, which is the same as in the configuration. Over a restart nobody is refused at them.
+#[derive(Debug, Default)]
+pub struct Inherited(Mutex<Vec<(SocketAddr, StdListener)>>);
+
+impl Inherited {
+    /// Takes them from the environment, which then has them no more. What is no listening TCP socket is left alone.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let mut handed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..handed.len() {
+            let listener = match handed.take_tcp_listener(index) {
+                Ok(Some(listener)) => listener,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!("the handed-over socket {index} is no listening TCP socket: {error}");
+                    continue;
+                }
+            };
+            match listener.local_addr() {
+                Ok(address) => sockets.push((address, listener)),
+                Err(error) => tracing::warn!("the handed-over socket {index} has no address: {error}"),
+            }
+        }
+        Self(Mutex::new(sockets))
+    }
+
+    /// Puts a socket among them.
+    ///
+    /// # Errors
+    ///
+    /// It has no address.
+    pub fn add(&self, listener: StdListener) -> io::Result<()> {
+        let address = listener.local_addr()?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((address, listener));
+        Ok(())
+    }
+
+    /// The addresses of those that nobody has asked for.
+    #[must_use]
+    pub fn left(&self) -> Vec<SocketAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(address, _)| *address).collect()
+    }
+
+    fn take(&self, address: SocketAddr) -> Option<StdListener> {
+        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = sockets.iter().position(|(has, _)| *has == address)?;
+        Some(sockets.swap_remove(index).1)
+    }
+}
+
+/// Takes the inherited socket of this address, or opens one. Call it within a runtime.
+pub(super) fn listen(address: SocketAddr, inherited: &Inherited) -> io::Result<TcpListener> {
+    let listener = match inherited.take(address) {
+        Some(listener) => listener,
+        None => open(address)?,
+    };
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn open(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of the program before this one may linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // IPv4 has entries of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What every accepted connection gets: no delay, and a way to notice that the other end is gone.
+pub(super) fn prepare(tcp: &TcpStream) {
+    // Neither failure matters enough to turn the visitor away.
+    let _ = tcp.set_nodelay(true);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}
+
+/// Makes closing the connection a reset, which no client takes for a clean end.
+pub(super) fn reset_on_close(tcp: &TcpStream) {
+    // Without it the client is told less; there is nothing else to do.
+    let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+}
+
+/// The address as people write it: IPv4 that came through an IPv6 socket is IPv4.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// After a restart all agents and visitors come at once; the kernel lowers it to its own limit (`somaxconn`).
+const BACKLOG: i32 = 4096;
+/// Idle database connections live long: NAT devices forget after five minutes at the earliest, and a visitor that is gone
+/// is noticed after two.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// Between probes that are not answered.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// So many unanswered probes end the connection.
+const KEEPALIVE_RETRIES: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn inherited_socket_is_taken_by_its_address_and_once() {
+        let inherited = Inherited::default();
+        let socket = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        inherited.add(socket).unwrap();
+        assert_eq!(inherited.left(), [address]);
+        let other = listen("127.0.0.1:0".parse().unwrap(), &inherited).unwrap();
+        assert_ne!(other.local_addr().unwrap(), address);
+        let taken = listen(address, &inherited).unwrap();
+        assert_eq!(taken.local_addr().unwrap(), address);
+        assert!(inherited.left().is_empty());
+        assert_eq!(listen(address, &inherited).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn mapped_addresses_are_shown_as_ipv4() {
+        for (address, shown) in [
+            ("[::ffff:192.0.2.1]:5", "192.0.2.1:5"),
+            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
+            ("192.0.2.1:5", "192.0.2.1:5"),
+        ] {
+            assert_eq!(canonical(address.parse().unwrap()).to_string(), shown);
+        }
+    }
+}
