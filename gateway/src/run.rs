@@ -50,11 +50,8 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     tell_addresses(&listeners);
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
-    loop {
-        match signals.next().await {
-            Told::Reload => reload(&gateway, &serving, &log).await,
-            Told::End => break,
-        }
+    while let Told::Reload = signals.next().await {
+        reload(&gateway, &serving, &log).await;
     }
     tokio::select! {
         () = drain(&gateway, &serving) => tracing::info!("drained"),

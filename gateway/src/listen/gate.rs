@@ -39,6 +39,7 @@ impl Gate {
     pub(super) async fn room(&self, max: impl Fn() -> usize) {
         loop {
             let mut left = pin!(self.0.left.notified());
+            // Before the look at the number, so that whoever leaves after it is noticed.
             left.as_mut().enable();
             if self.0.inside.load(Ordering::Acquire) < max() {
                 return;
@@ -70,14 +71,14 @@ mod tests {
         let passes: Vec<_> = (0..3).map(|_| gate.try_enter(3).unwrap()).collect();
         assert!(gate.try_enter(3).is_none());
         assert!(gate.try_enter(4).is_some());
-        let mut room = tokio_test_pending(gate.room(|| 3)).await;
+        let mut room = polled_once(gate.room(|| 3)).await;
         drop(passes);
         room.as_mut().await;
         gate.empty().await;
     }
 
     /// Polls a future once, which must not be ready.
-    async fn tokio_test_pending<F: Future<Output = ()>>(future: F) -> std::pin::Pin<Box<F>> {
+    async fn polled_once<F: Future<Output = ()>>(future: F) -> std::pin::Pin<Box<F>> {
         let mut future = Box::pin(future);
         std::future::poll_fn(|cx| {
             assert!(future.as_mut().poll(cx).is_pending());

@@ -1,0 +1,229 @@
+//! The listeners with real sockets: who answers, and what the limits and the drain do. No agent is online here.
+
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_gateway::certificates::Certificates;
+use adit_gateway::config::Config;
+use adit_gateway::gateway::Gateway;
+use adit_gateway::identity_key::IdentityKey;
+use adit_gateway::listen::{Inherited, Listeners, Serving};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use site::Site;
+
+/// A gateway that is being served.
+struct Running {
+    site: Site,
+    gateway: Arc<Gateway>,
+    serving: Serving,
+    shared: SocketAddr,
+    http: SocketAddr,
+    tcp: Vec<SocketAddr>,
+}
+
+impl Running {
+    fn start(more: &str) -> Self {
+        let site = Site::new();
+        let config = parse(&site, more);
+        let key = IdentityKey::load_or_create(&config.key_file).unwrap();
+        let listeners = Listeners::bind(&config, Inherited::default()).unwrap();
+        let certificates = Certificates::new(&config.certificates);
+        let gateway = Gateway::new(config, &key).unwrap();
+        let (shared, http, tcp) = (listeners.agents()[0], listeners.http()[0], listeners.tcp());
+        assert_eq!((listeners.https()[0], listeners.tls()[0]), (shared, shared));
+        let serving = listeners.serve(Arc::clone(&gateway), certificates).unwrap();
+        Self { site, gateway, serving, shared, http, tcp }
+    }
+
+    async fn tls(&self, name: &str, protocols: &[&[u8]]) -> Result<TlsStream<TcpStream>, std::io::Error> {
+        let mut roots = RootCertStore::empty();
+        let pem = fs::read(self.site.path("certificate.pem")).unwrap();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let tcp = TcpStream::connect(self.shared).await?;
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned()).unwrap(), tcp).await
+    }
+}
+
+fn parse(site: &Site, more: &str) -> Config {
+    let text = format!(
+        "
+connect: {{names: [connect.example.com]}}
+listeners: {{agents: '127.0.0.1:0', https: '127.0.0.1:0', tls: '127.0.0.1:0', http: '127.0.0.1:0', tcp: {{addresses: '127.0.0.1'}}}}
+certificates: [{{certificate_file: certificate.pem, private_key_file: private-key.pem}}]
+{more}
+"
+    );
+    Config::parse(&site.path("gateway.yml"), &text).unwrap().0
+}
+
+/// A port that nothing listens on just now.
+fn free_port() -> u16 {
+    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Everything that comes until the end of the connection, or how it broke.
+async fn rest(io: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, std::io::Error> {
+    let mut bytes = Vec::new();
+    timeout(PATIENCE, io.read_to_end(&mut bytes)).await.unwrap()?;
+    Ok(bytes)
+}
+
+fn tcp_endpoint(port: u16) -> String {
+    format!(
+        "cloud_endpoints: [{{url: 'tcp://connect.example.com:{port}', traffic_policy: {{on_tcp_connect: [{{actions: \
+         [{{type: forward-internal, config: {{url: 'tcp://db.internal:5432'}}}}]}}]}}}}]"
+    )
+}
+
+const TLS_ENDPOINT: &str = "cloud_endpoints: [{url: 'tls://db.example.com', traffic_policy: {on_tcp_connect: [{actions: \
+                            [{type: forward-internal, config: {url: 'tls://db.internal'}}]}]}}]";
+
+#[tokio::test]
+async fn web_name_gets_http_by_alpn_and_an_answer() {
+    let running = Running::start("");
+    let stream = running.tls("www.example.com", &[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut stream = running.tls("www.example.com", &[b"http/1.1"]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
+    let answer = String::from_utf8(rest(&mut stream).await.unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("3200"), "{answer}");
+}
+
+#[tokio::test]
+async fn plain_http_is_answered_on_its_own_socket() {
+    let running = Running::start("");
+    let mut stream = TcpStream::connect(running.http).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
+    let answer = String::from_utf8(rest(&mut stream).await.unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[tokio::test]
+async fn connect_name_goes_to_agents_without_a_protocol() {
+    let running = Running::start("");
+    // An agent that is not heard of by HTTP: the session waits for a log-in and says nothing to a request.
+    let mut stream = running.tls("connect.example.com", &[]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), None);
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let answer = rest(&mut stream).await.unwrap_or_default();
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn name_of_a_tls_endpoint_is_not_answered_by_the_gateway() {
+    let running = Running::start(TLS_ENDPOINT);
+    // Nobody has the internal endpoint, so the connection is cut; the gateway's own certificate would have fitted.
+    running.tls("db.example.com", &[b"h2"]).await.unwrap_err();
+    running.tls("other.example.com", &[b"h2"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn acme_tls_is_refused_with_an_alert() {
+    let running = Running::start("");
+    let error = running.tls("www.example.com", &[b"acme-tls/1"]).await.unwrap_err();
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+}
+
+#[tokio::test]
+async fn silent_client_is_cut_after_the_time_for_its_hello() {
+    let running = Running::start("limits: {client_hello_timeout: 1s}");
+    let mut stream = TcpStream::connect(running.shared).await.unwrap();
+    assert_eq!(rest(&mut stream).await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn tcp_endpoint_without_an_agent_resets() {
+    let running = Running::start(&tcp_endpoint(free_port()));
+    let mut stream = TcpStream::connect(running.tcp[0]).await.unwrap();
+    assert_eq!(rest(&mut stream).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn visitors_beyond_the_limit_are_reset_until_one_has_left() {
+    let running = Running::start("limits: {connections_max: 1}");
+    let request = b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n";
+    let mut first = TcpStream::connect(running.http).await.unwrap();
+    first.write_all(request).await.unwrap();
+    // It is inside as soon as it is answered.
+    first.read_u8().await.unwrap();
+    let mut second = TcpStream::connect(running.http).await.unwrap();
+    assert_eq!(rest(&mut second).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    drop(first);
+    timeout(PATIENCE, running.serving.finished()).await.unwrap();
+    let mut third = TcpStream::connect(running.http).await.unwrap();
+    third.write_all(request).await.unwrap();
+    third.read_u8().await.unwrap();
+}
+
+#[tokio::test]
+async fn reload_opens_and_closes_the_ports_of_tcp_endpoints() {
+    let running = Running::start("");
+    let port = free_port();
+    running.gateway.reload(parse(&running.site, &tcp_endpoint(port)));
+    running.serving.reload(&running.gateway.config());
+    TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    running.gateway.reload(parse(&running.site, ""));
+    running.serving.reload(&running.gateway.config());
+    refused(([127, 0, 0, 1], port).into()).await;
+}
+
+#[tokio::test]
+async fn stop_closes_the_sockets_and_leaves_connections_alone() {
+    let running = Running::start("");
+    let mut stream = TcpStream::connect(running.http).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    running.tls("www.example.com", &[]).await.unwrap();
+    running.serving.stop();
+    refused(running.shared).await;
+    refused(running.http).await;
+    stream.write_all(b"Host: www.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert!(rest(&mut stream).await.unwrap().starts_with(b"HTTP/1.1 503"));
+}
+
+#[tokio::test]
+async fn occupied_address_is_named_with_its_key() {
+    let site = Site::new();
+    let holder = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let text = site::SMALLEST.replace("127.0.0.1:0", &address.to_string());
+    let config = Config::parse(&site.path("gateway.yml"), &text).unwrap().0;
+    let error = Listeners::bind(&config, Inherited::default()).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("listeners.agents: {address} cannot be opened")), "{error}");
+    // The same socket, handed over, is used.
+    let inherited = Inherited::default();
+    inherited.add(holder).unwrap();
+    assert_eq!(Listeners::bind(&config, inherited).unwrap().agents(), [address]);
+}
+
+/// Waits until nobody listens at an address.
+async fn refused(address: SocketAddr) {
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.unwrap();
+}
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
