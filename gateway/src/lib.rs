@@ -5,6 +5,7 @@ mod admit;
 mod bounded;
 pub mod certificates;
 pub mod config;
+pub mod dev;
 pub mod gateway;
 pub mod http;
 pub mod identity;

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use adit_gateway::acl::Rule;
 use adit_gateway::config::{Config, ConfigErrors};
-use adit_gateway::log;
+use adit_gateway::dev::{self, Options};
+use adit_gateway::log::{self, LogFormat, LogLevel};
 use adit_gateway::run;
 use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         Command::Run(file) => run_gateway(&file.config),
         Command::Check(file) => check(&file.config),
         Command::Token(TokenCommand::New(arguments)) => new_token(&arguments),
-        Command::Dev(arguments) => dev(&arguments),
+        Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
             EXIT_OK
@@ -105,10 +106,19 @@ fn entry(arguments: &NewToken, hash: &TokenHash) -> String {
     lines.join("\n")
 }
 
-/// The seam to the embedded default.
-fn dev(arguments: &Dev) -> u8 {
-    let _ = (&arguments.upstreams, arguments.ready_json);
-    fail("this build has no dev command yet")
+fn dev(arguments: Dev) -> u8 {
+    // The text for people stands on standard output, so the log says only what is wrong.
+    if let Err(error) = log::install(LogLevel::Warn, LogFormat::Text) {
+        return fail(error);
+    }
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("the threads of the gateway cannot be started: {error}")),
+    };
+    let options = Options { upstreams: arguments.upstreams, ready_json: arguments.ready_json };
+    let Err(error) = runtime.block_on(dev::run(options)) else { return EXIT_OK };
+    complain(&error);
+    if error.is_usage() { EXIT_USAGE } else { EXIT_INTERNAL }
 }
 
 fn refuse(errors: &ConfigErrors) -> u8 {
