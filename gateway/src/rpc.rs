@@ -173,6 +173,14 @@ impl Wish<'_> {
         let checked = self.credential.acl.check_assigned_tcp();
         checked.map_err(|refusal| WireError::new(refusal.code(), refusal.to_string()))?;
         let bind = self.requested_id()?.map_or_else(|| self.new_id(), Ok)?;
+        let result = self.take_any_port(&bind);
+        if result.is_err() {
+            self.gateway.close_free_ports(self.now);
+        }
+        result
+    }
+
+    fn take_any_port(&self, bind: &BindId) -> Result<Taken, WireError> {
         let ports = self.config.listeners.tcp.agent_ports.clone();
         let random = self.gateway.state().random.next();
         for at in 0..PORT_TRIES_MAX {
