@@ -19,7 +19,7 @@ pub enum LinkError {
         /// The id.
         id: u32,
     },
-    /// The peer made us owe more RST frames than [`super::limits::RESETS_MAX`] without reading them.
+    /// The peer made us owe more RST frames than [`super::limits::RESETS_MAX`] allows without reading them.
     LimitResets,
 }
 

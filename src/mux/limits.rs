@@ -11,11 +11,13 @@ pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 /// bytes are never queued here, they are read under a grant.
 pub const OUTBOX_MAX: usize = 1024 * 1024 + 64 * 1024;
 
-/// RST frames waiting to be written. A peer that makes us owe more without reading any is flooding.
+/// RST frames waiting to be written, beyond one for each stream that may live (all may be aborted at once). A peer that
+/// makes us owe more without reading any is flooding.
 pub const RESETS_MAX: usize = 1024;
 
-/// Ids of streams that we reset lately: what the peer sent before it knew is dropped without an answer.
-pub const RECENT_MAX: usize = 64;
+/// Ids of streams that we reset lately: what the peer sent before it knew is dropped without an answer. As many as the
+/// largest number of streams in use, the agent's: if all are aborted at once, none of what is on its way needs one.
+pub const RECENT_MAX: usize = 2048;
 
 /// Longest text kept of a received GOAWAY, in bytes: one line of a log.
 pub const GO_AWAY_TEXT_KEPT: usize = 256;

@@ -14,23 +14,21 @@ pub(super) struct Body {
     fin: bool,
 }
 
-/// The last ids that we reset.
-#[derive(Debug)]
+/// The last ids that we reset, at most [`RECENT_MAX`].
+#[derive(Debug, Default)]
 pub(super) struct Recent {
-    ids: [u32; RECENT_MAX],
-    next: usize,
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Self { ids: [0; RECENT_MAX], next: 0 }
-    }
+    ids: Vec<u32>,
+    oldest: usize,
 }
 
 impl Recent {
     pub(super) fn add(&mut self, id: u32) {
-        self.ids[self.next] = id;
-        self.next = (self.next + 1) % RECENT_MAX;
+        if self.ids.len() < RECENT_MAX {
+            self.ids.push(id);
+        } else if let Some(oldest) = self.ids.get_mut(self.oldest) {
+            *oldest = id;
+            self.oldest = (self.oldest + 1) % RECENT_MAX;
+        }
     }
 
     fn has(&self, id: u32) -> bool {

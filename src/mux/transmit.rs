@@ -239,7 +239,7 @@ impl Mux {
 
     fn push_reset(&mut self, reset: PendingReset) {
         self.recent.add(reset.id);
-        if self.resets.len() >= RESETS_MAX {
+        if self.resets.len() >= self.limits.streams_max.saturating_add(RESETS_MAX) {
             self.resets_overflowed = true;
             return;
         }

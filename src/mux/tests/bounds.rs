@@ -91,25 +91,48 @@ fn outbox_of_a_stream_that_never_reached_the_wire_is_bounded_too() {
     assert_eq!(mux.send(key, b"x"), Err(SendError));
 }
 
+fn id(n: usize) -> u32 {
+    2 * u32::try_from(n).unwrap() + 3
+}
+
 #[test]
 fn peer_that_never_reads_its_resets_loses_the_link() {
     let mut mux = gateway();
-    let id = |n: usize| 2 * u32::try_from(n).unwrap() + 3;
-    for n in 0..RESETS_MAX {
-        recv(&mut mux, &data(id(n), DataFlag::None, b"x"));
+    let most = RESETS_MAX + Limits::default().streams_max;
+    for n in 0..most {
+        mux.recv(&data(id(n), DataFlag::None, b"x"), &mut ()).unwrap();
     }
-    let last = mux.recv(&data(id(RESETS_MAX), DataFlag::None, b"x"), &mut ());
+    let last = mux.recv(&data(id(most), DataFlag::None, b"x"), &mut ());
     assert_eq!(last, Err(LinkError::LimitResets));
     assert_eq!(written(&mut mux), ["GOAWAY 0 10 the peer causes resets faster than it reads them"]);
+}
+
+// An upstream that dies with thousands of connections is not the peer's fault.
+#[test]
+fn all_streams_may_be_aborted_at_once() {
+    let streams_max = 2 * RESETS_MAX;
+    let mut mux = limited(streams_max, 0);
+    for n in 0..streams_max {
+        mux.recv(&open(id(n)), &mut ()).unwrap();
+    }
+    for event in events(&mut mux) {
+        if let Event::Opened(key) = event {
+            mux.reset(key, ErrorCode::STREAM_CANCELLED);
+        }
+    }
+    for n in 0..streams_max {
+        mux.recv(&data(id(n), DataFlag::None, b"on its way"), &mut ()).unwrap();
+    }
+    assert_eq!(written(&mut mux).len(), streams_max);
+    accept(&mut mux, id(streams_max));
 }
 
 #[test]
 fn peer_that_reads_its_resets_may_cause_any_number() {
     let mut mux = gateway();
     for n in 0..3 * RESETS_MAX {
-        let id = 2 * u32::try_from(n).unwrap() + 3;
-        recv(&mut mux, &data(id, DataFlag::None, b"x"));
-        assert_eq!(written(&mut mux), [format!("RST {id} 4")]);
+        recv(&mut mux, &data(id(n), DataFlag::None, b"x"));
+        assert_eq!(written(&mut mux), [format!("RST {} 4", id(n))]);
     }
 }
 
@@ -129,13 +152,12 @@ fn flood_of_credit_and_beats_is_no_flood() {
 
 #[test]
 fn exactly_the_last_ids_we_reset_are_remembered() {
-    let mut mux = limited(512, 512);
-    let id = |n: usize| 2 * u32::try_from(n).unwrap() + 3;
+    let mut mux = gateway();
     for n in 0..=RECENT_MAX {
         let key = accept(&mut mux, id(n));
         mux.reset(key, ErrorCode::STREAM_CANCELLED);
+        assert_eq!(written(&mut mux), [format!("RST {} 6", id(n))]);
     }
-    out(&mut mux);
     for n in 1..=RECENT_MAX {
         recv(&mut mux, &data(id(n), DataFlag::None, b"late"));
     }
