@@ -112,6 +112,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -136,5 +140,53 @@ mod tests {
         assert_eq!((store.find(2, true), store.find(4, true)), (Some(second), Some(first)));
         assert!(store.remove(second).is_some());
         assert_eq!((store.find(2, true), store.len()), (None, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn store_equals_a_map(steps in proptest::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..200)) {
+            let mut store = Store::default();
+            // Every key ever given, and the streams that live: by key, their id and side.
+            let mut keys: Vec<Key> = Vec::new();
+            let mut live: BTreeMap<Key, (u32, bool)> = BTreeMap::new();
+            let (mut next_local, mut next_remote) = (2, 3);
+            for (step, pick) in steps {
+                match step {
+                    0 | 1 => {
+                        let local = step == 0;
+                        let id = if local { 0 } else { next_remote };
+                        next_remote += if local { 0 } else { 2 };
+                        let key = store.insert(Stream::new(id, local));
+                        prop_assert!(!keys.contains(&key), "{:?} was given before", key);
+                        keys.push(key);
+                        live.insert(key, (id, local));
+                    }
+                    2 => {
+                        let silent: Vec<_> = live.iter().filter(|(_, (id, _))| *id == 0).map(|(key, _)| *key).collect();
+                        if !silent.is_empty() {
+                            let key = *pick.get(&silent);
+                            store.announce(key, next_local);
+                            live.insert(key, (next_local, true));
+                            next_local += 2;
+                        }
+                    }
+                    _ if keys.is_empty() => {}
+                    _ => {
+                        let key = *pick.get(&keys);
+                        prop_assert_eq!(store.remove(key).is_some(), live.remove(&key).is_some());
+                    }
+                }
+                prop_assert_eq!(store.len(), live.len());
+                for key in &keys {
+                    let stream = store.peek(*key).map(|stream| (stream.id, stream.local));
+                    prop_assert_eq!(stream, live.get(key).copied());
+                    prop_assert_eq!(store.at(*key).is_some(), stream.is_some());
+                }
+                let by_id = |key: &Key| live.get(key).is_some_and(|(id, local)| store.find(*id, *local) == Some(*key));
+                prop_assert!(live.iter().all(|(key, (id, _))| *id == 0 || by_id(key)));
+                prop_assert_eq!(store.iter().map(|(key, _)| key).collect::<Vec<_>>(), live.keys().copied().collect::<Vec<_>>());
+                prop_assert_eq!((store.find(next_local, true), store.find(next_remote, false)), (None, None));
+            }
+        }
     }
 }

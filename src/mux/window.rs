@@ -77,6 +77,8 @@ impl RecvWindow {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     // F14.
@@ -99,5 +101,63 @@ mod tests {
         window.consumed(4);
         assert_eq!(window.grant_due(), 4);
         assert_eq!((window.allowance(), window.due()), (4, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn send_window_is_a_sum_cut_at_31_bits(start: u32, steps in proptest::collection::vec((any::<bool>(), any::<u32>()), 0..50)) {
+            let mut window = SendWindow::new(start.min(INCREMENT_MAX));
+            let mut sum = u64::from(start.min(INCREMENT_MAX));
+            for (grant, n) in steps {
+                if grant {
+                    window.grant(n);
+                    sum = (sum + u64::from(n)).min(u64::from(INCREMENT_MAX));
+                } else {
+                    let len = window.credit().min(n as usize);
+                    window.spend(len);
+                    sum -= u64::try_from(len).unwrap();
+                }
+                prop_assert_eq!(u64::try_from(window.credit()).unwrap(), sum);
+            }
+        }
+
+        #[test]
+        fn receive_window_conserves_credit(steps in proptest::collection::vec((0u8..3, 0u32..200_000), 0..100)) {
+            const WINDOW: u32 = 262_144;
+            let mut window = RecvWindow::new(WINDOW);
+            let mut unread = 0u32;
+            for (step, n) in steps {
+                match step {
+                    0 => {
+                        let fits = n <= window.allowance();
+                        prop_assert_eq!(window.charge(n), fits);
+                        unread += if fits { n } else { 0 };
+                    }
+                    1 => {
+                        let n = n.min(unread);
+                        window.consumed(n as usize);
+                        unread -= n;
+                    }
+                    _ => {
+                        let due = window.due();
+                        prop_assert_eq!(window.grant_due(), due);
+                        prop_assert_eq!(window.due(), 0);
+                    }
+                }
+                prop_assert_eq!(window.allowance() + window.due() + unread, WINDOW);
+            }
+        }
+
+        #[test]
+        fn no_number_overflows_a_receive_window(steps in proptest::collection::vec((0u8..3, any::<u32>()), 0..100)) {
+            let mut window = RecvWindow::new(u32::MAX);
+            for (step, n) in steps {
+                match step {
+                    0 => assert!(window.charge(n.min(window.allowance()))),
+                    1 => window.consumed(usize::try_from(n).unwrap().saturating_mul(3)),
+                    _ => assert_eq!((window.grant_due(), window.due()).1, 0),
+                }
+            }
+        }
     }
 }
