@@ -28,14 +28,20 @@ pub(super) struct Proxied {
     /// Our direction towards the upstream is over, in good order or because the upstream takes no more.
     pub(super) write_ended: bool,
     pub(super) failure: Option<io::Error>,
+    /// The upstream takes no more, for this reason.
+    pub(super) write_error: Option<io::Error>,
+    /// Until then the upstream may take what was written to it, when nothing else is left to do.
+    pub(super) flush_until: Option<Instant>,
     pub(super) to_upstream: u64,
     pub(super) from_upstream: u64,
     pub(super) sent_at: Instant,
 }
 
+/// Where the connection to the upstream stands.
 pub(super) enum State {
     Resolving(LookupId),
-    Dialing(Dial),
+    /// With the events so far: the end of an upstream may come with the one that says that it is connected.
+    Dialing(Dial, Ready),
     Handshaking(UpstreamIo),
     Open(UpstreamIo),
     /// The upstream failed; the stream is aborted at the deadline.
@@ -49,10 +55,13 @@ pub(super) enum Step {
     WaitUntil(Instant),
     Unreachable(String),
     Abort(String),
+    /// The upstream has ended in good order, but the visitor has not, and nobody takes the rest.
+    TurnAway(String),
     Done,
 }
 
 impl Proxied {
+    /// Does what it can; for the rest, [`Step`] says what it needs.
     pub(super) fn run(
         &mut self,
         upstreams: &Upstreams,
@@ -61,13 +70,13 @@ impl Proxied {
         token: Token,
         now: Instant,
     ) -> Step {
-        if let State::Dialing(dial) = &mut self.state {
+        if let State::Dialing(dial, ready) = &mut self.state {
             match dial.poll(registry, token, now) {
                 Progress::Dialing => return dial.next_deadline().map_or(Step::Wait, Step::WaitUntil),
                 Progress::Failed(error) => return Step::Unreachable(error.to_string()),
                 Progress::Connected(socket, _) => {
                     // Taken as ready until the socket says otherwise.
-                    let ready = Ready { readable: true, writable: true, read_closed: false };
+                    let ready = Ready { readable: true, writable: true, read_closed: ready.read_closed };
                     let Some(route) = upstreams.route(self.endpoint) else { return Step::Abort("no route".into()) };
                     self.state = match upstreams.tls(route) {
                         None => State::Open(UpstreamIo::plain(socket, ready)),
@@ -96,7 +105,7 @@ impl Proxied {
                 Step::Unreachable(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
             }
             State::Failed if self.is_late(now) => self.abort(),
-            State::Resolving(_) | State::Failed | State::Dialing(_) | State::Handshaking(_) => Step::Wait,
+            State::Resolving(_) | State::Failed | State::Dialing(..) | State::Handshaking(_) => Step::Wait,
         }
     }
 
@@ -108,7 +117,7 @@ impl Proxied {
             return self.fail(text, now);
         }
         if self.read_ended && self.write_ended {
-            return Step::Done;
+            return self.end(session, now);
         }
         let State::Open(io) = &self.state else { return Step::Wait };
         if !self.read_ended && io.may_read() {
@@ -117,16 +126,25 @@ impl Proxied {
         if again { Step::Again } else { Step::Wait }
     }
 
+    /// Both directions are over.
+    fn end(&mut self, session: &AgentSession, now: Instant) -> Step {
+        if let Some(error) = &self.write_error {
+            return if session.is_finished(self.stream) { Step::Done } else { Step::TurnAway(error.to_string()) };
+        }
+        if matches!(&self.state, State::Open(io) if io.is_flushed()) {
+            return Step::Done;
+        }
+        let until = *self.flush_until.get_or_insert(now + FLUSH_TIMEOUT);
+        self.deadline = Some(until);
+        if now >= until { Step::Abort("the upstream takes no more".to_owned()) } else { Step::WaitUntil(until) }
+    }
+
     /// Moves what the stream has received to the upstream, at most [`WRITE_MAX`] bytes. True when there is more, and
     /// room for it.
     fn write_queue(&mut self, session: &mut AgentSession) -> bool {
         let State::Open(io) = &mut self.state else { return false };
-        if let Err(error) = io.flush() {
-            self.failure = Some(error);
-            return false;
-        }
         let mut left = WRITE_MAX;
-        let mut broken = None;
+        let mut broken = if self.write_error.is_none() { io.flush().err() } else { None };
         while !self.write_ended && broken.is_none() {
             let Some(queue) = session.queue(self.stream).filter(|queue| !queue.is_empty()) else { break };
             if left == 0 {
@@ -160,9 +178,7 @@ impl Proxied {
     /// a long upload ends like this.
     pub(super) fn on_write_error(&mut self, error: io::Error) {
         self.write_ended = true;
-        if self.read_ended {
-            self.failure = Some(error);
-        }
+        self.write_error.get_or_insert(error);
     }
 
     /// The upstream failed. An abort overtakes data on its way to the visitor, so it waits a moment if there was some.
@@ -178,22 +194,25 @@ impl Proxied {
         Step::WaitUntil(settled)
     }
 
+    fn abort(&self) -> Step {
+        Step::Abort(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
+    }
+
     /// When the slot has something to do without an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Dialing(dial) => dial.next_deadline().into_iter().chain(self.deadline).min(),
+            State::Dialing(dial, _) => dial.next_deadline().into_iter().chain(self.deadline).min(),
             State::Resolving(_) | State::Handshaking(_) | State::Open(_) | State::Failed => self.deadline,
         }
-    }
-
-    fn abort(&self) -> Step {
-        Step::Abort(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
     }
 
     fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|at| now >= at)
     }
 }
+
+/// How long the last bytes may wait for an upstream that has ended its own direction: nobody else waits for them.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes moved to one upstream in one turn of the loop, so that the others get theirs.
 const WRITE_MAX: usize = 64 * 1024;

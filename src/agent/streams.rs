@@ -13,6 +13,7 @@ use super::upstreams::{Upstreams, look_up};
 use crate::mux::{Key, Sink};
 use crate::net::dial::Dial;
 use crate::net::link::{Source, Supply};
+use crate::net::ready::Ready;
 use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError, Resolver};
 use crate::session::{AgentSession, Table};
 
@@ -61,6 +62,8 @@ impl Streams {
         for slot in 0..self.slots.len() {
             self.remove(slot, Close::Abort, "the link to the gateway is gone");
         }
+        // Work that nobody does before the next session would keep the loop awake.
+        self.queue.clear();
         self.next_deadline = None;
     }
 
@@ -70,8 +73,10 @@ impl Streams {
 
     pub(super) fn note(&mut self, slot: usize, event: &mio::event::Event) {
         let Some(Some(proxied)) = self.slots.get_mut(slot) else { return };
-        if let State::Handshaking(io) | State::Open(io) = &mut proxied.state {
-            io.ready.add(event);
+        match &mut proxied.state {
+            State::Handshaking(io) | State::Open(io) => io.ready.add(event),
+            State::Dialing(_, ready) => ready.add(event),
+            State::Resolving(_) | State::Failed => {}
         }
         self.enqueue(slot);
     }
@@ -111,7 +116,7 @@ impl Streams {
         let lookup = look_up(resolver, &route.upstream.address, Purpose::Upstream, now);
         let mut failure = None;
         let state = match lookup {
-            Lookup::Ready(addresses) => State::Dialing(Dial::new(addresses, deadline)),
+            Lookup::Ready(addresses) => State::Dialing(Dial::new(addresses, deadline), Ready::default()),
             Lookup::Pending(id) => State::Resolving(id),
             Lookup::Refused(error) => {
                 failure = Some(io::Error::other(error));
@@ -129,6 +134,8 @@ impl Streams {
             read_ended: false,
             write_ended: false,
             failure,
+            write_error: None,
+            flush_until: None,
             to_upstream: 0,
             from_upstream: 0,
             sent_at: now,
@@ -153,7 +160,7 @@ impl Streams {
         match result {
             Ok(addresses) => {
                 let deadline = proxied.deadline.unwrap_or(proxied.opened_at);
-                proxied.state = State::Dialing(Dial::new(addresses, deadline));
+                proxied.state = State::Dialing(Dial::new(addresses, deadline), Ready::default());
             }
             Err(error) => {
                 proxied.failure = Some(io::Error::other(error));
@@ -192,6 +199,10 @@ impl Streams {
                 Step::Abort(reason) => {
                     session.reset(proxied.stream);
                     self.remove(slot, Close::Abort, &reason);
+                }
+                Step::TurnAway(reason) => {
+                    session.turn_away(proxied.stream);
+                    self.remove(slot, Close::Clean, &reason);
                 }
                 Step::Done => self.remove(slot, Close::Clean, "done"),
             }

@@ -20,6 +20,8 @@ pub(crate) struct UpstreamIo {
     socket: TcpStream,
     pub(crate) ready: Ready,
     tls: Option<Box<Tls>>,
+    /// A write took the socket's error: what a read finds after the last byte then looks like a clean end.
+    write_failed: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ struct Tls {
 impl UpstreamIo {
     /// A plain connection.
     pub(crate) fn plain(socket: TcpStream, ready: Ready) -> Self {
-        Self { socket, ready, tls: None }
+        Self { socket, ready, tls: None, write_failed: false }
     }
 
     /// A TLS connection whose handshake is still to be done by [`UpstreamIo::handshake`].
@@ -46,7 +48,7 @@ impl UpstreamIo {
         let mut connection = ClientConnection::new(config, name)?;
         connection.set_buffer_limit(Some(WRITER_MAX));
         let tls = Tls { connection, plaintext_pending: false, writer_full: false, shutdown_due: false };
-        Ok(Self { socket, ready, tls: Some(Box::new(tls)) })
+        Ok(Self { socket, ready, tls: Some(Box::new(tls)), write_failed: false })
     }
 
     /// Goes on with the TLS handshake; true once it is done (at once for plain connections).
@@ -71,7 +73,8 @@ impl UpstreamIo {
     /// Reads. `WouldBlock` means that the next byte comes with an event.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return read_plain(&mut self.socket, &mut self.ready, buffer);
+            let len = read_plain(&mut self.socket, &mut self.ready, buffer)?;
+            return if len == 0 && self.write_failed { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(len) };
         };
         loop {
             match tls.connection.reader().read(buffer) {
@@ -99,7 +102,11 @@ impl UpstreamIo {
         }
         let slices = &slices[..count];
         if self.tls.is_none() {
-            return write_plain(&mut self.socket, &mut self.ready, slices);
+            let written = write_plain(&mut self.socket, &mut self.ready, slices);
+            // A broken pipe is what a peer leaves that had ended in good order before.
+            let harmless = [io::ErrorKind::WouldBlock, io::ErrorKind::BrokenPipe];
+            self.write_failed |= written.as_ref().is_err_and(|error| !harmless.contains(&error.kind()));
+            return written;
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
@@ -136,6 +143,11 @@ impl UpstreamIo {
         Ok(moved && std::mem::take(&mut tls.writer_full))
     }
 
+    /// Whether everything that was written, and our end, is with the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| !tls.shutdown_due && !tls.connection.wants_write())
+    }
+
     /// Ends our direction, after what was written.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return self.socket.shutdown(Shutdown::Write) };
@@ -155,6 +167,10 @@ impl Tls {
     /// Reads from the socket and decrypts; false when the socket had nothing.
     fn fill(&mut self, socket: &mut TcpStream, ready: &mut Ready) -> io::Result<bool> {
         match self.connection.read_tls(socket) {
+            // Later the reader tells it; during the handshake nothing would, and the next read finds the same.
+            Ok(0) if self.connection.is_handshaking() => {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed during the TLS handshake"));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready.readable = false;

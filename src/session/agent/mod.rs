@@ -229,6 +229,13 @@ impl AgentSession {
         self.mux.finish(stream);
     }
 
+    /// The upstream ended its direction and takes no more: tells the gateway, which may stop sending, without a word
+    /// against what the upstream sent. No event follows.
+    pub fn turn_away(&mut self, stream: Key) {
+        self.roles.take(stream);
+        self.mux.finish_and_reset(stream, ErrorCode::STREAM_CLOSED);
+    }
+
     /// Aborts a proxied stream: never a clean end for the visitor. No event follows.
     pub fn reset(&mut self, stream: Key) {
         self.abort(stream, ErrorCode::STREAM_CANCELLED);
