@@ -1,7 +1,7 @@
 //! The way to the gateway: look-up, dial, link, and the waits in between. Each step has a deadline.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::control::Order;
 use super::link::Linked;
@@ -29,6 +29,11 @@ pub(super) enum Connection {
         deadline: Instant,
     },
     Linked(Box<Linked>),
+    /// Drained: the goodbye is on its way.
+    Closing {
+        link: Box<Link>,
+        until: Instant,
+    },
     /// Stopped by the gateway, until a signal.
     Stopped,
 }
@@ -37,6 +42,7 @@ impl Connection {
     pub(super) fn note(&mut self, event: &mio::event::Event) {
         match self {
             Self::Linked(linked) => linked.link.ready.add(event),
+            Self::Closing { link, .. } => link.ready.add(event),
             // The dial is looked at in every turn.
             Self::Dialing { .. } | Self::Waiting { .. } | Self::Resolving { .. } | Self::Stopped => {}
         }
@@ -48,6 +54,7 @@ impl Connection {
             Self::Resolving { deadline, .. } => Some(*deadline),
             Self::Dialing { dial, deadline } => dial.next_deadline().into_iter().chain([*deadline]).min(),
             Self::Linked(linked) => linked.deadline(),
+            Self::Closing { until, .. } => Some(*until),
             Self::Stopped => None,
         }
     }
@@ -88,6 +95,7 @@ impl Agent {
         self.drain_until = Some(self.now + self.config.agent.drain_timeout);
         match &mut self.connection {
             Connection::Linked(linked) => linked.link.session.drain(self.now),
+            Connection::Closing { .. } => {}
             other => *other = Connection::Stopped,
         }
     }
@@ -95,19 +103,38 @@ impl Agent {
     /// Whether a drain has come to its end.
     pub(super) fn end_drain(&mut self) -> Flow {
         let Some(until) = self.drain_until else { return Flow::Continue };
-        let quiet = match &self.connection {
-            Connection::Linked(linked) => linked.unbound && self.streams.len() == 0,
+        match &mut self.connection {
+            Connection::Linked(linked) => {
+                let quiet = linked.unbound && self.streams.len() == 0 && linked.is_at_rest();
+                if !quiet && self.now < until {
+                    return Flow::Continue;
+                }
+            }
+            Connection::Closing { link, until } => {
+                let over = link.say_goodbye() || self.now >= *until;
+                return if over { Flow::Exit } else { Flow::Continue };
+            }
             Connection::Waiting { .. }
             | Connection::Resolving { .. }
             | Connection::Dialing { .. }
-            | Connection::Stopped => true,
-        };
-        if !quiet && self.now < until {
-            return Flow::Continue;
+            | Connection::Stopped => {}
         }
         log::info!("drained: {} streams left, {} served", self.streams.len(), self.streams.opened());
-        self.hang_up("no error");
-        Flow::Exit
+        self.begin_goodbye()
+    }
+
+    fn begin_goodbye(&mut self) -> Flow {
+        let Connection::Linked(linked) = std::mem::replace(&mut self.connection, Connection::Stopped) else {
+            return Flow::Exit;
+        };
+        let mut link = Box::new(linked.link);
+        link.session.go_away(crate::frame::ErrorCode::NO_ERROR, "no error");
+        self.streams.abort_all();
+        if link.say_goodbye() {
+            return Flow::Exit;
+        }
+        self.connection = Connection::Closing { link, until: self.now + GOODBYE_TIMEOUT };
+        Flow::Continue
     }
 
     /// Says goodbye to the gateway, if there is a link, and forgets all streams.
@@ -141,7 +168,10 @@ impl Agent {
             }
             Connection::Dialing { .. } => self.drive_dial(),
             Connection::Linked(_) => self.drive_link(),
-            Connection::Waiting { .. } | Connection::Resolving { .. } | Connection::Stopped => {}
+            Connection::Waiting { .. }
+            | Connection::Resolving { .. }
+            | Connection::Closing { .. }
+            | Connection::Stopped => {}
         }
     }
 
@@ -211,3 +241,6 @@ impl Agent {
         };
     }
 }
+
+/// How long what lies in the socket's buffer may take to the gateway before the process ends.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);

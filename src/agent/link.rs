@@ -41,6 +41,11 @@ impl Linked {
         }
     }
 
+    /// Nothing waits to be written, or could be.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.again && self.link.is_flushed()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.login_deadline.into_iter().chain(self.link.session.poll_timeout()).min()
     }
@@ -67,16 +72,20 @@ impl Agent {
     fn turn_link(&mut self) -> Result<Option<Over>, LinkEnd> {
         let now = self.now;
         let Connection::Linked(linked) = &mut self.connection else { return Ok(None) };
-        let more_to_read = linked.link.fill(&mut self.streams, now)?;
-        linked.link.session.handle_timeout(now);
-        if linked.login_deadline.is_some_and(|at| now >= at) {
-            return Ok(Some(Over::Failed(Cause::Network, linked.silence())));
+        let filled = linked.link.fill(&mut self.streams, now);
+        if filled.is_ok() {
+            linked.link.session.handle_timeout(now);
+            if linked.login_deadline.is_some_and(|at| now >= at) {
+                return Ok(Some(Over::Failed(Cause::Network, linked.silence())));
+            }
         }
+        // Also when the link has ended: its last words say why.
         while let Some(event) = self.next_event() {
             if let Some(over) = self.on_event(event) {
                 return Ok(Some(over));
             }
         }
+        let more_to_read = filled?;
         let Connection::Linked(linked) = &mut self.connection else { return Ok(None) };
         self.streams.run(&mut linked.link.session, self.poll.registry(), now);
         let more_to_write = linked.link.flush(&mut self.streams)?;
@@ -164,6 +173,8 @@ impl Agent {
         let Connection::Linked(linked) = std::mem::replace(&mut self.connection, Connection::Stopped) else { return };
         let mut linked = *linked;
         if !matches!(over, Over::Failed(..)) {
+            // The answer to the command goes first: nothing follows a GOAWAY.
+            linked.link.send_control();
             linked.link.session.go_away(ErrorCode::NO_ERROR, "told to by the gateway");
         }
         let lasted = linked.up_at.map(|at| now.saturating_duration_since(at));
@@ -256,7 +267,8 @@ fn with_duration(reason: &str, lasted: Option<Duration>) -> String {
 fn tls_advice(error: &rustls::Error) -> &'static str {
     use rustls::{CertificateError as C, Error};
     match error {
-        Error::InvalidCertificate(C::UnknownIssuer) => {
+        // A bad signature is what an authority looks like that was made anew under its old name.
+        Error::InvalidCertificate(C::UnknownIssuer | C::BadSignature) => {
             " (the certificate comes from an authority that agent.connect_cas does not name, or something on the way \
              inspects TLS)"
         }

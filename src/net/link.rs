@@ -1,6 +1,7 @@
 //! The one connection to the gateway: a TCP socket, TLS on it, and the session inside.
 
 use std::io::{self, BufRead, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -210,6 +211,12 @@ impl Link {
         Ok(0)
     }
 
+    /// Writes what the session itself has to say, as far as there is room. What fails here fails again later.
+    pub(crate) fn send_control(&mut self) {
+        let _ = self.produce_control();
+        let _ = self.write_tls();
+    }
+
     /// Moves encrypted bytes to the socket while it has room.
     fn write_tls(&mut self) -> io::Result<()> {
         while self.tls.wants_write() && self.ready.writable {
@@ -225,6 +232,37 @@ impl Link {
             self.unflushed = 0;
         }
         Ok(())
+    }
+
+    /// Whether everything that was put into the link is with the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.tls.wants_write()
+    }
+
+    /// Closes in good order, once [`Self::is_flushed`]: a last word, the end of our direction, then what still comes
+    /// is read and dropped. A socket that is closed with something unread, or that gets more, answers with a reset, and
+    /// that takes back what the other side has not read. True when the other side has ended too.
+    pub(crate) fn say_goodbye(&mut self) -> bool {
+        if self.produce_control().is_ok_and(|len| len > 0) {
+            self.tls.send_close_notify();
+        }
+        if self.write_tls().is_err() {
+            return true;
+        }
+        // Of no effect when it was done before; what prevents it, the read below finds too.
+        if !self.tls.wants_write() {
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        while self.ready.readable {
+            match self.socket.read(&mut self.scratch) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+        false
     }
 
     /// Writes a last word, if there is room for it, and closes: nothing may follow a GOAWAY.
