@@ -1,0 +1,75 @@
+//! Log-ins: what the agent says, and what it does when it is not let in.
+
+use adit::message::WireError;
+
+use crate::gateway::{Behaviour, Gateway};
+use crate::peer::Script;
+use crate::program::{Setup, TOKEN};
+use crate::site::Site;
+use crate::upstream;
+
+#[test]
+fn agent_logs_in_and_brings_its_endpoints_online() {
+    let gateway = Gateway::adit();
+    let agent = Setup::new()
+        .tcp("db", upstream::nobody())
+        .endpoint("web", "https://web.internal", "http://localhost:8080")
+        .start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(2);
+    peer.wait("the log-in", |state| {
+        let auth = state.auth.as_ref()?;
+        assert_eq!(auth.extra.authtoken.expose(), TOKEN);
+        assert_eq!((auth.extra.client_type.as_str(), auth.client_id.as_str()), ("adit", ""));
+        assert!(auth.extra.adit.is_some());
+        let names: Vec<_> = state.binds.iter().map(|bind| (bind.extra.name.clone(), bind.id.clone())).collect();
+        assert_eq!(names, [("db".to_owned(), String::new()), ("web".to_owned(), String::new())]);
+        Some(())
+    });
+    agent.wait_line(&["endpoint=web", "online at"]);
+}
+
+#[test]
+fn refused_token_is_tried_again_and_named_by_no_line_of_the_log() {
+    let error = WireError::new(107, "the token is not known");
+    let gateway = Gateway::new(Behaviour::Serve(Script { adit: true, refuses: Some(error) }));
+    let mut agent = Setup::new().tcp("db", upstream::nobody()).start(&gateway);
+    agent.wait_line(&["refuses the log-in", "the token is not known", "ERR_NGROK_107"]);
+    gateway.wait_accepted(2);
+    assert!(agent.is_running());
+    gateway.set(Behaviour::Serve(Script { adit: true, refuses: None }));
+    agent.wait_line(&["endpoint=db", "online"]);
+    assert_eq!(agent.lines(&[TOKEN]), Vec::<String>::new());
+    assert!(!agent.lines(&["DEBUG"]).is_empty() || !agent.lines(&["debug"]).is_empty(), "the level is not debug");
+}
+
+#[test]
+fn refusal_that_is_followed_by_a_close_at_once_is_still_read() {
+    let error = WireError::new(107, "the token is not known");
+    let gateway = Gateway::new(Behaviour::Serve(Script { adit: true, refuses: Some(error) }));
+    let agent = Setup::new().tcp("db", upstream::nobody()).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait("the log-in", |state| state.auth.is_some().then_some(()));
+    peer.cut();
+    agent.wait_line(&["refuses the log-in"]);
+}
+
+#[test]
+fn certificate_of_a_stranger_is_explained_and_tried_again() {
+    let gateway = Gateway::adit();
+    let mut agent = Setup::new().trusts(&Site::new().ca_pem).tcp("db", upstream::nobody()).start(&gateway);
+    agent.wait_line(&["no session with", "TLS failed", "connect_cas"]);
+    gateway.wait_accepted(2);
+    assert!(agent.is_running());
+}
+
+#[test]
+fn gateway_that_never_answers_is_left_at_the_deadline() {
+    let gateway = Gateway::new(Behaviour::Ignore);
+    let agent = Setup::new().agent("connect_timeout", "1s").tcp("db", upstream::nobody()).start(&gateway);
+    gateway.wait_accepted(1);
+    gateway.set(Behaviour::Serve(Script { adit: true, refuses: None }));
+    agent.wait_line(&["took the connection", "no answer in time"]);
+    gateway.peer(0).wait_bound(1);
+    assert_eq!(agent.connections(), 1);
+}

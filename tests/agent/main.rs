@@ -1,0 +1,19 @@
+//! The agent as a whole: the real binary on loopback, between a gateway and upstreams that the tests script.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps; clippy.toml covers only #[test] functions")]
+
+mod gateway;
+mod patience;
+mod peer;
+mod program;
+mod site;
+mod upstream;
+
+mod aborts;
+mod crowd;
+mod lifecycle;
+mod log_in;
+mod proxying;
+mod shutdown;
+mod tls_upstreams;
+mod unreachable;

@@ -1,0 +1,167 @@
+//! The agent's process: its files, its log, its signals, its end.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::gateway::Gateway;
+use crate::patience::Watched;
+
+pub(crate) struct Agent {
+    child: Child,
+    pid: u32,
+    log: Arc<Watched<Log>>,
+    /// Holds the files for as long as the process may read them.
+    _files: TempDir,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+/// What to run.
+pub(crate) struct Setup {
+    endpoints: Vec<Value>,
+    agent: Value,
+    gateway_ca: Option<String>,
+    upstream_ca: Option<String>,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let agent = json!({ "authtoken": TOKEN, "log_level": "debug" });
+        Self { endpoints: Vec::new(), agent, gateway_ca: None, upstream_ca: None }
+    }
+
+    /// An endpoint named `name` in front of a `tcp://` upstream.
+    pub(crate) fn tcp(self, name: &str, upstream: SocketAddr) -> Self {
+        self.endpoint(name, &format!("tcp://{name}.internal:1"), &format!("tcp://{upstream}"))
+    }
+
+    pub(crate) fn endpoint(mut self, name: &str, url: &str, upstream: &str) -> Self {
+        self.endpoints.push(json!({ "name": name, "url": url, "upstream": { "url": upstream } }));
+        self
+    }
+
+    /// A member of the section `agent`.
+    pub(crate) fn agent(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.agent[key] = value.into();
+        self
+    }
+
+    /// Trusts another authority than the gateway's.
+    pub(crate) fn trusts(mut self, ca_pem: &str) -> Self {
+        self.gateway_ca = Some(ca_pem.to_owned());
+        self
+    }
+
+    /// The system's bundle, for TLS upstreams.
+    pub(crate) fn system_bundle(mut self, ca_pem: &str) -> Self {
+        self.upstream_ca = Some(ca_pem.to_owned());
+        self
+    }
+
+    pub(crate) fn start(mut self, gateway: &Gateway) -> Agent {
+        let files = TempDir::new().unwrap();
+        let ca = files.path().join("ca.pem");
+        fs::write(&ca, self.gateway_ca.as_ref().unwrap_or(&gateway.site.ca_pem)).unwrap();
+        self.agent["connect_url"] = json!(gateway.address.to_string());
+        self.agent["connect_cas"] = json!(ca);
+        let document = json!({ "version": 3, "agent": self.agent, "endpoints": self.endpoints });
+        let config = files.path().join("adit.json");
+        fs::write(&config, document.to_string()).unwrap();
+        fs::set_permissions(&config, Permissions::from_mode(0o600)).unwrap();
+
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        command.args(["run", "--config"]).arg(&config).env_clear();
+        if let Some(pem) = &self.upstream_ca {
+            let bundle = files.path().join("bundle.pem");
+            fs::write(&bundle, pem).unwrap();
+            command.env("SSL_CERT_FILE", bundle);
+        }
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Watched::new(Log::default()));
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.with(|log| log.lines.push(line));
+            }
+            writer.with(|log| log.ended = true);
+        });
+        Agent { pid: child.id(), child, log, _files: files }
+    }
+}
+
+impl Agent {
+    /// Waits for a line with all of these words.
+    pub(crate) fn wait_line(&self, words: &[&str]) -> String {
+        let found = |log: &mut Log| log.lines.iter().find(|line| has_all(line, words)).cloned();
+        self.log.wait(&format!("a log line with {words:?}"), found)
+    }
+
+    /// The lines with all of these words.
+    pub(crate) fn lines(&self, words: &[&str]) -> Vec<String> {
+        self.log.with(|log| log.lines.iter().filter(|line| has_all(line, words)).cloned().collect())
+    }
+
+    /// Sends a signal by its short name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid)]).status().unwrap();
+        assert!(status.success(), "the process has ended");
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        self.log.wait("the end of the process", |log| log.ended.then_some(()));
+        self.child.wait().unwrap()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Clock ticks that the process has used.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// TCP connections that the process has.
+    pub(crate) fn connections(&self) -> usize {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap();
+        let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        let targets: Vec<String> = targets.map(|target| target.to_string_lossy().into_owned()).collect();
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid)).unwrap();
+        let inodes = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9));
+        inodes.filter(|inode| targets.contains(&format!("socket:[{inode}]"))).count()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let lines = self.log.with(|log| log.lines.clone());
+            eprintln!("the agent's log:\n{}", lines.join("\n"));
+        }
+    }
+}
+
+fn has_all(line: &str, words: &[&str]) -> bool {
+    words.iter().all(|word| line.contains(word))
+}
+
+pub(crate) const TOKEN: &str = "tok_5ecret5ecret5ecret";
