@@ -40,10 +40,11 @@ pub enum RunError {
 ///
 /// See [`RunError`].
 pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
+    // First of all: a signal that nobody waits for ends the process without a word.
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
     let key_file = &config.key_file;
     let key = IdentityKey::load_or_create(key_file)
         .map_err(|error| RunError::IdentityKey(key_file.display().to_string(), error))?;
-    let mut signals = Signals::new().map_err(RunError::Signals)?;
     let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
     let certificates = Certificates::new(&config.certificates);
     let gateway = Gateway::new(config, &key).map_err(RunError::Random)?;
@@ -70,7 +71,10 @@ async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) {
     let (mut new, warnings) = match loaded {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(errors)) => {
-            tracing::error!("{name} is not put in force, what was in force stays: {errors}");
+            for problem in errors.problems() {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("{name} is not put in force, what was in force stays");
             return;
         }
         Err(error) => {

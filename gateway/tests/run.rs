@@ -1,0 +1,154 @@
+//! The gateway as a process: `adit-gateway run`, its log, and what signals do to it.
+
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use site::{SMALLEST, Site};
+
+/// A running gateway and the lines of its log. It is killed when the test fails.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    fn start(file: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_adit-gateway"))
+            .args(["run", "--config", file.to_str().unwrap()])
+            .env_remove("ADIT_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines }
+    }
+
+    /// The lines up to the first with these words.
+    fn until(&self, words: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else { panic!("no {words:?} in {seen:#?}") };
+            seen.push(line);
+            if seen.last().is_some_and(|line| line.contains(words)) {
+                return seen;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in a line such as `… listening kind="agents" addresses="127.0.0.1:4711"`.
+fn address(lines: &[String], kind: &str) -> SocketAddr {
+    let line = lines.iter().find(|line| line.contains(&format!("kind=\"{kind}\""))).unwrap();
+    line.split("addresses=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn gateway_listens_until_a_signal_ends_it() {
+    for signal in ["TERM", "INT"] {
+        let site = Site::new();
+        let process = Process::start(&site.write("gateway.yml", SMALLEST));
+        let agents = address(&process.until("the gateway is ready"), "agents");
+        TcpStream::connect(agents).unwrap();
+        assert_eq!(fs::metadata(site.path("identity.key")).unwrap().permissions().mode() & 0o777, 0o600);
+        process.signal(signal);
+        process.until("drained");
+        assert_eq!(process.end().code(), Some(0));
+        assert!(TcpStream::connect(agents).is_err());
+    }
+}
+
+#[test]
+fn reload_takes_a_good_file_and_refuses_a_bad_one() {
+    let site = Site::new();
+    let file = site.write("gateway.yml", SMALLEST);
+    let process = Process::start(&file);
+    let agents = address(&process.until("the gateway is ready"), "agents");
+
+    fs::write(&file, "listeners: {agents: nonsense}\nlimits: {sessions_max: 0}\n").unwrap();
+    process.signal("HUP");
+    let lines = process.until("is not put in force");
+    for path in ["listeners.agents: \"nonsense\": must be", "limits.sessions_max: 0: must be"] {
+        assert!(lines.iter().any(|line| line.contains("ERROR") && line.contains(path)), "{path}: {lines:#?}");
+    }
+    TcpStream::connect(agents).unwrap();
+
+    let elsewhere = SMALLEST.replace("127.0.0.1:0", "127.0.0.2:0");
+    fs::write(&file, format!("{elsewhere}log: {{level: debug}}\n")).unwrap();
+    process.signal("HUP");
+    let lines = process.until("is in force");
+    let warned = lines.iter().any(|line| line.contains("listeners.agents") && line.contains("at a restart only"));
+    assert!(warned, "{lines:#?}");
+    TcpStream::connect(agents).unwrap();
+
+    fs::remove_file(&file).unwrap();
+    process.signal("HUP");
+    assert!(process.until("is not put in force").iter().any(|line| line.contains("cannot be read")));
+
+    process.signal("TERM");
+    process.until("drained");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn taken_address_is_said_with_its_key() {
+    let site = Site::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let process = Process::start(&site.write("gateway.yml", &SMALLEST.replace("127.0.0.1:0", &address)));
+    process.until(&format!("listeners.agents: {address} cannot be opened"));
+    assert_eq!(process.end().code(), Some(1));
+}
+
+#[test]
+fn key_that_cannot_be_kept_is_said() {
+    let site = Site::new();
+    let process = Process::start(&site.write("gateway.yml", &format!("{SMALLEST}key_file: no/identity.key\n")));
+    let lines = process.until("identity.key");
+    assert!(lines.last().unwrap().contains("a directory that the gateway may write to"), "{lines:#?}");
+    assert_eq!(process.end().code(), Some(1));
+}
+
+#[test]
+fn log_is_json_when_asked() {
+    let site = Site::new();
+    let process = Process::start(&site.write("gateway.yml", &format!("{SMALLEST}log: {{format: json}}\n")));
+    for line in process.until("the gateway is ready") {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert!(line["message"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+}
+
+/// Only a gateway that hangs makes a test wait for so long.
+const PATIENCE: Duration = Duration::from_secs(60);
