@@ -353,6 +353,22 @@ limits: {drain_timeout: -1s}
 }
 
 #[test]
+fn public_ports_for_agents_need_a_name_for_their_urls() {
+    let with_ports = |rest: &str| {
+        let tcp = "'127.0.0.1:0', tcp: {addresses: 127.0.0.1, agent_ports: any}";
+        parse(&Site::new(), &(SMALLEST.replace("'127.0.0.1:0'", tcp) + rest)).map(|(config, _)| config)
+    };
+    let error = with_ports("").map(|_| ()).unwrap_err();
+    assert!(error.contains("listeners.tcp.agent_ports: any: needs a name for the URLs of these ports"), "{error}");
+    for (rest, host) in [("connect: {names: connect.example.com}", "connect.example.com"), ("base_domain: a.b", "a.b")]
+    {
+        let config = with_ports(rest).unwrap();
+        assert_eq!(config.tcp_host(), Some(host));
+        assert_eq!(config.check_public(&format!("tcp://{host}:1234").parse().unwrap()), Ok(()));
+    }
+}
+
+#[test]
 fn mistakes_in_a_policy_file_name_that_file() {
     let site = full_site();
     site.write(

@@ -29,7 +29,7 @@ use accounts::Accounts;
 use certificate::Certificate;
 use cloud_endpoint::Surroundings;
 use limits::Limits;
-use listeners::{Listeners, TcpListeners};
+use listeners::{AgentPorts, Listeners, TcpListeners};
 use public_names::PublicNames;
 
 /// A configuration that holds together.
@@ -192,6 +192,11 @@ impl Config {
             let expected =
                 "is missing: agents share a socket with visitors, and are told apart by the name they connect to";
             reader.problem("connect.names", None, expected);
+        }
+        if self.listeners.tcp.agent_ports != AgentPorts::None && self.tcp_host().is_none() {
+            let expected = "needs a name for the URLs of these ports: set connect.names or base_domain";
+            let shown = Some(self.listeners.tcp.agent_ports.to_string());
+            reader.problem("listeners.tcp.agent_ports", shown, expected);
         }
         let is_covered = |name: &str| self.certificates.iter().any(|certificate| certificate.covers(name));
         for name in self.connect.names.iter().filter(|name| !is_covered(name)) {
