@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep_until, timeout_at};
 use tracing::debug;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
@@ -44,6 +44,8 @@ pub struct Gateway {
     ports: Ports,
     state: Mutex<State>,
     draining: watch::Sender<bool>,
+    /// Told whenever an endpoint becomes routable, or goes.
+    confirmed: Notify,
 }
 
 /// A configuration and what is derived from it.
@@ -104,6 +106,7 @@ impl Gateway {
             ports: Ports::default(),
             state: Mutex::new(state),
             draining: watch::Sender::new(false),
+            confirmed: Notify::new(),
         }))
     }
 
@@ -143,6 +146,7 @@ impl Gateway {
     pub(crate) fn leave(self: &Arc<Self>, session: SessionId, now: Instant) {
         let hold = self.config().limits.address_hold;
         self.state().leave(session, now, hold);
+        self.tell_confirmed();
         self.close_ports_after(hold);
     }
 
@@ -155,6 +159,32 @@ impl Gateway {
                 agent.end("a newer connection has taken over an endpoint of this one");
             }
         }
+    }
+
+    /// Waits until the agent of an endpoint that was bound just now is ready for visitors.
+    async fn routable(&self, target: &Target) -> Result<(), OpenError> {
+        let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
+        let session = target.location.session;
+        let deadline = tokio::time::Instant::now() + CONFIRM_WAIT;
+        loop {
+            // Before the look, so that what happens between look and wait is not missed.
+            let confirmed = self.confirmed.notified();
+            let at = {
+                let state = self.state();
+                state.registry.endpoint(session, &bind).ok_or(OpenError::Offline)?;
+                state.registry.routable_at(session, &bind)
+            };
+            if let Some(at) = at {
+                sleep_until(at.into()).await;
+                return Ok(());
+            }
+            timeout_at(deadline, confirmed).await.map_err(|_| OpenError::Offline)?;
+        }
+    }
+
+    /// Wakes visitors who wait for an endpoint to become routable.
+    pub(crate) fn tell_confirmed(&self) {
+        self.confirmed.notify_waiters();
     }
 
     fn open_stream(&self, target: &Target, visitor: &Visitor) -> Result<Opened, OpenError> {
@@ -225,6 +255,7 @@ impl Reach for Gateway {
     }
 
     async fn open(&self, target: &Target, visitor: &Visitor) -> Result<ProxyStream, OpenError> {
+        self.routable(target).await?;
         let mut opened = self.open_stream(target, visitor)?;
         if opened.is_premature().await {
             debug!(session = %target.location.session, endpoint = %target.url, "the agent was not ready: once again");
@@ -318,5 +349,7 @@ impl fmt::Debug for Gateway {
 
 /// Agents that take the end of the request for the end of everything (wire document, rule 19).
 const CLIENT_TYPE_GO: &str = "ngrok-go";
+/// How long a visitor waits for the agent's confirmation of a Bind that was answered: several round trips.
+const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 /// How long after its Bind an agent may still answer that it does not know the endpoint (wire document 4.6).
 const FRESH: Duration = Duration::from_millis(100);

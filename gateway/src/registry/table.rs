@@ -157,11 +157,17 @@ impl Entry {
         member.or(self.holds.first().map(|hold| &hold.owner)).map(|owner| &*owner.account)
     }
 
+    /// A member that is routable; if there is none, one that may become so: its visitor waits for that.
     pub(super) fn draw(&self, now: Instant, random: u64) -> Option<Arc<Endpoint>> {
-        let routable = || self.members.iter().filter(|member| member.routable_at.is_some_and(|at| at <= now));
-        let count = u64::try_from(routable().count()).ok().filter(|count| *count > 0)?;
+        let routable = |member: &&Member| member.routable_at.is_some_and(|at| at <= now);
+        self.draw_from(routable, random).or_else(|| self.draw_from(|_| true, random))
+    }
+
+    fn draw_from(&self, fits: impl Fn(&&Member) -> bool, random: u64) -> Option<Arc<Endpoint>> {
+        let fitting = || self.members.iter().filter(&fits);
+        let count = u64::try_from(fitting().count()).ok().filter(|count| *count > 0)?;
         let at = usize::try_from(random % count).ok()?;
-        routable().nth(at).map(|member| member.endpoint.clone())
+        fitting().nth(at).map(|member| member.endpoint.clone())
     }
 }
 

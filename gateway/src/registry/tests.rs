@@ -150,16 +150,14 @@ fn is_taken(result: &Result<Bound, Conflict>) -> bool {
 }
 
 #[test]
-fn endpoint_is_routable_only_after_the_agent_has_confirmed() {
+fn endpoint_is_found_at_once_and_routable_only_after_the_agent_has_confirmed() {
     let mut world = World::new();
     let db = wish(1, "b1", "tcp://db.internal:5432");
     assert_eq!(world.bind_only(&db), no_eviction());
-    assert_eq!(world.internal("main", db.url), None);
+    assert_eq!(world.internal("main", db.url), Some(1));
+    assert_eq!(world.registry.routable_at(SessionId(1), &bind("b1")), None);
     let at = world.now + Duration::from_millis(5);
     world.registry.confirm(SessionId(1), &bind("b1"), at);
-    assert_eq!(world.internal("main", db.url), None);
-    world.pass(Duration::from_millis(5));
-    assert_eq!(world.internal("main", db.url), Some(1));
     assert_eq!(world.registry.routable_at(SessionId(1), &bind("b1")), Some(at));
 }
 
@@ -169,7 +167,7 @@ fn confirming_what_nobody_bound_does_nothing() {
     world.registry.confirm(SessionId(1), &bind("b1"), world.now);
     world.bind_only(&wish(2, "b1", "tcp://db.internal:5432")).unwrap();
     world.registry.confirm(SessionId(1), &bind("b1"), world.now);
-    assert_eq!(world.internal("main", "tcp://db.internal:5432"), None);
+    assert_eq!(world.registry.routable_at(SessionId(2), &bind("b1")), None);
 }
 
 #[test]
@@ -241,7 +239,7 @@ fn pool_needs_everybody_to_agree_and_draws_one() {
 }
 
 #[test]
-fn pool_draws_only_members_that_are_routable() {
+fn pool_prefers_members_that_are_routable() {
     let mut world = World::new();
     let app = "https://app.internal";
     world.bind_only(&wish(1, "b1", app).pooled()).unwrap();

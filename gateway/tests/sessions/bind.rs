@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adit_gateway::http::reach::OpenError;
 use serde_json::{Value, json};
 
 use crate::peer::{BIND, BIND_LABELED, FIN, PATCH, Peer, UNBIND, bind, bind_again, code};
@@ -47,18 +48,21 @@ async fn every_spelling_of_an_address_is_understood_and_echoed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endpoint_gets_traffic_only_after_the_agent_has_confirmed() {
+async fn visitor_of_a_new_endpoint_waits_until_the_agent_has_confirmed() {
     let world = World::new();
     let mut peer = world.agent(&world.site1).await;
     let id = peer.ask(BIND, &bind("https://app.internal").to_string()).await;
     peer.answer_unconfirmed(id).await;
-    peer.idle(Duration::from_secs(1)).await;
-    assert!(world.internal("main", "https://app.internal").is_err());
-    peer.data(id, FIN, &[]).await;
-    peer.beat().await;
-    assert!(world.internal("main", "https://app.internal").is_err(), "a grace of a few milliseconds");
-    tokio::time::sleep(Duration::from_millis(6)).await;
-    assert!(world.internal("main", "https://app.internal").is_ok());
+    let target = world.internal("main", "https://app.internal").unwrap();
+    let confirm = async {
+        peer.idle(Duration::from_millis(500)).await;
+        assert!(!peer.has_visit(), "nothing may come before the confirmation");
+        peer.data(id, FIN, &[]).await;
+        peer.beat().await;
+        peer.visit().await;
+    };
+    let (opened, ()) = tokio::join!(world.open(&target), confirm);
+    assert!(opened.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +73,9 @@ async fn bind_whose_reply_was_thrown_away_gets_no_traffic() {
     peer.answer_unconfirmed(id).await;
     peer.reset(id, 6).await;
     settle(&mut peer).await;
-    assert!(world.internal("main", "https://app.internal").is_err());
+    let target = world.internal("main", "https://app.internal").unwrap();
+    assert_eq!(world.open(&target).await.err(), Some(OpenError::Offline));
+    assert!(!peer.has_visit());
 }
 
 #[tokio::test(start_paused = true)]
