@@ -127,6 +127,9 @@ impl Agent {
         let Connection::Linked(linked) = std::mem::replace(&mut self.connection, Connection::Stopped) else {
             return Flow::Exit;
         };
+        if !linked.is_up() {
+            return Flow::Exit;
+        }
         let mut link = Box::new(linked.link);
         link.session.go_away(crate::frame::ErrorCode::NO_ERROR, "no error");
         self.streams.abort_all();
@@ -203,13 +206,13 @@ impl Agent {
         self.session_number += 1;
         let number = self.session_number;
         log::debug!("session={number} connected to {address}, TLS handshake begins");
-        let settings = super::link::settings(&self.config);
-        let resumption = std::mem::take(&mut self.resumption);
-        let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
         let name = match tls::server_name(self.config.agent.connect.host()) {
             Ok(name) => name,
             Err(error) => return self.failed(Cause::Network, &error.to_string()),
         };
+        let settings = super::link::settings(&self.config);
+        let resumption = std::mem::take(&mut self.resumption);
+        let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
         let ready = Ready { readable: true, writable: true, read_closed: false };
         match Link::new(socket, ready, self.connect_tls.clone(), name, session) {
             Ok(link) => {

@@ -41,6 +41,11 @@ impl Linked {
         }
     }
 
+    /// The gateway has accepted the log-in.
+    pub(super) fn is_up(&self) -> bool {
+        self.up_at.is_some()
+    }
+
     /// Nothing waits to be written, or could be.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.again && self.link.is_flushed()
