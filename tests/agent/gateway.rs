@@ -32,7 +32,7 @@ struct Links {
 impl Gateway {
     /// A gateway of ours.
     pub(crate) fn adit() -> Self {
-        Self::new(Behaviour::Serve(Script { adit: true, refuses: None }))
+        Self::new(Behaviour::Serve(Script { adit: true, ..Script::default() }))
     }
 
     /// A gateway that does not know `Extra.Adit`.

@@ -40,6 +40,36 @@ fn cut_connection_is_followed_by_a_session_with_the_same_ids() {
 }
 
 #[test]
+fn gateway_that_breaks_the_protocol_is_told_so_and_left() {
+    let gateway = Gateway::adit();
+    let agent = Setup::new().tcp("a", upstream::echo()).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    // A DATA frame with SYN and an id of the agent's own parity.
+    peer.inject(&[0, 0, 0, 0x12, 0, 0, 0x0f, 0xff]);
+    agent.wait_line(&["no session with", "broke the protocol"]);
+    let (code, _) = peer.wait("its goodbye", |state| state.go_away.clone());
+    assert_eq!(code, ErrorCode::PROTOCOL_ERROR);
+    gateway.peer(1).wait_bound(1);
+}
+
+#[test]
+fn gateway_that_answers_no_beat_is_left_at_the_deadline() {
+    let gateway = Gateway::adit();
+    let agent = Setup::new()
+        .agent("heartbeat_interval", "1s")
+        .agent("heartbeat_tolerance", "1s")
+        .tcp("a", upstream::echo())
+        .start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    peer.pause(|| agent.wait_line(&["no session with", "no heartbeat came back"]));
+    let peer = gateway.peer(1);
+    peer.wait_bound(1);
+    assert_resumed(&peer, &["a"]);
+}
+
+#[test]
 fn sigusr1_ends_the_session_and_begins_another() {
     let gateway = Gateway::adit();
     let agent = Setup::new().tcp("a", upstream::echo()).start(&gateway);

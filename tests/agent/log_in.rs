@@ -32,12 +32,12 @@ fn agent_logs_in_and_brings_its_endpoints_online() {
 #[test]
 fn refused_token_is_tried_again_and_named_by_no_line_of_the_log() {
     let error = WireError::new(107, "the token is not known");
-    let gateway = Gateway::new(Behaviour::Serve(Script { adit: true, refuses: Some(error) }));
+    let gateway = Gateway::new(Behaviour::Serve(Script { adit: true, refuses: Some(error), ..Script::default() }));
     let mut agent = Setup::new().tcp("db", upstream::nobody()).start(&gateway);
     agent.wait_line(&["refuses the log-in", "the token is not known", "ERR_NGROK_107"]);
     gateway.wait_accepted(2);
     assert!(agent.is_running());
-    gateway.set(Behaviour::Serve(Script { adit: true, refuses: None }));
+    gateway.set(Behaviour::Serve(Script { adit: true, ..Script::default() }));
     agent.wait_line(&["endpoint=db", "online"]);
     assert_eq!(agent.lines(&[TOKEN]), Vec::<String>::new());
     assert!(!agent.lines(&["DEBUG"]).is_empty() || !agent.lines(&["debug"]).is_empty(), "the level is not debug");
@@ -46,7 +46,7 @@ fn refused_token_is_tried_again_and_named_by_no_line_of_the_log() {
 #[test]
 fn refusal_that_is_followed_by_a_close_at_once_is_still_read() {
     let error = WireError::new(107, "the token is not known");
-    let gateway = Gateway::new(Behaviour::Serve(Script { adit: true, refuses: Some(error) }));
+    let gateway = Gateway::new(Behaviour::Serve(Script { adit: true, refuses: Some(error), ..Script::default() }));
     let agent = Setup::new().tcp("db", upstream::nobody()).start(&gateway);
     let peer = gateway.peer(0);
     peer.wait("the log-in", |state| state.auth.is_some().then_some(()));
@@ -68,8 +68,23 @@ fn gateway_that_never_answers_is_left_at_the_deadline() {
     let gateway = Gateway::new(Behaviour::Ignore);
     let agent = Setup::new().agent("connect_timeout", "1s").tcp("db", upstream::nobody()).start(&gateway);
     gateway.wait_accepted(1);
-    gateway.set(Behaviour::Serve(Script { adit: true, refuses: None }));
+    gateway.set(Behaviour::Serve(Script { adit: true, ..Script::default() }));
     agent.wait_line(&["took the connection", "no answer in time"]);
     gateway.peer(0).wait_bound(1);
     assert_eq!(agent.connections(), 1);
+}
+
+#[test]
+fn refused_endpoint_costs_only_itself() {
+    let script = Script { adit: true, refuses_endpoint: Some("b"), ..Script::default() };
+    let gateway = Gateway::new(Behaviour::Serve(script));
+    let agent = Setup::new().tcp("a", upstream::echo()).tcp("b", upstream::echo()).start(&gateway);
+    agent.wait_line(&["endpoint=b refused", "another account has it"]);
+    agent.wait_line(&["endpoint=a online"]);
+    let peer = gateway.peer(0);
+    peer.wait_bound(2);
+    let stream = peer.visit("a");
+    stream.send(b"x");
+    assert_eq!(stream.wait_received(1), b"x");
+    assert_eq!(gateway.accepted(), 1);
 }

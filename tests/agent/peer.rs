@@ -27,6 +27,8 @@ pub(crate) struct Script {
     pub(crate) adit: bool,
     /// It refuses every log-in.
     pub(crate) refuses: Option<WireError>,
+    /// It refuses the endpoint with this name.
+    pub(crate) refuses_endpoint: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -143,6 +145,14 @@ impl Peer {
     pub(crate) fn command(&self, kind: StreamType, json: &[u8]) {
         self.shared.with(|state| {
             state.session.command(kind, json, Instant::now()).unwrap();
+            state.pump();
+        });
+    }
+
+    /// Writes bytes of the test's own making in place of frames.
+    pub(crate) fn inject(&self, bytes: &[u8]) {
+        self.shared.with(|state| {
+            state.tls.writer().write_all(bytes).unwrap();
             state.pump();
         });
     }
@@ -356,7 +366,9 @@ impl State {
                 self.auth = Some(*request);
             }
             Request::Bind(request) => {
-                let reply = bind_reply(&request);
+                let is_refused = self.script.refuses_endpoint == Some(request.extra.name.as_str());
+                let refusal = || BindReply::refused(WireError::new(308, "another account has it"));
+                let reply = if is_refused { refusal() } else { bind_reply(&request) };
                 self.binds.push(*request);
                 self.bind_calls.push(call);
                 self.session.reply(call, &reply.to_json());

@@ -28,6 +28,26 @@ fn megabytes_arrive_unchanged_in_both_directions_at_once() {
 }
 
 #[test]
+fn upstream_that_is_known_by_name_is_looked_up() {
+    let port = upstream::echo().port();
+    let gateway = Gateway::adit();
+    let _agent = Setup::new()
+        .endpoint("long", "tcp://long.internal:1", &format!("tcp://localhost:{port}"))
+        .endpoint("short", "https://short.internal", &port.to_string())
+        .start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(2);
+    let streams: Vec<_> = (0..50).map(|count| peer.visit(if count % 2 == 0 { "long" } else { "short" })).collect();
+    for stream in &streams {
+        stream.send(b"hello");
+        stream.finish();
+    }
+    for stream in &streams {
+        assert_eq!(stream.wait_end(), (b"hello".to_vec(), End::Fin));
+    }
+}
+
+#[test]
 fn visitors_end_reaches_the_upstream_which_answers_after_it() {
     let upstream = upstream::tcp(|mut socket| {
         let mut request = Vec::new();

@@ -100,3 +100,18 @@ fn sigterm_ends_an_agent_that_is_not_connected() {
         assert_eq!(agent.wait_exit().code(), Some(0));
     }
 }
+
+#[test]
+fn second_sigterm_cuts_the_drain_short() {
+    let gateway = Gateway::adit();
+    let mut agent = Setup::new().agent("drain_timeout", "600s").tcp("echo", upstream::echo()).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    let stream = peer.visit("echo");
+    stream.send(b"x");
+    stream.wait_received(1);
+    agent.signal("TERM");
+    peer.wait("the Unbind", |state| (!state.unbinds.is_empty()).then_some(()));
+    agent.signal("TERM");
+    assert_eq!(agent.wait_exit().code(), Some(1));
+}

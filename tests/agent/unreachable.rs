@@ -52,6 +52,17 @@ fn other_gateways_get_a_page_on_http_endpoints_and_a_plain_end_on_others() {
 }
 
 #[test]
+fn upstream_whose_name_does_not_exist_is_unreachable() {
+    let gateway = Gateway::adit();
+    let agent = Setup::new().endpoint("db", "tcp://db.internal:1", "tcp://no-such-host.invalid:1").start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    let stream = peer.visit("db");
+    assert_eq!(stream.wait_end(), (Vec::new(), End::Reset(ErrorCode::UPSTREAM_UNREACHABLE)));
+    agent.wait_line(&["is unreachable", "upstream=tcp://no-such-host.invalid:1", "took="]);
+}
+
+#[test]
 fn upstream_that_hangs_up_during_the_tls_handshake_is_unreachable() {
     let gateway = Gateway::adit();
     let rude = upstream::tcp(drop);
