@@ -13,13 +13,15 @@ use crate::upstream::{self, pattern, read_exactly};
 
 #[test]
 fn response_that_waits_inside_tls_flows_when_credit_comes_without_any_socket_event() {
-    // One record more than the window: when credit ends, the rest is decrypted already.
-    let len = WINDOW + 10_000;
+    // The window ends in the middle of the last record, which was decrypted whole.
+    let len = HEAD + WINDOW;
     let (sender, sent) = mpsc::channel();
     let site = Site::new();
     let upstream = upstream::tls(Arc::clone(&site.server), move |mut stream| {
         read_exactly(&mut stream, 1);
-        upstream::send(&mut stream, &pattern(len, 1));
+        let bytes = pattern(len, 1);
+        upstream::send(&mut stream, &bytes[..HEAD]);
+        upstream::send(&mut stream, &bytes[HEAD..]);
         sender.send(()).unwrap();
         // The connection stays open and silent: no event will come from it.
         let mut end = [0; 1];
@@ -31,13 +33,18 @@ fn response_that_waits_inside_tls_flows_when_credit_comes_without_any_socket_eve
     let _agent = Setup::new()
         .system_bundle(&site.ca_pem)
         .endpoint("db", "tls://db.internal", &format!("tls://{upstream}"))
+        .tcp("echo", upstream::echo())
         .start(&gateway);
     let peer = gateway.peer(0);
-    peer.wait_bound(1);
+    peer.wait_bound(2);
     let stream = peer.visit_and_hold("db");
     stream.send(b"!");
     sent.recv_timeout(PATIENCE).unwrap();
     stream.wait_held(WINDOW);
+    // A round trip through the loop: it has come to rest since.
+    let other = peer.visit("echo");
+    other.send(b"x");
+    assert_eq!(other.wait_received(1), b"x");
     stream.take_all();
     assert!(stream.wait_received(len) == pattern(len, 1));
     stream.finish();
@@ -136,5 +143,8 @@ fn tls_upstream_that_is_cut_off_is_no_clean_end() {
     assert!(matches!(end, End::Reset(_)), "{end:?}");
 }
 
-/// Credit of a fresh stream.
+/// A short record in front of those of full length.
+const HEAD: usize = 100;
+
+/// Credit of a fresh stream: sixteen records of full length.
 const WINDOW: usize = 262_144;
