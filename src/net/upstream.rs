@@ -230,3 +230,131 @@ const WRITER_MAX: usize = 36 * 1024;
 
 /// Slices of one vectored write: a whole TLS record in pool blocks, and one more.
 const SLICES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use rcgen::{CertificateParams, KeyPair, SanType};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+    use super::*;
+
+    type Server = StreamOwned<ServerConnection, std::net::TcpStream>;
+
+    const READY: Ready = Ready { readable: true, writable: true, read_closed: false };
+
+    /// A connection whose handshake is done, and its other end.
+    fn pair() -> (UpstreamIo, Server) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let other = thread::spawn(move || {
+            let mut server = StreamOwned::new(ServerConnection::new(Arc::new(server)).unwrap(), accepted);
+            server.conn.complete_io(&mut server.sock).unwrap();
+            server
+        });
+        socket.set_nonblocking(true).unwrap();
+        let name = ServerName::IpAddress(std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into());
+        let mut io = UpstreamIo::tls(TcpStream::from_std(socket), READY, Arc::new(client), name).unwrap();
+        while !io.handshake().unwrap() {
+            // In place of the events of a loop.
+            io.ready = READY;
+        }
+        (io, other.join().unwrap())
+    }
+
+    /// Reads once there is something.
+    fn read(io: &mut UpstreamIo, buffer: &mut [u8]) -> usize {
+        loop {
+            match io.read(buffer) {
+                Ok(len) => return len,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            io.ready = READY;
+        }
+    }
+
+    #[test]
+    fn plaintext_inside_tls_may_be_read_although_the_socket_is_empty() {
+        let (mut io, mut server) = pair();
+        server.write_all(&[7; 1000]).unwrap();
+        let mut buffer = [0; 1000];
+        assert_eq!(read(&mut io, &mut buffer[..10]), 10);
+        io.ready.readable = false;
+        assert!(io.may_read());
+        assert_eq!(io.read(&mut buffer).unwrap(), 990);
+        assert_eq!(io.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!io.may_read());
+    }
+
+    #[test]
+    fn writer_that_was_full_goes_on_when_the_socket_has_room_again() {
+        let (mut io, mut server) = pair();
+        let chunk = [7; 10_000];
+        let mut written = 0;
+        let full = loop {
+            match io.write(std::iter::once(&chunk[..])) {
+                Ok(len) => written += len,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert!(!io.ready.writable && !io.is_flushed());
+        assert!(!io.flush().unwrap(), "room without an event");
+        let reader = thread::spawn(move || {
+            let mut all = Vec::new();
+            server.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        let mut made_room = false;
+        while !io.is_flushed() {
+            io.ready = READY;
+            made_room |= io.flush().unwrap();
+        }
+        assert!(made_room);
+        io.shutdown_write().unwrap();
+        assert_eq!(reader.join().unwrap(), written);
+    }
+
+    #[test]
+    fn end_during_the_handshake_is_an_error() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (other, _) = listener.accept().unwrap();
+        other.shutdown(Shutdown::Write).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let config = crate::tls::connect_config(&crate::config::ConnectCas::Trusted, None).unwrap();
+        let name = ServerName::try_from("upstream.example").unwrap();
+        let mut io = UpstreamIo::tls(TcpStream::from_std(socket), READY, config, name).unwrap();
+        let error = loop {
+            match io.handshake() {
+                Ok(done) => assert!(!done),
+                Err(error) => break error,
+            }
+            io.ready = READY;
+        };
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
