@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use adit::message::{AditExtra, AuthReply, AuthReplyExtra, AuthRequest, EXTRA_VERSION, Secret, WireError, codes};
 use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
@@ -57,6 +57,11 @@ impl Gateway {
         let result = self.judge(&config, request, peer.ip(), now);
         let (credential, client, resumed) = match result {
             Ok(accepted) => accepted,
+            // Whoever fails all the time has been told of, and does not fill the log.
+            Err(refusal) if refusal.code == Some(codes::SESSIONS_TOO_FAST) => {
+                debug!(%session, address = %peer, "log-in refused: {}", refusal.message);
+                return Err(refusal);
+            }
             Err(refusal) => {
                 warn!(
                     %session, address = %peer, code = refusal.code, agent = %shown(&request.extra.user_agent),

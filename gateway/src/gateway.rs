@@ -202,6 +202,7 @@ impl Gateway {
             adit::mux::OpenError::Limit => OpenError::Busy,
             adit::mux::OpenError::GoingAway | adit::mux::OpenError::IdsExhausted => OpenError::Lost,
         })?;
+        debug!(%session, endpoint = %target.url, visitor = %visitor.peer, "stream opened");
         let fresh_until = routable_at.and_then(|at| at.checked_add(FRESH));
         Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key), proxy_protocol, fresh_until })
     }

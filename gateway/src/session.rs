@@ -39,7 +39,8 @@ where
     let link = Arc::new(Link::new(GatewaySession::new(limits(&config), started), started));
     let deadline = started.checked_add(config.limits.auth_timeout);
     let mut wire = Wire::new(io, Arc::clone(&link));
-    let mut session = Session { gateway, id, link, peer, phase: Phase::Anonymous { deadline }, binds: HashMap::new() };
+    let mut session =
+        Session { gateway, id, link, peer, phase: Phase::Anonymous { deadline }, binds: HashMap::new(), refusals: 0 };
     debug!(session = %id, address = %peer, "connection of an agent");
     let end = session.run(&mut wire).await;
     session.leave(&end, started);
@@ -58,6 +59,8 @@ struct Session {
     phase: Phase,
     /// Replies to a Bind that the agent has not confirmed yet. One per live call, of which there are few.
     binds: HashMap<Key, BindId>,
+    /// Binds that were refused.
+    refusals: usize,
 }
 
 enum Phase {
@@ -189,10 +192,13 @@ impl Session {
             }
             Err(error) => {
                 let Agent { owner, .. } = agent;
-                warn!(
-                    session = %self.id, account = %owner.account, credential = %owner.credential, code = error.code,
-                    "bind refused: {}", error.message
-                );
+                self.refusals = self.refusals.saturating_add(1);
+                if self.refusals <= REFUSALS_LOGGED_MAX {
+                    warn!(
+                        session = %self.id, account = %owner.account, credential = %owner.credential, code = error.code,
+                        "bind refused: {}", error.message
+                    );
+                }
                 self.reply(call, &BindReply::refused(error).to_json());
             }
         }
@@ -265,6 +271,8 @@ fn limits(config: &Config) -> Limits {
     Limits { open_max, memory_max: RECEIVED_MAX, ..Limits::default() }
 }
 
+/// Refused Binds of one session that are worth a line each: more are an agent that asks in a loop.
+const REFUSALS_LOGGED_MAX: usize = 20;
 /// How long a refused agent has to read why (wire document 4.2).
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 /// Bytes of one session that visitors have not taken yet: 192 of them can stand still, each with a full window, before

@@ -15,7 +15,7 @@ use super::client_hello::{self, HelloError, Replayed};
 use super::decide::{Answer, Names, Refusal, Roles, decide};
 use super::gate::Pass;
 use super::house::House;
-use super::{http, raw};
+use super::{http, raw, socket};
 use crate::config::Config;
 use crate::http::Protocol;
 use crate::http::reach::{PublicEndpoint, Reach, Visitor};
@@ -43,6 +43,7 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
 }
 
 async fn serve_as_agent(house: Arc<House>, tcp: TcpStream, kept: Vec<u8>, visitor: Visitor, pending: Pass) {
+    socket::prepare_link(&tcp);
     let stream = match handshake(&house, &house.agents_tls, tcp, kept).await {
         Ok(stream) => stream,
         Err(failure) => return failure.tell(visitor),

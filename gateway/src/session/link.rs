@@ -60,6 +60,8 @@ struct State {
     driver: Option<Waker>,
     /// Set once, by whoever ends the session first.
     ending: Option<Arc<str>>,
+    /// Nobody drives the session any more.
+    closed: bool,
     last_heard: Instant,
     /// Longest silence of the agent. `None` before it has logged in.
     liveness: Option<Duration>,
@@ -97,8 +99,15 @@ enum Close {
 /// The side of the driver.
 impl Link {
     pub(crate) fn new(session: GatewaySession, now: Instant) -> Self {
-        let state =
-            State { session, streams: HashMap::new(), driver: None, ending: None, last_heard: now, liveness: None };
+        let state = State {
+            session,
+            streams: HashMap::new(),
+            driver: None,
+            ending: None,
+            closed: false,
+            last_heard: now,
+            liveness: None,
+        };
         Self { state: Mutex::new(state) }
     }
 
@@ -158,9 +167,11 @@ impl Link {
         self.lock().liveness = Some(liveness);
     }
 
-    /// The link is gone: every stream breaks.
+    /// The link is gone: every stream breaks, and there will be no more.
     pub(crate) fn close(&self) {
-        self.lock().fail_all();
+        let mut state = self.lock();
+        state.closed = true;
+        state.fail_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -198,6 +209,9 @@ impl Link {
     /// Opens a proxy stream. With `withhold` its end is not sent before the agent's has come.
     pub(crate) fn open(&self, header: &ProxyHeader, withhold: bool) -> Result<Key, OpenError> {
         let mut state = self.lock();
+        if state.closed {
+            return Err(OpenError::GoingAway);
+        }
         let key = state.session.open_proxy(header)?;
         state.streams.insert(key, Stream { withhold, ..Stream::default() });
         state.wake_driver();

@@ -63,7 +63,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// everything: what is still unread here would otherwise turn our end into a reset that overtakes it.
     pub(super) async fn close(mut self) {
         let mut closing = pin!(async {
-            std::future::poll_fn(|cx| self.poll_write(cx)).await?;
+            while let Written::Some = std::future::poll_fn(|cx| self.poll_write(cx)).await? {}
             std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await?;
             loop {
                 let mut buf = ReadBuf::new(&mut self.received);
@@ -81,29 +81,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         loop {
             // Before anything is looked at: what happens from here on wakes us.
             self.link.set_driver(cx.waker());
-            match self.poll_write(cx) {
-                Poll::Ready(Err(error)) => return Poll::Ready(Rest::Broken(error)),
-                Poll::Ready(Ok(())) if self.link.ending().is_some() => return Poll::Ready(Rest::Ending),
-                Poll::Ready(Ok(())) => {}
-                // A session that is told to end does not wait for an agent that does not read.
-                Poll::Pending if self.link.ending().is_some() => return Poll::Ready(Rest::Ending),
-                Poll::Pending => {}
-            }
-            match self.poll_receive(cx, notices) {
-                Poll::Ready(Some(rest)) => return Poll::Ready(rest),
-                Poll::Ready(None) => continue,
-                Poll::Pending => {}
-            }
-            if ready!(self.poll_timer(cx, deadline, notices)) {
+            // By the clock and not by the timer, which a peer that keeps us busy could starve.
+            if self.is_late(deadline, notices) {
                 return Poll::Ready(Rest::Notices);
+            }
+            let written = match self.poll_write(cx) {
+                // A session that is told to end does not wait for an agent that does not read.
+                Poll::Pending | Poll::Ready(Ok(Written::All)) if self.link.ending().is_some() => {
+                    return Poll::Ready(Rest::Ending);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Rest::Broken(error)),
+                written => written,
+            };
+            match (self.poll_receive(cx, notices), written) {
+                (Poll::Ready(Some(rest)), _) => return Poll::Ready(rest),
+                (Poll::Ready(None), _) | (Poll::Pending, Poll::Ready(Ok(Written::Some))) => {}
+                (Poll::Pending, _) => ready!(self.poll_timer(cx, deadline)),
             }
         }
     }
 
-    /// Writes until neither the session nor the transport has anything left. The next batch is taken only when the one
-    /// before has left the process, so that what is urgent never waits behind much.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
+    /// Writes until neither the session nor the transport has anything left, or it is time to look at what comes in.
+    /// The next batch is taken only when the one before has left the process, so that what is urgent never waits behind
+    /// much.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
+        for _ in 0..BATCHES_PER_TURN {
             while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
                 let written = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
                 if written == 0 {
@@ -122,9 +124,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             if self.out.is_empty() {
                 // An idle session holds no buffer.
                 self.out = Vec::new();
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(Written::All));
             }
         }
+        Poll::Ready(Ok(Written::Some))
     }
 
     /// Reads once. `None`: something came, and there is nothing to do about it but go on.
@@ -143,23 +146,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         Poll::Ready((!notices.is_empty()).then_some(Rest::Notices))
     }
 
-    /// Waits for the session's next deadline or the given one. `false`: something was due, and there is nothing to do
-    /// about it but go on.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>, notices: &mut Vec<Notice>) -> Poll<bool> {
+    /// Does what is due by the clock; tells whether there is something to do about it, or the given time is over.
+    fn is_late(&mut self, deadline: Option<Instant>, notices: &mut Vec<Notice>) -> bool {
+        let now = tokio::time::Instant::now().into_std();
+        if self.link.poll_timeout().is_some_and(|due| due <= now) {
+            self.link.handle_timeout(now, notices);
+        }
+        !notices.is_empty() || deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Waits for the session's next deadline or the given one.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
         let due = [deadline, self.link.poll_timeout()].into_iter().flatten().min();
         let Some(due) = due.map(tokio::time::Instant::from_std) else { return Poll::Pending };
         if self.timer.deadline() != due {
             self.timer.as_mut().reset(due);
         }
-        ready!(self.timer.as_mut().poll(cx));
-        let now = tokio::time::Instant::now().into_std();
-        self.link.handle_timeout(now, notices);
-        Poll::Ready(!notices.is_empty() || deadline.is_some_and(|deadline| deadline <= now))
+        self.timer.as_mut().poll(cx)
     }
+}
+
+/// How far a turn of writing got.
+#[derive(Debug)]
+enum Written {
+    /// There is nothing left.
+    All,
+    /// There may be more.
+    Some,
 }
 
 /// What is read at a time: one TLS record.
 const RECEIVE_LEN: usize = 16 * 1024;
+/// Batches written before what came in is looked at: a fast line and busy visitors would have us write for ever.
+const BATCHES_PER_TURN: usize = 8;
 /// How long the end of a link may take: the agent's socket buffer is drained and answered within a round trip or two, or
 /// it is not there any more.
 const CLOSING_MAX: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use crate::peer::{AUTH, BIND, FIN, Peer, Visit, auth, bind, code};
+use crate::peer::{AUTH, BIND, FIN, Frame, Peer, Visit, auth, bind, code};
 use crate::world::{World, visitor};
 
 const APP: &str = "https://app.internal";
@@ -212,9 +212,9 @@ async fn visitor_that_vanishes_wakes_the_rust_family_with_the_whole_sequence() {
     let mut seen = Vec::new();
     while seen.len() < 3 {
         match peer.next().await.unwrap() {
-            crate::peer::Frame::Data { id, flags: FIN, body } if id == visit.id && body.is_empty() => seen.push("fin"),
-            crate::peer::Frame::Reset { id, code: 6 } if id == visit.id => seen.push("reset"),
-            crate::peer::Frame::Credit { id, increment: 1 } if id == visit.id => seen.push("credit"),
+            Frame::Data { id, flags: FIN, body } if id == visit.id && body.is_empty() => seen.push("fin"),
+            Frame::Reset { id, code: 6 } if id == visit.id => seen.push("reset"),
+            Frame::Credit { id, increment: 1 } if id == visit.id => seen.push("credit"),
             frame => panic!("{frame:?}"),
         }
     }
@@ -408,4 +408,54 @@ async fn proxy_header_comes_first_when_asked_for() {
     let visit = peer.visit().await;
     let expected = b"PROXY TCP4 198.51.100.7 192.0.2.80 50000 443\r\nhello";
     assert_eq!(peer.take(visit.id, expected.len()).await, expected);
+}
+
+/// The one test in real time and on real threads: a wake-up that is lost somewhere between a stream and the link would
+/// make it stand still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn streams_on_many_threads_lose_no_wake_up() {
+    const STREAMS: usize = 100;
+    const LEN: usize = 200_000;
+    let world = World::new();
+    let mut peer = world.agent(&world.site1).await;
+    peer.bind(APP).await;
+    let target = world.internal("main", APP).unwrap();
+    let world = std::sync::Arc::new(world);
+    let visitors: Vec<_> = (0..STREAMS)
+        .map(|at| {
+            let (world, target) = (std::sync::Arc::clone(&world), target.clone());
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = tokio::io::split(world.open(&target).await.unwrap());
+                let sent = vec![u8::try_from(at).unwrap(); LEN];
+                let expected = sent.clone();
+                let writing = tokio::spawn(async move {
+                    writer.write_all(&sent).await.unwrap();
+                    writer.shutdown().await.unwrap();
+                });
+                let mut read = Vec::new();
+                reader.read_to_end(&mut read).await.unwrap();
+                writing.await.unwrap();
+                assert!(read == expected);
+            })
+        })
+        .collect();
+    let echo = async {
+        let mut ended = 0;
+        let mut headers = std::collections::HashSet::new();
+        while ended < STREAMS {
+            let frame = peer.next().await.unwrap();
+            let Frame::Data { id, flags, body } = frame else { continue };
+            if id % 2 == 1 {
+                continue;
+            }
+            // The first frame is the header.
+            let body = if headers.insert(id) { Vec::new() } else { body };
+            peer.data(id, flags & FIN, &body).await;
+            ended += usize::from(flags & FIN != 0);
+        }
+    };
+    timeout(Duration::from_secs(60), echo).await.expect("something stands still");
+    for visitor in visitors {
+        timeout(Duration::from_secs(60), visitor).await.expect("a visitor waits for ever").unwrap();
+    }
 }
