@@ -12,7 +12,7 @@ use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
 use crate::bounded::Bounded;
 use crate::config::Config;
 use crate::config::accounts::{Credential, LogInRefusal};
-use crate::gateway::{Agent, Gateway, State};
+use crate::gateway::{Agent, Gateway, REVOKED, State};
 use crate::http::reach::SessionId;
 use crate::identity::{ClientId, Owner};
 use crate::session::link::Link;
@@ -145,6 +145,10 @@ impl Gateway {
     fn enter(&self, config: &Config, agent: &Arc<Agent>, now: Instant) -> Result<(), WireError> {
         let older = {
             let mut state = self.state();
+            // A reload since the log-in was judged has looked only at the sessions that were there.
+            if !agent.is_allowed(&self.config()) {
+                return Err(WireError::new(codes::CREDENTIAL_REVOKED, REVOKED));
+            }
             let older = state.session_of(&agent.client, agent.leg);
             if older.is_none() {
                 check_counts(&state, config, &agent.owner.account)?;

@@ -448,8 +448,8 @@ impl std::error::Error for Conflict {}
 
 /// Stopped endpoints remembered. They are made by hand, so this many means that nobody will miss the oldest.
 pub const STOPPED_MAX: usize = 4096;
-/// Addresses kept for lost agents of one credential: ten times the endpoints that a session may have, so that only
-/// somebody who binds and leaves in a loop gets there. Beyond it addresses are simply free at once.
-const HOLDS_PER_CREDENTIAL_MAX: usize = 1024;
+/// Addresses kept for lost agents of one credential: eight for each of 500 sites that share it, or twenty sessions with
+/// all the endpoints that one may have by default. Beyond it addresses are simply free at once.
+const HOLDS_PER_CREDENTIAL_MAX: usize = 4096;
 /// Endpoints of one credential whose patched values are remembered. A patch is some hundred bytes, or a policy.
 const PATCHES_PER_CREDENTIAL_MAX: usize = 256;

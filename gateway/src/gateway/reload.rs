@@ -85,7 +85,7 @@ impl Gateway {
 
 impl Agent {
     /// Whether a session that logged in under an earlier configuration may go on under this one.
-    fn is_allowed(&self, config: &Config) -> bool {
+    pub(crate) fn is_allowed(&self, config: &Config) -> bool {
         let Some(credential) = config.accounts.credential(&self.owner.credential) else { return false };
         credential.account == self.owner.account
             && self.token.is_among(&credential.hashes)
