@@ -235,6 +235,11 @@ impl Streams {
         let Some(proxied) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.by_stream.take(proxied.stream);
         self.free.push(slot);
+        // Before the line that says so.
+        match (close, proxied.state) {
+            (Close::Abort, State::Open(io) | State::Handshaking(io)) => io.abort(),
+            (_, state) => drop(state),
+        }
         log::debug!(
             "session={} stream={} took={}ms endpoint={} closed ({reason}): {} bytes to the upstream, {} from it",
             self.session,
@@ -244,9 +249,6 @@ impl Streams {
             proxied.to_upstream,
             proxied.from_upstream,
         );
-        if let (Close::Abort, State::Open(io) | State::Handshaking(io)) = (close, proxied.state) {
-            io.abort();
-        }
     }
 
     fn enqueue(&mut self, slot: usize) {
