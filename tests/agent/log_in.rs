@@ -77,6 +77,18 @@ fn gateway_that_never_answers_is_left_at_the_deadline() {
 }
 
 #[test]
+fn agent_keeps_trying_where_nobody_listens() {
+    let mut gateway = Gateway::adit();
+    let there = std::mem::replace(&mut gateway.address, upstream::nobody());
+    let mut agent = Setup::new().tcp("db", upstream::nobody()).start(&gateway);
+    let line = agent.wait_line(&["no session with", "refused"]);
+    assert!(line.contains(&gateway.address.to_string()) && gateway.address != there, "{line}");
+    agent.wait_lines(2, &["the next attempt follows in"]);
+    agent.signal("TERM");
+    assert_eq!(agent.wait_exit().code(), Some(0));
+}
+
+#[test]
 fn refused_endpoint_costs_only_itself() {
     let script = Script { adit: true, refuses_endpoint: Some("b"), ..Script::default() };
     let gateway = Gateway::new(Behaviour::Serve(script));

@@ -109,6 +109,12 @@ impl Agent {
         self.log.wait(&format!("a log line with {words:?}"), found)
     }
 
+    /// Waits for this many lines with all of these words.
+    pub(crate) fn wait_lines(&self, count: usize, words: &[&str]) {
+        let found = |log: &mut Log| log.lines.iter().filter(|line| has_all(line, words)).count() >= count;
+        self.log.wait(&format!("{count} log lines with {words:?}"), |log| found(log).then_some(()));
+    }
+
     /// The lines with all of these words.
     pub(crate) fn lines(&self, words: &[&str]) -> Vec<String> {
         self.log.with(|log| log.lines.iter().filter(|line| has_all(line, words)).cloned().collect())

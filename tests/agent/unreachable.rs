@@ -63,6 +63,35 @@ fn upstream_whose_name_does_not_exist_is_unreachable() {
 }
 
 #[test]
+fn upstream_that_answers_no_packet_is_left_at_the_deadline() {
+    let silent = upstream::Silent::new();
+    let gateway = Gateway::adit();
+    let agent = Setup::new().tcp("db", silent.address).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    let stream = peer.visit("db");
+    assert_eq!(stream.wait_end(), (Vec::new(), End::Reset(ErrorCode::UPSTREAM_UNREACHABLE)));
+    let line = agent.wait_line(&["is unreachable", "timed out"]);
+    assert!(line.contains("took=5"), "5 s and some ms: {line}");
+    assert_eq!(agent.connections(), 1);
+}
+
+#[test]
+fn visitor_who_leaves_while_the_upstream_is_dialled_ends_the_dial() {
+    let silent = upstream::Silent::new();
+    let gateway = Gateway::adit();
+    let agent = Setup::new().tcp("db", silent.address).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    let stream = peer.visit("db");
+    agent.wait_line(&["endpoint=db", "opened for visitor"]);
+    stream.reset();
+    agent.wait_line(&["endpoint=db", "aborted by the gateway"]);
+    assert_eq!(agent.connections(), 1);
+    assert_eq!(agent.lines(&["is unreachable"]), Vec::<String>::new());
+}
+
+#[test]
 fn upstream_that_hangs_up_during_the_tls_handshake_is_unreachable() {
     let gateway = Gateway::adit();
     let rude = upstream::tcp(drop);

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
 use crate::patience::PATIENCE;
 
@@ -49,6 +50,23 @@ pub(crate) fn echo() -> SocketAddr {
 /// An address at which nobody listens.
 pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A listener whose backlog is full, so that the next connection gets no answer for as long as it lives.
+pub(crate) struct Silent {
+    pub(crate) address: SocketAddr,
+    _open: (Socket, TcpStream),
+}
+
+impl Silent {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let first = TcpStream::connect(address).unwrap();
+        Self { address, _open: (socket, first) }
+    }
 }
 
 /// Closes with a TCP reset.
