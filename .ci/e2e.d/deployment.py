@@ -56,8 +56,16 @@ class Deployment:
         raise NotImplementedError
 
     def wrong_token(self):
-        """A token of the right form that is not valid: the last character of the secret is another one."""
-        return self.authtoken[:-1] + ("A" if self.authtoken[-1] != "A" else "B")
+        """A token of the right form that is not valid: its secret is spelt backwards."""
+        head, _, secret = self.authtoken.rpartition("_")
+        return f"{head}_{secret[::-1]}"
+
+    def recover(self):
+        """Called after a failed scenario, so that the next one finds everything running."""
+
+    def end(self):
+        """Called after the last scenario, for what can only be checked then; returns the names of what failed."""
+        return []
 
     def stop(self):
         for program in reversed(self.programs.values()):

@@ -79,14 +79,14 @@ class Dev(Deployment):
     def _named(self, scheme, host):
         return Place(scheme, host, self._ports[scheme], self.ca_file)
 
-    def interrupt(self):
-        """What Ctrl-C does; returns the exit status."""
-        self.programs["gateway"].signal(signal.SIGINT)
-        return self.programs["gateway"].wait(20)
-
-    def leftovers(self):
-        """Files that dev has made and not removed."""
-        return sorted(path.name for path in self.scratch.path("dev-tmp", "x").parent.iterdir())
+    def end(self):
+        """Ctrl-C ends everything and leaves nothing behind."""
+        gateway = self.programs["gateway"]
+        gateway.signal(signal.SIGINT)
+        expect_equal(gateway.wait(20), 0, "dev's exit status after Ctrl-C")
+        left = sorted(path.name for path in self.scratch.path("dev-tmp", "x").parent.iterdir())
+        expect_equal(left, [], "files left behind by dev")
+        return []
 
 
 def _first_line(program, seconds):
@@ -99,9 +99,3 @@ def _first_line(program, seconds):
     if not line:
         raise Failure(f"dev ended before it was ready; its log:\n{program.logged()}")
     return line
-
-
-def check_leaves_nothing(dev):
-    """Not a scenario, because nothing can run on the deployment after it."""
-    expect_equal(dev.interrupt(), 0, "dev's exit status after Ctrl-C")
-    expect_equal(dev.leftovers(), [], "files left behind by dev")

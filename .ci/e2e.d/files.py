@@ -107,6 +107,16 @@ class Files(Deployment):
         self.programs["gateway"].signal(signal.SIGTERM)
         return self.programs["gateway"].wait(60)
 
+    def recover(self):
+        self.write_gateway()
+        if self.programs["gateway"].is_running():
+            self.programs["gateway"].signal(signal.SIGHUP)
+        else:
+            self.start_gateway()
+        if not self.programs["agent"].is_running():
+            self.start_agent()
+        self.wait_until_reachable()
+
     @property
     def agent_file(self):
         return self.scratch.path("files", "adit.json")
@@ -174,7 +184,7 @@ class Files(Deployment):
 
     def stop(self):
         super().stop()
-        for held in self._held:
+        for held in getattr(self, "_held", []):
             held.close()
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import dev
 import files
-import http_scenarios  # noqa: F401 - each module adds its scenarios to the list
-import lifecycle_scenarios  # noqa: F401
 import scenario
-import sdk_scenarios  # noqa: F401
+
+# Each module adds its scenarios to the list, in this order: those that restart things come last.
+import http_scenarios  # noqa: F401, I001
 import tcp_scenarios  # noqa: F401
+import sdk_scenarios  # noqa: F401
+import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch
 from upstreams import Upstreams
 
@@ -32,8 +34,8 @@ def main():
         scratch.path("node").symlink_to(Path(node_packages).resolve())
         upstreams = Upstreams(scratch)
         try:
-            failed += run_dev(dev.Dev(scratch, binaries, upstreams), words)
-            failed += run_files(files.Files(scratch, binaries, upstreams), words)
+            for deployment in (dev.Dev(scratch, binaries, upstreams), files.Files(scratch, binaries, upstreams)):
+                failed += run(deployment, words or [""])
         finally:
             upstreams.stop()
     finally:
@@ -44,20 +46,17 @@ def main():
     return 1 if failed else 0
 
 
-def run_dev(deployment, words):
+def run(deployment, words):
+    """Starts the deployment if a scenario wants it, and returns the names of what failed."""
+    if not any(scenario.chosen(deployment, words)):
+        return []
     try:
         deployment.start()
-        failed = scenario.run(deployment, words or [""])
-        dev.check_leaves_nothing(deployment)
-        return failed
-    finally:
-        deployment.stop()
-
-
-def run_files(deployment, words):
-    try:
-        deployment.start()
-        return scenario.run(deployment, words or [""])
+        return scenario.run(deployment, words) + deployment.end()
+    except Exception as error:
+        deployment.show_logs({})
+        scenario.explain(error)
+        return [f"{deployment.name}: start or end"]
     finally:
         deployment.stop()
 

@@ -19,13 +19,18 @@ def scenario(*deployments):
     return add
 
 
-def run(deployment, only):
-    """Runs the deployment's scenarios in the order of their definition; returns the names of those that failed."""
-    failed = []
+def chosen(deployment, words):
+    """The deployment's scenarios whose name has one of the words in it, in the order of their definition."""
     for function, deployments in _scenarios:
         name = f"{deployment.name}: {function.__name__.replace('_', ' ')}"
-        if deployment.name not in deployments or not any(word in name for word in only):
-            continue
+        if deployment.name in deployments and any(word in name for word in words):
+            yield name, function
+
+
+def run(deployment, words):
+    """Runs scenarios one after the other; returns the names of those that failed."""
+    failed = []
+    for name, function in chosen(deployment, words):
         marks = deployment.log_marks()
         start = time.monotonic()
         try:
@@ -33,14 +38,16 @@ def run(deployment, only):
         except Exception as error:
             failed.append(name)
             print(f"FAILED {time.monotonic() - start:6.1f} s  {name}", flush=True)
-            _explain(error)
+            explain(error)
             deployment.show_logs(marks)
+            deployment.recover()
         else:
             print(f"ok     {time.monotonic() - start:6.1f} s  {name}", flush=True)
     return failed
 
 
-def _explain(error):
+def explain(error):
+    """Prints what went wrong, for a person."""
     trace = traceback.format_exception(error)
     # A Failure speaks for itself; only where it was raised is of interest.
     text = f"{trace[-2]}{error}" if isinstance(error, Failure) else "".join(trace)

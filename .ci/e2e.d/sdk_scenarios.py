@@ -35,6 +35,10 @@ def web_url(deployment):
     return f"http://127.0.0.1:{deployment.upstreams.web.port}"
 
 
+def raw_url(deployment):
+    return f"tcp://127.0.0.1:{deployment.upstreams.raw.port}"
+
+
 @scenario(*EVERYWHERE)
 def sdk_https_endpoint_carries_traffic_both_ways(deployment):
     with sessions(deployment) as opened:
@@ -59,7 +63,7 @@ def sdk_tcp_endpoint_carries_traffic_both_ways(deployment):
     with sessions(deployment) as opened:
         for session in opened:
             spot = deployment.sdk_place("tcp", f"{session.language}-raw")
-            bound = session.listen("raw", "tcp", spot.bound, f"127.0.0.1:{deployment.upstreams.raw.port}")
+            bound = session.listen("raw", "tcp", spot.bound, raw_url(deployment))
             place = spot.resolve(bound["url"])
             with place.socket() as connection:
                 request_stream(connection, LENGTH)
@@ -75,7 +79,7 @@ def sdk_tls_endpoint_passes_the_upstreams_certificate(deployment):
     with sessions(deployment) as opened:
         for session in opened:
             spot = deployment.sdk_place("tls", f"{session.language}-sealed")
-            session.listen("sealed", "tls", spot.bound, f"127.0.0.1:{port}")
+            session.listen("sealed", "tls", spot.bound, f"tcp://127.0.0.1:{port}")
             sealed = Place("https", spot.place.host, spot.place.port, authority)
             for version in (HTTP1, HTTP2):
                 digest = download_digest(sealed, "/file", version)
@@ -92,7 +96,7 @@ def sdk_upstream_that_is_down(deployment):
             expect_equal(fetch(spot.place, "/hello").status, 502, f"{session.language}: status")
 
             spot = deployment.sdk_place("tcp", f"{session.language}-raw")
-            bound = session.listen("raw", "tcp", spot.bound, f"127.0.0.1:{closed}")
+            bound = session.listen("raw", "tcp", spot.bound, f"tcp://127.0.0.1:{closed}")
             with spot.resolve(bound["url"]).socket(timeout=15) as connection:
                 try:
                     data = connection.recv(1)
@@ -108,7 +112,7 @@ def sdk_unbind_takes_one_endpoint_of_two(deployment):
             web = deployment.sdk_place("https", f"{session.language}-web")
             raw = deployment.sdk_place("tcp", f"{session.language}-raw")
             session.listen("web", "https", web.bound, web_url(deployment))
-            bound = session.listen("raw", "tcp", raw.bound, f"127.0.0.1:{deployment.upstreams.raw.port}")
+            bound = session.listen("raw", "tcp", raw.bound, raw_url(deployment))
             with raw.resolve(bound["url"]).socket() as connection:
                 connection.sendall(b"E1234")
                 expect_equal(read_exactly(connection, 4), b"1234", "echo")
@@ -149,7 +153,7 @@ def sdk_survives_a_gateway_restart_behind_a_held_socket(deployment):
             web = deployment.sdk_place("https", f"{session.language}-web")
             raw = deployment.sdk_place("tcp", f"{session.language}-raw")
             bound = session.listen("web", "https", web.bound, web_url(deployment))
-            session.listen("raw", "tcp", raw.bound, f"127.0.0.1:{deployment.upstreams.raw.port}")
+            session.listen("raw", "tcp", raw.bound, raw_url(deployment))
             before[session.language], spots[session.language] = bound["id"], (web, raw)
             expect_equal(fetch(web.place, "/hello").status, 200, f"{session.language}: status before the restart")
         deployment.stop_gateway()
@@ -173,7 +177,7 @@ def sdk_that_is_killed_resets_its_connections(deployment):
         with SdkSession(language, deployment.scratch) as session:
             session.connect(deployment.connect_url, deployment.ca_file, deployment.authtoken)
             raw = deployment.sdk_place("tcp", f"{language}-raw")
-            session.listen("raw", "tcp", raw.bound, f"127.0.0.1:{deployment.upstreams.raw.port}")
+            session.listen("raw", "tcp", raw.bound, raw_url(deployment))
             with raw.place.socket() as connection:
                 connection.sendall(b"H")
                 read_exactly(connection, 1 << 20)

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client_hello;
 pub mod config;
 pub mod endpoint_url;
 pub mod frame_decode;

@@ -2,6 +2,8 @@
 
 #![expect(unreachable_pub, reason = "the same files are modules of the fuzz crate, where the targets need them")]
 
+#[path = "../../fuzz/src/client_hello.rs"]
+mod client_hello;
 #[path = "../../fuzz/src/gateway_config.rs"]
 mod gateway_config;
 #[path = "../../fuzz/src/policy.rs"]
@@ -22,6 +24,11 @@ fn replay(target: &str, run: fn(&[u8])) {
         count += 1;
     }
     assert!(count > 0, "{} is empty", folder.display());
+}
+
+#[test]
+fn client_hello_holds_over_its_corpus() {
+    replay("client_hello", client_hello::client_hello);
 }
 
 #[test]
