@@ -62,9 +62,9 @@ pub(crate) struct NewToken {
 
 #[derive(Args, Debug)]
 pub(crate) struct Dev {
-    /// A local service to make reachable, such as 8080, http://localhost:8080 or tcp://localhost:5432; can be
-    /// repeated. Without any, a small built-in HTTP service answers.
-    #[arg(long = "upstream", value_name = "URL")]
+    /// A local service to make reachable, such as 8080, http://localhost:8080 or db=tcp://localhost:5432, where db is
+    /// the name it gets; can be repeated. Without any, a small built-in HTTP service answers.
+    #[arg(long = "upstream", value_name = "[NAME=]URL")]
     pub(crate) upstreams: Vec<String>,
     /// Prints one line of JSON to standard output once traffic flows, for scripts.
     #[arg(long)]
