@@ -78,7 +78,7 @@ impl Stream {
         if self.outbox_left().saturating_add(bytes.len()) > OUTBOX_MAX {
             return false;
         }
-        if self.outbox_sent > 0 && self.first_len == 0 {
+        if self.outbox_sent > 0 {
             self.outbox.drain(..self.outbox_sent);
             self.outbox_sent = 0;
         }

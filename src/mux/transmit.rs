@@ -172,7 +172,6 @@ impl Mux {
         out.extend_from_slice(&stream.outbox[from..from + len]);
         stream.send.spend(len);
         stream.outbox_sent += len;
-        stream.first_len = 0;
         stream.fin_sent |= last;
         if stream.outbox_left() == 0 {
             stream.outbox = Vec::new();

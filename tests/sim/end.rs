@@ -270,7 +270,8 @@ impl End {
         let mut sink = Direct { streams: &mut self.streams, talks, random, result: Ok(()) };
         let result = self.mux.recv(bytes, &mut sink);
         sink.result?;
-        result.map_err(|error| format!("one end blames the other: {error}"))
+        result.map_err(|error| format!("one end blames the other: {error}"))?;
+        self.check()
     }
 
     pub(crate) fn events(&mut self, talks: &mut [Talk], tally: &mut Tally) -> Result<(), String> {
@@ -371,6 +372,7 @@ impl End {
         for key in keys {
             self.read(key, usize::MAX, talks)?;
             self.write(key, random, talks);
+            self.check()?;
         }
         Ok(())
     }

@@ -84,6 +84,20 @@ fn outbox_takes_all_or_nothing() {
 }
 
 #[test]
+fn outbox_keeps_nothing_of_what_went_out() {
+    let mut mux = gateway();
+    let key = mux.open(b"type").unwrap();
+    for _ in 0..100 {
+        mux.send(key, &[0; 100_000]).unwrap();
+        let mut bytes = Vec::new();
+        mux.poll_transmit(&mut bytes, 99_000);
+        recv(&mut mux, &frame::credit(2, 99_000));
+    }
+    let stream = mux.store.peek(key).unwrap();
+    assert!(stream.outbox.len() <= stream.outbox_left() + 100_000, "{} bytes", stream.outbox.len());
+}
+
+#[test]
 fn outbox_of_a_stream_that_never_reached_the_wire_is_bounded_too() {
     let mut mux = gateway();
     let key = mux.open(&vec![0; FRAME_DATA_MAX]).unwrap();

@@ -110,6 +110,18 @@ fn at_100_percent_the_stream_longest_undrained_is_reset() {
 }
 
 #[test]
+fn long_idle_stream_that_begins_to_receive_is_fresh() {
+    let mut mux = small(Side::Gateway);
+    let [a, b] = streams(&mut mux);
+    recv(&mut mux, &blocks(5, 10));
+    recv(&mut mux, &blocks(3, 10));
+    events(&mut mux);
+    recv(&mut mux, &data(3, DataFlag::None, b"x"));
+    assert_eq!(events(&mut mux), [Event::Reset(b, ErrorCode::ENHANCE_YOUR_CALM)]);
+    assert!(mux.queue(a).is_some());
+}
+
+#[test]
 fn looking_at_a_stream_without_consuming_does_not_make_it_fresh() {
     let mut mux = small(Side::Gateway);
     let [a, b] = streams(&mut mux);
