@@ -128,6 +128,11 @@ impl ProxyHeaderReader {
         result
     }
 
+    /// Bytes held.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn read(&mut self, bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, HeaderError> {
         let mut rest = bytes;
         if self.complete_len.is_none() {

@@ -195,6 +195,11 @@ impl Mux {
         Ok(())
     }
 
+    /// Bytes of [`Mux::send`] that have not left yet; zero for a stream that is gone.
+    pub fn unsent(&self, key: Key) -> usize {
+        self.store.peek(key).map_or(0, Stream::outbox_left)
+    }
+
     /// The stream's source has bytes: it gets turns until [`Mux::release`].
     pub fn want_send(&mut self, key: Key) {
         if let Some(stream) = self.store.at(key) {
@@ -268,6 +273,11 @@ impl Mux {
             return Some(event);
         }
         self.peer_gone.take()
+    }
+
+    /// Whether [`Mux::poll_event`] may have something: also [`Mux::consume`] can lead to an event.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Received bytes of the stream that lie in one piece; empty when there are none.

@@ -88,6 +88,10 @@ impl Requester {
     }
 }
 
+/// Beats written back that may wait for the peer to read them, in bytes. Peers have one beat under way; one that sends
+/// beats and reads none would fill the outboxes of all its streams.
+pub(super) const ECHO_UNSENT_MAX: usize = 1024 * BEAT_LEN;
+
 #[cfg(test)]
 mod tests {
     use super::*;

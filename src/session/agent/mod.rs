@@ -34,6 +34,8 @@ pub struct AgentSession {
     stage: Stage,
     /// The peer announced `Extra.Adit`: it knows what is ours alone.
     peer_is_adit: bool,
+    /// The latest time that a caller gave.
+    now: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,7 @@ impl AgentSession {
             random: Random::new(seed),
             stage: Stage::LoggingIn,
             peer_is_adit: false,
+            now,
         };
         let auth = session.auth_request().to_json();
         session.call(Call::Auth, StreamType::Auth, &auth, now);
@@ -103,6 +106,7 @@ impl AgentSession {
     /// # Errors
     /// [`LinkError`]: write what [`Self::poll_transmit`] gives (the GOAWAY), then close the connection.
     pub fn recv(&mut self, input: &[u8], sink: &mut impl Sink, now: Instant) -> Result<(), LinkError> {
+        self.now = now;
         let result = self.mux.recv(input, sink);
         self.translate(now);
         result
@@ -139,6 +143,10 @@ impl AgentSession {
         if self.stage == Stage::Ended {
             return None;
         }
+        // The last byte of an aborted stream was consumed.
+        if self.mux.has_events() {
+            return Some(self.now);
+        }
         let calls = self.roles.iter().filter_map(|(_, role)| match role {
             Role::Call { deadline, .. } => *deadline,
             _ => None,
@@ -149,6 +157,8 @@ impl AgentSession {
 
     /// Does what is due. May be called early or twice.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        self.translate(now);
         if self.stage == Stage::Ended {
             return;
         }
@@ -178,6 +188,10 @@ impl AgentSession {
         }
         self.stage = Stage::Draining;
         for endpoint in self.binds.end_all() {
+            // Without a free stream the end of the link has to say it; those who live must not suffer for it.
+            if self.mux.free_streams() == 0 {
+                break;
+            }
             if let Some(Some(bound)) = self.resumption.bound.get(endpoint) {
                 let request = UnbindRequest { id: bound.id.clone() }.to_json();
                 self.call(Call::Unbind, StreamType::Unbind, &request, now);
@@ -351,5 +365,9 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Streams of our own that fit beside the proxied ones that we announce: the heartbeat, and calls.
 pub const OWN_STREAMS: usize = 12;
+
+/// Bytes of unfinished answers, commands and headers that one session may hold: an answer of the longest to each of the
+/// binds under way.
+pub const UNFINISHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const UPDATE_UNSUPPORTED: &str = "this agent is part of its box's firmware and is updated with it";

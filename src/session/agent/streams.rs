@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::{AgentSession, Call, Command, End, Event, Role, Stage, UPDATE_UNSUPPORTED};
+use super::{AgentSession, Call, Command, End, Event, Role, Stage, UNFINISHED_BYTES_MAX, UPDATE_UNSUPPORTED};
 use crate::frame::ErrorCode;
 use crate::message::{
     AuthReply, BindReply, CommandReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel, StreamType, WireError,
 };
 use crate::mux::{self, Key};
-use crate::session::heartbeat::Responder;
+use crate::session::heartbeat::{ECHO_UNSENT_MAX, Responder};
 use crate::session::incoming::{JsonText, TypePrefix};
 
 impl AgentSession {
@@ -51,7 +51,7 @@ impl AgentSession {
                     let (used, beat) = responder.push(chunk);
                     self.mux.consume(key, used);
                     if let Some(beat) = beat
-                        && self.mux.send(key, &beat).is_err()
+                        && (self.mux.unsent(key) >= ECHO_UNSENT_MAX || self.mux.send(key, &beat).is_err())
                     {
                         self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
                     }
@@ -62,6 +62,16 @@ impl AgentSession {
                 Role::Discard => self.discard(key),
             }
         }
+    }
+
+    /// What answers, commands and headers hold that are not complete yet.
+    pub(in crate::session) fn unfinished_bytes(&self) -> usize {
+        let held = self.roles.iter().map(|(_, role)| match role {
+            Role::Call { text, .. } | Role::Command { text, .. } => text.len(),
+            Role::Header(reader) => reader.held(),
+            Role::Beats | Role::Start(_) | Role::Proxy | Role::Echo(_) | Role::Discard => 0,
+        });
+        held.sum()
     }
 
     fn on_type(&mut self, key: Key, number: u32) {
@@ -87,6 +97,9 @@ impl AgentSession {
             Ok(None) => {
                 let used = chunk.len();
                 self.mux.consume(key, used);
+                if self.unfinished_bytes() > UNFINISHED_BYTES_MAX {
+                    self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
+                }
             }
             Ok(Some((header, used))) => {
                 self.mux.consume(key, used);
@@ -123,6 +136,9 @@ impl AgentSession {
                 self.on_reply(call, &reply, now);
                 // The FIN says that the reply was consumed, and the endpoint registered: it comes after both.
                 self.mux.finish(key);
+            }
+            (Ok(_), None) if self.unfinished_bytes() > UNFINISHED_BYTES_MAX => {
+                self.end(End::BadReply(call.name(), "too many long answers at once".to_owned()));
             }
             (Ok(_), None) => {}
             (Err(error), _) => self.end(End::BadReply(call.name(), error.to_string())),
@@ -191,6 +207,9 @@ impl AgentSession {
         self.mux.consume(key, used);
         match (step, json) {
             (Ok(_), Some(json)) => self.on_command(key, kind, &json),
+            (Ok(_), None) if self.unfinished_bytes() > UNFINISHED_BYTES_MAX => {
+                self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
+            }
             (Ok(_), None) => {}
             (Err(_), _) => self.abort(key, ErrorCode::PROTOCOL_ERROR),
         }

@@ -108,6 +108,10 @@ impl GatewaySession {
 
     /// When to call [`Self::handle_timeout`], at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        // The last byte of an aborted stream was consumed.
+        if self.mux.has_events() {
+            return Some(self.last_heard);
+        }
         let dead_at = self.dead_at().filter(|_| !self.dead);
         let commands = self.roles.iter().filter_map(|(_, role)| match role {
             Role::Command { deadline, .. } => *deadline,
@@ -118,6 +122,7 @@ impl GatewaySession {
 
     /// Does what is due. May be called early or twice.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.translate();
         if !self.dead && self.dead_at().is_some_and(|at| now >= at) {
             self.dead = true;
             self.events.push_back(Event::Dead);

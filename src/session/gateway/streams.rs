@@ -7,7 +7,7 @@ use crate::message::{
     UnbindRequest, WireError, codes,
 };
 use crate::mux::{self, Key};
-use crate::session::heartbeat::Responder;
+use crate::session::heartbeat::{ECHO_UNSENT_MAX, Responder};
 use crate::session::incoming::{JsonText, TypePrefix};
 
 impl GatewaySession {
@@ -46,7 +46,7 @@ impl GatewaySession {
                 Role::Echo(responder) => {
                     let (used, beat) = responder.push(chunk);
                     if let Some(beat) = beat
-                        && self.mux.send(key, &beat).is_err()
+                        && (self.mux.unsent(key) >= ECHO_UNSENT_MAX || self.mux.send(key, &beat).is_err())
                     {
                         self.drop_stream(key, ErrorCode::ENHANCE_YOUR_CALM);
                         return;

@@ -1,6 +1,7 @@
 //! Peers that break the rules, by hand-made frames.
 
 use super::*;
+use crate::session::heartbeat::{BEAT_LEN, ECHO_UNSENT_MAX};
 
 /// A DATA frame.
 fn data(id: u32, flag: DataFlag, payload: &[u8]) -> Vec<u8> {
@@ -148,4 +149,49 @@ fn addresses_and_keys_in_a_header_lead_nowhere() {
     let wire = [StreamType::Proxy.to_bytes().as_slice(), &(json.len() as i64).to_le_bytes(), json].concat();
     pair.agent.recv(&data(100, DataFlag::Syn, &wire), &mut (), pair.now).unwrap();
     assert!(matches!(pair.agent.poll_event(), Some(agent::Event::ProxyRefused(_))));
+}
+
+/// Beats on one stream, all in one piece.
+fn beats(id: u32, count: usize) -> Vec<u8> {
+    let open = data(id, DataFlag::Syn, &StreamType::Heartbeat.to_bytes());
+    [open, data(id, DataFlag::None, &vec![7; 4 * count])].concat()
+}
+
+#[test]
+fn echoes_that_nobody_reads_are_bounded() {
+    let fits = ECHO_UNSENT_MAX / BEAT_LEN;
+    for (count, lives) in [(fits, true), (fits + 1, false)] {
+        let mut pair = Pair::up(&[]);
+        let rst = |id: u8| [0, 0, 4, 0, 0, 0, 0, id, 0, 0, 0, 10];
+        let mut out = Vec::new();
+        pair.gateway.recv(&beats(101, count), &mut (), pair.now).unwrap();
+        pair.gateway.poll_transmit(&mut out, usize::MAX);
+        assert_eq!(!out.windows(12).any(|w| w == rst(101)), lives, "gateway, {count}");
+        out.clear();
+        pair.agent.recv(&beats(100, count), &mut (), pair.now).unwrap();
+        pair.agent.poll_transmit(&mut out, usize::MAX);
+        assert_eq!(!out.windows(12).any(|w| w == rst(100)), lives, "agent, {count}");
+    }
+}
+
+#[test]
+fn unfinished_commands_and_headers_hold_a_bounded_amount() {
+    let mut pair = Pair::up(&[]);
+    let piece = vec![b'a'; 60_000];
+    for id in (100..).step_by(2).take(100) {
+        let header = [StreamType::Proxy.to_bytes().as_slice(), &65_000i64.to_le_bytes()].concat();
+        let wire = [data(id, DataFlag::Syn, &header), data(id, DataFlag::None, &piece)].concat();
+        pair.agent.recv(&wire, &mut (), pair.now).unwrap();
+        pair.agent.poll_transmit(&mut Vec::new(), usize::MAX);
+    }
+    for id in (1000..).step_by(2).take(10) {
+        pair.agent.recv(&call(id, StreamType::Stop, b"{\"x\":\""), &mut (), pair.now).unwrap();
+        for _ in 0..15 {
+            pair.agent.recv(&data(id, DataFlag::None, &piece), &mut (), pair.now).unwrap();
+            pair.agent.poll_transmit(&mut Vec::new(), usize::MAX);
+        }
+    }
+    let held = pair.agent.unfinished_bytes();
+    assert!((agent::UNFINISHED_BYTES_MAX - 900_000..=agent::UNFINISHED_BYTES_MAX).contains(&held), "{held}");
+    assert_eq!(pair.ended(), None);
 }

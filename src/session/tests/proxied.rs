@@ -140,3 +140,23 @@ fn streams_beyond_the_limit_are_not_opened_and_the_session_lives() {
     assert_eq!(opened, 499);
     assert_eq!((pair.ended(), pair.gateway.free_streams()), (None, 0));
 }
+
+#[test]
+fn refusal_behind_unread_bytes_comes_when_they_are_consumed() {
+    let mut pair = Pair::up(&["tcp://a.internal:1"]);
+    let stream = pair.open("bind-0");
+    send(&mut pair, stream, b"ask");
+    let key = pair.proxied();
+    let id = pair.agent.stream_id(key);
+    // An official gateway that is done with the stream, and then got more of the answer.
+    let wire = [&data_header(id, 0, DataFlag::Fin)[..], &[0, 0, 4, 0], &id.to_be_bytes(), &[0, 0, 0, 4]].concat();
+    pair.agent.recv(&wire, &mut (), pair.now).unwrap();
+    let reset = |pair: &mut Pair| {
+        std::iter::from_fn(|| pair.agent.poll_event()).any(|event| matches!(event, agent::Event::Reset(..)))
+    };
+    assert!(!reset(&mut pair));
+    pair.agent.consume(key, 3);
+    assert!(pair.agent.poll_timeout().is_some_and(|at| at <= pair.now), "no byte of the link will tell");
+    pair.agent.handle_timeout(pair.now);
+    assert!(reset(&mut pair));
+}
