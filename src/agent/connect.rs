@@ -60,7 +60,12 @@ impl Connection {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        matches!(self, Self::Linked(linked) if linked.again)
+        match self {
+            Self::Linked(linked) => linked.again,
+            // The goodbye reads a bounded amount at a time.
+            Self::Closing { link, .. } => link.ready.readable,
+            Self::Waiting { .. } | Self::Resolving { .. } | Self::Dialing { .. } | Self::Stopped => false,
+        }
     }
 }
 
@@ -77,6 +82,8 @@ impl Agent {
             match order {
                 Order::Quit => return Flow::Exit,
                 Order::Drain => self.drain(),
+                // It ends soon anyway; what still lives gets the time that it was promised.
+                Order::Reconnect if self.drain_until.is_some() => log::info!("told to reconnect; draining goes on"),
                 Order::Reconnect => {
                     log::info!("told to reconnect");
                     self.hang_up("the agent reconnects");
@@ -136,15 +143,25 @@ impl Agent {
         if link.say_goodbye() {
             return Flow::Exit;
         }
-        self.connection = Connection::Closing { link, until: self.now + GOODBYE_TIMEOUT };
+        let until = self.now + GOODBYE_TIMEOUT;
+        // The time of the drain may be over, and a deadline in the past would keep the loop awake.
+        self.drain_until = Some(until);
+        self.connection = Connection::Closing { link, until };
         Flow::Continue
     }
 
     /// Says goodbye to the gateway, if there is a link, and forgets all streams.
     pub(super) fn hang_up(&mut self, text: &str) {
-        if let Connection::Linked(mut linked) = std::mem::replace(&mut self.connection, Connection::Stopped) {
-            linked.link.session.go_away(crate::frame::ErrorCode::NO_ERROR, text);
-            self.resumption = linked.link.close().into_resumption();
+        match std::mem::replace(&mut self.connection, Connection::Stopped) {
+            Connection::Linked(mut linked) => {
+                linked.link.session.go_away(crate::frame::ErrorCode::NO_ERROR, text);
+                self.resumption = linked.link.close().into_resumption();
+            }
+            Connection::Resolving { id, .. } => self.resolver.cancel(id),
+            Connection::Waiting { .. }
+            | Connection::Dialing { .. }
+            | Connection::Closing { .. }
+            | Connection::Stopped => {}
         }
         self.streams.abort_all();
     }
@@ -166,7 +183,8 @@ impl Agent {
     pub(super) fn drive_connection(&mut self) {
         match &mut self.connection {
             Connection::Waiting { until } if self.now >= *until => self.attempt(),
-            Connection::Resolving { deadline, .. } if self.now >= *deadline => {
+            Connection::Resolving { id, deadline } if self.now >= *deadline => {
+                self.resolver.cancel(*id);
                 self.failed(Cause::Network, "the name look-up took too long: is the DNS server up?");
             }
             Connection::Dialing { .. } => self.drive_dial(),

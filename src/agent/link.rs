@@ -184,14 +184,17 @@ impl Agent {
         }
         let lasted = linked.up_at.map(|at| now.saturating_duration_since(at));
         self.resumption = linked.link.close().into_resumption();
-        if lasted.is_some_and(|lasted| lasted >= STABLE) {
+        let stable = lasted.is_some_and(|lasted| lasted >= STABLE);
+        if stable {
             self.backoff.reset();
         }
         match over {
             Over::Failed(cause, reason) => self.failed(*cause, &with_duration(reason, lasted)),
             Over::Restart => {
                 self.streams.abort_all();
-                self.connection = Connection::Waiting { until: now };
+                // A gateway that says it at every log-in must not keep both of us busy with it.
+                let wait = if stable { Duration::ZERO } else { self.backoff.next(self.random.next()) };
+                self.connection = Connection::Waiting { until: now + wait };
             }
             Over::Stop => {
                 self.streams.abort_all();

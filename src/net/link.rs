@@ -253,10 +253,11 @@ impl Link {
         if !self.tls.wants_write() {
             let _ = self.socket.shutdown(Shutdown::Write);
         }
-        while self.ready.readable {
+        let mut left = FILL_MAX;
+        while self.ready.readable && left > 0 {
             match self.socket.read(&mut self.scratch) {
                 Ok(0) => return true,
-                Ok(_) => {}
+                Ok(len) => left = left.saturating_sub(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return true,
