@@ -11,6 +11,13 @@ pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 /// bytes are never queued here, they are read under a grant.
 pub const OUTBOX_MAX: usize = 1024 * 1024 + 64 * 1024;
 
+/// Bytes that the outboxes of all streams hold together: eight of the longest messages. A peer that calls and calls and
+/// reads no reply would fill one for every stream.
+pub const OUTBOXES_MAX: usize = 8 * OUTBOX_MAX;
+
+/// Messages up to this length do not count against [`OUTBOXES_MAX`]: beats and ordinary replies, one for a stream.
+pub const OUTBOX_FREE: usize = 4096;
+
 /// RST frames waiting to be written, beyond one for each stream that may live (all may be aborted at once). A peer that
 /// makes us owe more without reading any is flooding.
 pub const RESETS_MAX: usize = 1024;

@@ -185,8 +185,12 @@ impl Mux {
     /// Queues bytes of our own (a call, a beat) that go out before proxied data, credit allowing.
     ///
     /// # Errors
-    /// [`SendError`] when the outbox has no room for all of `bytes` or the direction is over; nothing was queued.
+    /// [`SendError`] when the outbox, or all of them together, have no room for all of `bytes` or the direction is over;
+    /// nothing was queued.
     pub fn send(&mut self, key: Key, bytes: &[u8]) -> Result<(), SendError> {
+        if bytes.len() > limits::OUTBOX_FREE && self.outboxes().saturating_add(bytes.len()) > limits::OUTBOXES_MAX {
+            return Err(SendError);
+        }
         let stream = self.store.at(key).ok_or(SendError)?;
         if !stream.fill_outbox(bytes) {
             return Err(SendError);
@@ -336,6 +340,11 @@ impl Mux {
     /// Received bytes held now, in whole blocks.
     pub fn memory_used(&self) -> usize {
         self.pool.used_bytes()
+    }
+
+    /// Bytes that the outboxes hold.
+    fn outboxes(&self) -> usize {
+        self.store.iter().map(|(_, stream)| stream.outbox.len()).sum()
     }
 
     fn remove(&mut self, key: Key) {

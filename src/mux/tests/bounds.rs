@@ -1,6 +1,6 @@
 //! Every bound, at the bound.
 
-use super::limits::{FRAME_DATA_MAX, OUTBOX_MAX, RECENT_MAX, RESETS_MAX};
+use super::limits::{FRAME_DATA_MAX, OUTBOX_FREE, OUTBOX_MAX, OUTBOXES_MAX, RECENT_MAX, RESETS_MAX};
 use super::*;
 
 fn limited(streams_max: usize, open_max: usize) -> Mux {
@@ -103,6 +103,19 @@ fn outbox_of_a_stream_that_never_reached_the_wire_is_bounded_too() {
     let key = mux.open(&vec![0; FRAME_DATA_MAX]).unwrap();
     mux.send(key, &vec![0; OUTBOX_MAX - FRAME_DATA_MAX]).unwrap();
     assert_eq!(mux.send(key, b"x"), Err(SendError));
+}
+
+#[test]
+fn outboxes_of_all_streams_together_are_bounded_and_short_messages_pass() {
+    let mut mux = gateway();
+    let keys: Vec<_> = (3..23).step_by(2).map(|id| accept(&mut mux, id)).collect();
+    let long = vec![0; OUTBOX_MAX / 2];
+    let taken = std::iter::repeat_n(&keys[..9], 2).flatten().filter(|key| mux.send(**key, &long).is_ok()).count();
+    assert_eq!(taken, OUTBOXES_MAX / long.len());
+    assert_eq!(mux.send(keys[9], &vec![0; OUTBOX_FREE + 1]), Err(SendError));
+    mux.send(keys[9], &vec![0; OUTBOX_FREE]).unwrap();
+    mux.reset(keys[0], ErrorCode::STREAM_CANCELLED);
+    mux.send(keys[9], &long).unwrap();
 }
 
 fn id(n: usize) -> u32 {
