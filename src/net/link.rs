@@ -25,6 +25,8 @@ pub(crate) struct Link {
     control: Vec<u8>,
     /// Bytes given to TLS since its buffer was last empty.
     unflushed: usize,
+    /// The end of our direction was given to the socket.
+    write_ended: bool,
 }
 
 /// Why a link ended.
@@ -80,7 +82,7 @@ impl Link {
         // Bounded here, by `unflushed`: a frame is never split.
         tls.set_buffer_limit(None);
         let scratch = vec![0; SCRATCH_LEN].into_boxed_slice();
-        Ok(Self { socket, tls, ready, session, scratch, control: Vec::new(), unflushed: 0 })
+        Ok(Self { socket, tls, ready, session, scratch, control: Vec::new(), unflushed: 0, write_ended: false })
     }
 
     /// Whether the TLS handshake is still going on.
@@ -249,8 +251,8 @@ impl Link {
         if self.write_tls().is_err() {
             return true;
         }
-        // Of no effect when it was done before; what prevents it, the read below finds too.
-        if !self.tls.wants_write() {
+        // Once: each call is an event that wakes the loop. What prevents it, the read below finds too.
+        if !self.tls.wants_write() && !std::mem::replace(&mut self.write_ended, true) {
             let _ = self.socket.shutdown(Shutdown::Write);
         }
         let mut left = FILL_MAX;

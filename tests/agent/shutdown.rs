@@ -115,3 +115,49 @@ fn second_sigterm_cuts_the_drain_short() {
     agent.signal("TERM");
     assert_eq!(agent.wait_exit().code(), Some(1));
 }
+
+#[test]
+fn sigusr1_does_not_cut_a_drain_short() {
+    let gateway = Gateway::adit();
+    let mut agent = Setup::new().agent("drain_timeout", "600s").tcp("echo", upstream::echo()).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    let stream = peer.visit("echo");
+    stream.send(b"x");
+    stream.wait_received(1);
+    agent.signal("TERM");
+    peer.wait("the Unbind", |state| (!state.unbinds.is_empty()).then_some(()));
+    agent.signal("USR1");
+    agent.wait_line(&["told to reconnect"]);
+    stream.send(b"y");
+    assert_eq!(stream.wait_received(2), b"xy");
+    stream.finish();
+    assert_eq!(stream.wait_end().1, End::Fin);
+    assert_eq!(agent.wait_exit().code(), Some(0));
+    assert_eq!(gateway.accepted(), 1);
+}
+
+#[test]
+fn goodbye_that_nobody_answers_costs_no_time_of_the_processor() {
+    let gateway = Gateway::adit();
+    let mut agent = Setup::new().agent("drain_timeout", "0s").tcp("echo", upstream::echo()).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    let stream = peer.visit("echo");
+    stream.send(b"x");
+    stream.wait_received(1);
+    agent.wait_line(&["opened for visitor"]);
+    // The gateway neither reads nor ends its direction.
+    let used = peer.pause(|| {
+        agent.signal("TERM");
+        agent.wait_line(&["drained"]);
+        let before = agent.cpu_ticks();
+        std::thread::sleep(QUIET);
+        agent.cpu_ticks() - before
+    });
+    assert!(used <= 5, "{used} ticks in {QUIET:?} without anything to do");
+    assert_eq!(agent.wait_exit().code(), Some(0));
+}
+
+/// Half a second, 50 ticks.
+const QUIET: std::time::Duration = std::time::Duration::from_millis(500);
