@@ -135,6 +135,15 @@ def request_stream(connection, length):
     connection.sendall(b"D" + struct.pack("<Q", length))
 
 
+def first_bytes(place, seconds=15):
+    """What a TCP endpoint sends before the client has said anything; nothing when it only closes, in whatever way."""
+    try:
+        with place.socket(timeout=seconds) as connection:
+            return connection.recv(4096)
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
+
+
 def ends_with_error(connection):
     """Whether the connection ends by an error rather than a clean end; what arrives before is thrown away."""
     try:

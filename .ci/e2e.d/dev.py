@@ -13,8 +13,8 @@ from deployment import Deployment, Spot
 from failure import Failure, expect_equal
 from program import Program
 
-# Served by dev's own agent; the others need names of their own.
-OWN_TARGETS = ("web", "raw", "postgres", "rawdown")
+# Served by dev's own agent; the others by an agent that joins it.
+OWN_TARGETS = ("web", "sealed", "raw", "postgres", "rawdown")
 
 
 class Dev(Deployment):
@@ -22,7 +22,7 @@ class Dev(Deployment):
 
     def start(self):
         targets = self.upstreams.targets()
-        arguments = [part for name in OWN_TARGETS for part in ("--upstream", targets[name][1])]
+        arguments = [part for name in OWN_TARGETS for part in ("--upstream", f"{name}={_upstream(targets[name])}")]
         gateway = Program(
             "dev",
             [self.binaries["adit-gateway"], "dev", "--ready-json", *arguments],
@@ -35,7 +35,8 @@ class Dev(Deployment):
         self.connect_url, self.authtoken = ready["connect_url"], ready["authtoken"]
         self.ca_file = Path(ready["ca_file"])
         self._ports = {kind: urlsplit(f"//{ready[kind]}").port for kind in ("https", "http", "tls")}
-        self._own = {urlsplit(endpoint["forwards_to"]).port: endpoint["url"] for endpoint in ready["endpoints"]}
+        urls = [(urlsplit(endpoint["url"]), urlsplit(endpoint["forwards_to"])) for endpoint in ready["endpoints"]]
+        self._tcp_ports = {upstream.port: url.port for url, upstream in urls if url.scheme == "tcp"}
         others = {name: target for name, target in targets.items() if name not in OWN_TARGETS and target[0] != "tcp"}
         self._join(others, targets["web"][1])
 
@@ -59,10 +60,9 @@ class Dev(Deployment):
 
     def place(self, name):
         scheme, upstream = self.upstreams.targets()[name]
-        if name not in OWN_TARGETS:
-            return self._named(scheme, f"{name}.localhost")
-        url = urlsplit(self._own[urlsplit(upstream).port])
-        return Place("tcp", url.hostname, url.port) if scheme == "tcp" else self._named(scheme, url.hostname)
+        if scheme == "tcp":
+            return Place("tcp", "localhost", self._tcp_ports[urlsplit(upstream).port])
+        return self._named(scheme, f"{name}.localhost")
 
     def plain_place(self, name):
         return self._named("http", f"{name}.localhost")
@@ -87,6 +87,12 @@ class Dev(Deployment):
         left = sorted(path.name for path in self.scratch.path("dev-tmp", "x").parent.iterdir())
         expect_equal(left, [], "files left behind by dev")
         return []
+
+
+def _upstream(target):
+    """What the command line calls an upstream: there `tls://` says that the visitor speaks TLS with it."""
+    scheme, upstream = target
+    return upstream.replace("tcp://", "tls://") if scheme == "tls" else upstream
 
 
 def _first_line(program, seconds):
