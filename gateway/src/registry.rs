@@ -240,7 +240,7 @@ impl Registry {
         }
     }
 
-    /// Forgets what is kept for credentials that exist no more: addresses and patches.
+    /// Forgets what is kept for credentials that exist no more, or allow less than they did: addresses and patches.
     pub fn forget(&mut self, is_gone: impl Fn(&Owner) -> bool) {
         self.patches.retain(|owner, _| !is_gone(owner));
         self.held.retain(|owner, _| !is_gone(owner));

@@ -20,17 +20,17 @@ impl Gateway {
     pub fn reload(&self, config: Config) {
         let served = Arc::new(Served::new(config));
         let config = Arc::clone(&served.config);
-        self.served.store(served);
+        let before = Arc::clone(&self.served.swap(served).config);
         let now = tokio::time::Instant::now().into_std();
         let mut state = self.state();
-        let revoked: Vec<_> = state.all_sessions().filter(|agent| !agent.is_allowed(&config)).cloned().collect();
+        // Also when it was wider only since the log-in: what the agent has bound by that would stay.
+        let keeps = |agent: &Agent| agent.is_allowed(&config) && !is_narrowed(&agent.owner, &before, &config);
+        let revoked: Vec<_> = state.all_sessions().filter(|agent| !keeps(agent)).cloned().collect();
         for agent in &revoked {
             // Nothing is kept for those who may not come back.
             state.leave(agent.session, now, Duration::ZERO);
         }
-        state.registry.forget(|owner| {
-            config.accounts.credential(&owner.credential).is_none_or(|credential| credential.account != owner.account)
-        });
+        state.registry.forget(|owner| is_narrowed(owner, &before, &config));
         drop(state);
         for agent in revoked {
             let Owner { account, credential } = &agent.owner;
@@ -92,6 +92,15 @@ impl Agent {
             && config.accounts.check_source(credential, self.source).is_ok()
             && credential.acl.is_at_least(&self.credential.acl)
     }
+}
+
+/// Whether a credential is gone, or allows less than it did.
+fn is_narrowed(owner: &Owner, before: &Config, after: &Config) -> bool {
+    let of = |config: &Config| {
+        config.accounts.credential(&owner.credential).filter(|credential| credential.account == owner.account).cloned()
+    };
+    let Some(after) = of(after) else { return true };
+    of(before).is_some_and(|before| !after.acl.is_at_least(&before.acl))
 }
 
 /// What a revoked session is told.

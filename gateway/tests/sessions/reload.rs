@@ -74,6 +74,18 @@ async fn widened_credential_keeps_its_sessions_and_may_do_more_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rules_that_were_wider_for_a_while_leave_nothing_behind() {
+    let narrow = Change { site1: "acl: ['bind:app.internal']", ..Change::default() };
+    let world = World::with(&narrow);
+    let mut peer = world.agent(&world.site1).await;
+    world.reload(&Change { site1: "acl: ['bind:app.internal', 'bind:more.internal']", ..Change::default() });
+    peer.bind("https://more.internal").await;
+    world.reload(&narrow);
+    assert!(world.internal("main", "https://more.internal").is_err());
+    assert!(peer.until_closed().await.unwrap().1.contains("ERR_NGROK_300"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn addresses_kept_for_a_removed_credential_are_free_at_once() {
     let world = World::new();
     let mut peer = world.agent(&world.site1).await;
