@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use super::house::House;
 use super::socket;
-use crate::config::limits;
 use crate::http::reach::Visitor;
 use crate::http::{self, Ending, Front, Limits, Protocol};
 
@@ -29,19 +28,10 @@ pub(super) async fn serve<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let limits = http_limits(&house.gateway.config().limits);
+    let limits = Limits::from(&house.gateway.config().limits);
     let front = Front { visitor, scheme, protocol, limits };
     match http::serve(Arc::clone(&house.gateway), io, front).await {
         Ending::Closed => {}
         Ending::Cut(io) => socket::reset_on_close(tcp(&io)),
-    }
-}
-
-fn http_limits(limits: &limits::Limits) -> Limits {
-    Limits {
-        head_time: limits.http_header_timeout,
-        head_bytes_max: limits.http_header_bytes_max,
-        idle_time: limits.http_idle_timeout,
-        ..Limits::default()
     }
 }
