@@ -59,6 +59,7 @@ impl<R: Reach> Client<R> {
         let under_way = self.activity.begin();
         let format = Format::preferred(request.headers());
         let (mut head, body) = request.into_parts();
+        let version = head.version;
         let waiting = self.activity.wait();
         let routed = self.route(&mut head).await;
         let outcome = match routed {
@@ -70,7 +71,7 @@ impl<R: Reach> Client<R> {
         };
         drop(waiting);
         match outcome {
-            Ok(Answer { response, lease, switch: None }) => Ok(self.relay(response, lease, under_way)),
+            Ok(Answer { response, lease, switch: None }) => Ok(self.relay(response, lease, under_way, version)),
             Ok(Answer { response, lease, switch: Some(switch) }) => {
                 Ok(self.switch(response, lease, switch, under_way, format))
             }
@@ -137,13 +138,20 @@ impl<R: Reach> Client<R> {
         }
     }
 
-    fn relay(&self, response: Response<Incoming>, lease: Lease, under_way: UnderWay) -> Response<ResponseBody> {
+    fn relay(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        under_way: UnderWay,
+        version: Version,
+    ) -> Response<ResponseBody> {
         let (mut head, incoming) = response.into_parts();
         headers::prepare_response(&mut head.headers);
         head.version = Version::HTTP_11;
-        // An HTTP/1.0 client learns the end of a body of unknown length from the end of the connection alone.
-        let is_length_known = incoming.size_hint().exact().is_some();
-        let cut = (!is_length_known).then(|| Arc::clone(&self.cut));
+        // An HTTP/1.0 client learns the end of a body of unknown length from the end of the connection alone. HTTP/2
+        // resets the one stream: resetting the connection at its end could take other responses from the visitor.
+        let needs_reset = version != Version::HTTP_2 && incoming.size_hint().exact().is_none();
+        let cut = needs_reset.then(|| Arc::clone(&self.cut));
         Response::from_parts(head, ResponseBody::upstream(Relay::new(incoming, lease, cut), under_way))
     }
 
