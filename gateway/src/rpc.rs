@@ -33,10 +33,7 @@ impl Gateway {
     /// What the agent is told.
     pub(crate) fn bind(&self, agent: &Agent, request: &BindRequest, now: Instant) -> Result<BoundReply, WireError> {
         let config = self.config();
-        let credential = config.accounts.credential(&agent.owner.credential);
-        let Some(credential) = credential.filter(|credential| credential.account == agent.owner.account) else {
-            return Err(WireError::new(codes::CREDENTIAL_REVOKED, REVOKED));
-        };
+        let credential = credential_of(agent, &config)?;
         check_request(request)?;
         let asked = request.requested(config.public_names.base_domain());
         let asked = asked.map_err(|error| WireError::new(error.code(), error.to_string()))?;
@@ -98,7 +95,9 @@ impl Gateway {
         for text in [&request.name, &request.description, &request.metadata].into_iter().flatten() {
             check_len("a changed text", text)?;
         }
-        let policy = request.traffic_policy.as_deref().map(|text| parse_policy(text, &url)).transpose()?;
+        let config = self.config();
+        let credential = credential_of(agent, &config)?;
+        let policy = request.traffic_policy.as_deref().map(|text| parse_policy(text, &url, credential)).transpose()?;
         let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
         let patch = Patch {
             name: shared(&request.name),
@@ -212,7 +211,7 @@ impl Wish<'_> {
     /// Enters the endpoint in the registry, and opens its port if it needs one.
     fn enter(&self, url: EndpointUrl, bind: BindId, origin: Origin) -> Result<Taken, WireError> {
         let policy = self.request.traffic_policy();
-        let policy = policy.map(|text| parse_policy(&text, &url)).transpose()?.flatten();
+        let policy = policy.map(|text| parse_policy(&text, &url, self.credential)).transpose()?.flatten();
         let proxy_protocol = self.request.proxy_protocol();
         let proxy_protocol =
             proxy_protocol.map_err(|error| WireError::new(codes::BIND_MALFORMED, error.to_string()))?;
@@ -344,12 +343,26 @@ fn twin(config: &Config, url: &EndpointUrl) -> Option<EndpointUrl> {
     (!url.is_internal() && config.collide(url, &twin)).then_some(twin)
 }
 
-fn parse_policy(text: &str, url: &EndpointUrl) -> Result<Option<Arc<Policy>>, WireError> {
+fn credential_of<'a>(agent: &Agent, config: &'a Config) -> Result<&'a Credential, WireError> {
+    let credential = config.accounts.credential(&agent.owner.credential);
+    let credential = credential.filter(|credential| credential.account == agent.owner.account);
+    credential.map(|credential| &**credential).ok_or_else(|| WireError::new(codes::CREDENTIAL_REVOKED, REVOKED))
+}
+
+/// Compiles a policy of an agent. It forwards to nothing that its credential could not bind: the agent of one site would
+/// otherwise lead its own visitors past the rules in front of another site of the account.
+fn parse_policy(text: &str, url: &EndpointUrl, credential: &Credential) -> Result<Option<Arc<Policy>>, WireError> {
     if text.trim().is_empty() {
         return Ok(None);
     }
     let policy = Policy::parse(text, Place::agent(url));
-    policy.map(|policy| Some(Arc::new(policy))).map_err(|errors| WireError::new(errors.code(), errors.to_string()))
+    let policy = policy.map_err(|errors| WireError::new(errors.code(), errors.to_string()))?;
+    for target in policy.forwards_to() {
+        let checked = credential.acl.check(target);
+        let refused = |refusal| format!("{refusal}: the traffic policy forwards to {target}");
+        checked.map_err(|refusal| WireError::new(refusal.code(), refused(refusal)))?;
+    }
+    Ok(Some(Arc::new(policy)))
 }
 
 /// The ports of a range one after the other, beginning anywhere.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use adit::endpoint_url::Scheme;
+use adit::endpoint_url::{EndpointUrl, Scheme};
 
 use super::actions::Action;
 use super::{Connection, Request, Verdict};
@@ -92,6 +92,12 @@ impl Policy {
     /// It is a future because actions that ask others (a key server, an identity provider) will wait here.
     pub async fn on_http_request(&self, request: &mut Request<'_>) -> Verdict {
         run(Phase::OnHttpRequest, &self.on_http_request, &mut Subject::Request(request))
+    }
+
+    /// The internal endpoints that it may hand traffic to.
+    pub fn forwards_to(&self) -> impl Iterator<Item = &EndpointUrl> {
+        let rules = self.on_tcp_connect.iter().chain(&self.on_http_request);
+        rules.flat_map(|rule| &rule.actions).filter_map(|action| action.forwards_to())
     }
 
     /// True when no traffic gets past the rules of this phase.

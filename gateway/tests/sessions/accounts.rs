@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::peer::{AUTH, BIND, BIND_LABELED, FIN, PATCH, Peer, SYN, UNBIND, auth, auth_again, bind, bind_again, code};
-use crate::world::World;
+use crate::world::{Change, World};
 
 const APP: &str = "https://app.internal";
 
@@ -197,4 +197,24 @@ async fn end_of_one_account_session_leaves_the_other_alone() {
     let mut third = scene.world.connect();
     third.refused(AUTH, &auth("wrong")).await;
     scene.assert_untouched().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn policy_of_an_agent_forwards_only_to_what_its_credential_may_bind() {
+    let world = World::with(&Change { site1: "acl: ['bind:*.site1.internal']", ..Change::default() });
+    let mut peer = world.agent(&world.site1).await;
+    let forward =
+        |url| json!(format!("on_http_request: [{{actions: [{{type: forward-internal, config: {{url: '{url}'}}}}]}}]"));
+    let mut request = bind("https://app.site1.internal");
+    request["Opts"]["TrafficPolicy"] = forward("https://api.site2.internal");
+    assert_eq!(peer.refused(BIND, &request).await, 316);
+    assert!(world.internal("main", "https://app.site1.internal").is_err());
+    request["Opts"]["TrafficPolicy"] = forward("https://api.site1.internal");
+    let bound = peer.call(BIND, &request).await;
+    assert_eq!(code(&bound), None, "{bound}");
+    let tunnel = &bound["Extra"]["TunnelID"];
+    let patch = json!({"TunnelId": tunnel, "TrafficPolicy": forward("https://api.site2.internal")});
+    assert_eq!(peer.refused(PATCH, &patch).await, 316);
+    let patch = json!({"TunnelId": tunnel, "TrafficPolicy": forward("https://other.site1.internal")});
+    assert_eq!(code(&peer.call(PATCH, &patch).await), None);
 }

@@ -24,6 +24,10 @@ impl Action for ForwardInternal {
         true
     }
 
+    fn forwards_to(&self) -> Option<&EndpointUrl> {
+        Some(&self.url)
+    }
+
     fn run(&self, _subject: &mut Subject<'_, '_>) -> Step {
         Step::End(Verdict::Forward(Arc::clone(&self.url)))
     }

@@ -7,6 +7,8 @@ mod forward_internal;
 
 use std::fmt;
 
+use adit::endpoint_url::EndpointUrl;
+
 use super::document::Place;
 use super::fields::Fields;
 use super::phase::{Phase, Step, Subject};
@@ -15,6 +17,11 @@ use super::phase::{Phase, Step, Subject};
 pub(super) trait Action: fmt::Debug + Send + Sync {
     /// True when whatever comes behind it can never run.
     fn is_terminating(&self) -> bool;
+
+    /// The internal endpoint that it may hand traffic to.
+    fn forwards_to(&self) -> Option<&EndpointUrl> {
+        None
+    }
 
     /// Does its work. It is called only in the phases that its [`Kind`] names.
     fn run(&self, subject: &mut Subject<'_, '_>) -> Step;
