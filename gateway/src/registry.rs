@@ -82,6 +82,13 @@ pub struct Patch {
     pub policy: Option<Option<Arc<Policy>>>,
 }
 
+/// A patch and the address that it was made for: its policy means nothing at another one.
+#[derive(Debug, Default)]
+struct Patched {
+    url: Option<EndpointUrl>,
+    patch: Patch,
+}
+
 /// What a successful [`Registry::bind`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -131,7 +138,7 @@ pub struct Registry {
     /// How many of `holds` each owner has. Invariant: no zeros.
     held: HashMap<Owner, usize>,
     stopped: Bounded<(ClientId, BindId), ()>,
-    patches: HashMap<Owner, Bounded<(ClientId, BindId), Patch>>,
+    patches: HashMap<Owner, Bounded<(ClientId, BindId), Patched>>,
 }
 
 impl Default for Registry {
@@ -174,8 +181,9 @@ impl Registry {
         if self.stopped.find(&identity).is_some() {
             return Ok(Bound { evicted: Vec::new(), stopped: true });
         }
-        if let Some(patch) = self.patches.get(&endpoint.owner).and_then(|patches| patches.find(&identity)) {
-            patch.apply(&mut endpoint);
+        let patched = self.patches.get(&endpoint.owner).and_then(|patches| patches.find(&identity));
+        if let Some(patched) = patched.filter(|patched| patched.url.as_ref() == Some(&endpoint.url)) {
+            patched.patch.apply(&mut endpoint);
         }
         let yielding = self.table.contest(&endpoint, now, is_dead)?;
 
@@ -298,7 +306,11 @@ impl Registry {
             patch.apply(Arc::make_mut(&mut member.endpoint));
         }
         let patches = self.patches.entry(owner).or_insert_with(|| Bounded::new(PATCHES_PER_CREDENTIAL_MAX));
-        patches.entry((client, bind.clone())).merge(patch);
+        let patched = patches.entry((client, bind.clone()));
+        if patched.url.as_ref() != Some(&key.url) {
+            *patched = Patched { url: Some(key.url), patch: Patch::default() };
+        }
+        patched.patch.merge(patch);
         true
     }
 

@@ -405,6 +405,21 @@ async fn patch_changes_only_what_it_names_and_is_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn patch_does_not_follow_its_id_to_another_address() {
+    let world = World::new();
+    let mut peer = world.agent(&world.site1).await;
+    let bound = peer.bind("https://app.internal").await;
+    let patch = json!({"TunnelId": bound["Extra"]["TunnelID"], "TrafficPolicy": ""});
+    assert_eq!(peer.call(PATCH, &patch).await["Error"], "");
+    let mut request = bind("tcp://db.internal:5432");
+    request["Id"] = bound["Id"].clone();
+    request["Opts"]["TrafficPolicy"] = json!("on_tcp_connect: [{actions: [{type: deny}]}]");
+    assert_eq!(code(&peer.call(BIND, &request).await), None);
+    settle(&mut peer).await;
+    assert!(world.internal("main", "tcp://db.internal:5432").unwrap().policy.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn labelled_tunnels_are_refused_cleanly() {
     let world = World::new();
     let mut peer = world.agent(&world.site1).await;
