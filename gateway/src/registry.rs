@@ -366,6 +366,12 @@ impl Registry {
         })
     }
 
+    /// Everything that is bound in public.
+    pub fn public_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let endpoints = self.bound.keys().flat_map(|session| self.endpoints(*session));
+        endpoints.filter(|endpoint| !endpoint.url.is_internal())
+    }
+
     fn key(&self, session: SessionId, bind: &BindId) -> Option<EndpointKey> {
         self.bound.get(&session)?.get(bind).cloned()
     }

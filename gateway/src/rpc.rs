@@ -146,7 +146,7 @@ impl Wish<'_> {
             checked.map_err(|refusal| WireError::new(refusal.code(), format!("{refusal}: {url}")))?;
         }
         if !url.is_internal() {
-            let checked = self.config.check_public(&url);
+            let checked = self.config.check_public_for(&owner.account, &url);
             checked.map_err(|refusal| WireError::new(refusal.code(), refusal.to_string()))?;
         }
         // An Id that does not prove itself is no more than a name for the endpoint towards the agent, which insists on
@@ -250,6 +250,12 @@ impl Wish<'_> {
         let mut state = self.gateway.state();
         if state.session(endpoint.session).is_none() {
             return Err(WireError::new(codes::CREDENTIAL_REVOKED, "this session has ended"));
+        }
+        // A reload since this was judged has looked only at the endpoints that were there.
+        let current = self.gateway.config();
+        if !endpoint.url.is_internal() && !std::ptr::eq(self.config, &*current) {
+            let checked = current.check_public_for(&endpoint.owner.account, &endpoint.url);
+            checked.map_err(|refusal| WireError::new(refusal.code(), refusal.to_string()))?;
         }
         let registry = &state.registry;
         let is_new = registry.endpoint(endpoint.session, &endpoint.bind).is_none();

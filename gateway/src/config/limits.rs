@@ -12,8 +12,9 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Sessions of one account at once (ERR_NGROK_108).
     pub sessions_per_account_max: usize,
-    /// Connections that have not said yet who they are or where they want to go: before the end of the TLS handshake
-    /// and, of agents, of the log-in.
+    /// Connections that have not said yet where they want to go: before the end of the TLS handshake. Agents between that
+    /// and the log-in count with those that are logged in: of both together there are at most so many more than
+    /// `sessions_max`. Whoever says nothing there keeps no visitor out.
     pub pending_max: usize,
     /// Connections of visitors at once.
     pub connections_max: usize,

@@ -78,6 +78,22 @@ impl Config {
         cloud.map_or(Ok(()), |cloud| Err(PublicRefusal::CloudEndpoint(cloud.url.clone())))
     }
 
+    /// Checks the same for agents of one account. A name that a cloud endpoint of another account has is not theirs with
+    /// any scheme or port: to a browser, all of these are one site.
+    ///
+    /// # Errors
+    ///
+    /// See [`PublicRefusal`].
+    pub fn check_public_for(&self, account: &str, url: &EndpointUrl) -> Result<(), PublicRefusal> {
+        self.check_public(url)?;
+        let is_foreign = |cloud: &EndpointUrl| cloud.host() == url.host() && cloud.scheme() != Scheme::Tcp;
+        let foreign = self.cloud_endpoints.iter().find(|cloud| *cloud.account != *account && is_foreign(&cloud.url));
+        match foreign.filter(|_| url.scheme() != Scheme::Tcp) {
+            Some(cloud) => Err(PublicRefusal::CloudEndpoint(cloud.url.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Tells whether two public URLs cannot both be served: the same one, the same TCP port whatever the names, or one
     /// name as both `https` and `tls` where these share a socket.
     #[must_use]

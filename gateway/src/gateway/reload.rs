@@ -12,11 +12,12 @@ use adit::message::{StopTunnel, StreamType, codes};
 use super::{Agent, Gateway, Served};
 use crate::config::Config;
 use crate::identity::Owner;
+use crate::registry::Endpoint;
 
 impl Gateway {
     /// Puts a new configuration in force. Sessions whose credential is gone, has lost the token they logged in with or
-    /// some of what it allowed, or may not be used from where they are, end at once, and their streams with them; the
-    /// others notice nothing. What a reload cannot change is named by [`Config::changes_needing_restart`].
+    /// some of what it allowed, or may not be used from where they are, end at once, and their streams with them. Public
+    /// endpoints that agents may have no more are stopped. The others notice nothing. What a reload cannot change is named by [`Config::changes_needing_restart`].
     pub fn reload(&self, config: Config) {
         let served = Arc::new(Served::new(config));
         let config = Arc::clone(&served.config);
@@ -31,7 +32,14 @@ impl Gateway {
             state.leave(agent.session, now, Duration::ZERO);
         }
         state.registry.forget(|owner| is_narrowed(owner, &before, &config));
+        let public: Vec<_> = state.registry.public_endpoints().cloned().collect();
         drop(state);
+        for endpoint in public {
+            let Endpoint { owner, url, .. } = &*endpoint;
+            if let Err(refusal) = config.check_public_for(&owner.account, url) {
+                self.stop_endpoint(owner, url, &refusal.to_string(), refusal.code());
+            }
+        }
         for agent in revoked {
             let Owner { account, credential } = &agent.owner;
             warn!(session = %agent.session, %account, %credential, address = %agent.source, "session revoked");

@@ -123,6 +123,23 @@ async fn cloud_endpoints_come_and_go_with_the_configuration() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn public_name_that_agents_may_have_no_more_is_stopped() {
+    let world = World::new();
+    let mut peer = world.agent(&world.site1).await;
+    for url in ["tls://api.example.com", "https://www.example.com", APP] {
+        peer.bind(url).await;
+    }
+    world.reload(&Change {
+        more: "cloud_endpoints:\n  - url: https://api.example.com\n    account: other\n    traffic_policy: {on_http_request: [{actions: [{type: deny}]}]}\n",
+        ..Change::default()
+    });
+    assert!(world.public("tls://api.example.com").is_err(), "to a browser it is the cloud endpoint's site");
+    assert!(world.public("https://www.example.com").is_ok());
+    assert!(world.internal("main", APP).is_ok());
+    assert_eq!(peer.refused(BIND, &bind("http://api.example.com:8080")).await, 334);
+}
+
+#[tokio::test(start_paused = true)]
 async fn drain_waits_for_visitors_and_no_longer_than_it_may() {
     use adit_gateway::http::reach::Reach;
 
