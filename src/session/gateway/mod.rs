@@ -280,5 +280,8 @@ const PEER_RESERVE: usize = 12;
 /// Bytes of unfinished calls that one session may hold: four of the longest.
 pub const CALL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The same before it has logged in: anybody gets that far. An Auth has a token, a cookie, and 4 KiB of metadata.
+pub const ANONYMOUS_CALL_BYTES_MAX: usize = 128 * 1024;
+
 /// How long an agent may take to answer a command. One official family answers none without a handler.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(5);

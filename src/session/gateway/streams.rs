@@ -1,6 +1,6 @@
 //! What arrives on each stream, by the role of the stream.
 
-use super::{CALL_BYTES_MAX, Event, GatewaySession, Request, Role, Stage};
+use super::{ANONYMOUS_CALL_BYTES_MAX, CALL_BYTES_MAX, Event, GatewaySession, Request, Role, Stage};
 use crate::frame::ErrorCode;
 use crate::message::{
     AuthRequest, BindLabeledRequest, BindRequest, CommandReply, EmptyReply, MessageError, PatchRequest, StreamType,
@@ -115,7 +115,9 @@ impl GatewaySession {
                 self.roles.put(key, Role::Answering { peer_finished: false });
                 self.on_request(key, kind, &bytes);
             }
-            (Ok(_), None) if self.call_bytes > CALL_BYTES_MAX => self.drop_stream(key, ErrorCode::ENHANCE_YOUR_CALM),
+            (Ok(_), None) if self.call_bytes > self.call_bytes_max() => {
+                self.drop_stream(key, ErrorCode::ENHANCE_YOUR_CALM)
+            }
             (Ok(_), None) => return true,
             (Err(error), _) => {
                 self.forget_call_bytes(key);
@@ -124,6 +126,10 @@ impl GatewaySession {
             }
         }
         true
+    }
+
+    fn call_bytes_max(&self) -> usize {
+        if self.stage == Stage::Open { CALL_BYTES_MAX } else { ANONYMOUS_CALL_BYTES_MAX }
     }
 
     fn on_request(&mut self, call: Key, kind: StreamType, bytes: &[u8]) {

@@ -77,6 +77,17 @@ fn unfinished_calls_hold_a_bounded_amount() {
 }
 
 #[test]
+fn unfinished_calls_hold_little_before_the_log_in() {
+    let (mut gateway, now) = anonymous();
+    let part = vec![b'a'; 60_000];
+    for (id, live) in [(3, 1), (5, 2), (7, 2)] {
+        gateway.recv(&call(id, StreamType::SrvInfo, b"{\"x\":\""), &mut (), now).unwrap();
+        gateway.recv(&data(id, DataFlag::None, &part), &mut (), now).unwrap();
+        assert_eq!(gateway.streams(), live);
+    }
+}
+
+#[test]
 fn call_that_is_no_json_costs_itself_alone() {
     for text in [b"nonsense".as_slice(), b"[1]", b"{\"a\":}", &[b"{\"a\":".repeat(100).as_slice()].concat()] {
         let mut pair = Pair::up(&["https://a.internal"]);
