@@ -255,6 +255,18 @@ impl Reach for Gateway {
         found.map(|found| found.endpoint.target()).ok_or(Unreachable::Offline)
     }
 
+    fn listens_on(&self, scheme: Scheme, port: u16) -> bool {
+        let served = self.served.load();
+        let listeners = &served.config.listeners;
+        let addresses = match scheme {
+            Scheme::Http => &listeners.http,
+            Scheme::Https => &listeners.https,
+            Scheme::Tls => &listeners.tls,
+            Scheme::Tcp => return false,
+        };
+        addresses.iter().any(|address| address.port() == port)
+    }
+
     async fn open(&self, target: &Target, visitor: &Visitor) -> Result<ProxyStream, OpenError> {
         self.routable(target).await?;
         let mut opened = self.open_stream(target, visitor)?;

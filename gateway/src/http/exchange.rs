@@ -83,7 +83,9 @@ impl<R: Reach> Client<R> {
     async fn route(&self, head: &mut http::request::Parts) -> Result<(Inbound, Decision), Failure> {
         let inbound = Inbound::take(head)?;
         let scheme = self.front.scheme;
-        let port = inbound.port.or(scheme.default_port()).unwrap_or(self.front.visitor.local.port());
+        let local = self.front.visitor.local.port();
+        let named = inbound.port.or(scheme.default_port()).unwrap_or(local);
+        let port = if self.reach.listens_on(scheme, named) { local } else { named };
         let asked = Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor };
         let decision = route::request(&*self.reach, &asked, head).await.inspect_err(|refusal| {
             tracing::debug!(host = inbound.host, %refusal, "a request has no place to go");

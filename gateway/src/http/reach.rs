@@ -35,6 +35,13 @@ pub trait Reach: Send + Sync + 'static {
     /// [`Unreachable`] when this account has no such endpoint online.
     fn internal(&self, account: &str, url: &EndpointUrl) -> Result<Target, Unreachable>;
 
+    /// Tells whether the gateway itself listens on this port for this scheme. A visitor that came in elsewhere cannot name
+    /// it: what is served there only, on a private address for instance, is not for it.
+    fn listens_on(&self, scheme: Scheme, port: u16) -> bool {
+        let _ = (scheme, port);
+        false
+    }
+
     /// Opens a proxy stream to the agent of `target`, its header already sent.
     ///
     /// # Errors

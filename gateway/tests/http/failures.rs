@@ -41,6 +41,15 @@ async fn offline_endpoint_is_503_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn port_of_another_listener_cannot_be_named() {
+    let gateway = http1().await;
+    let mut visitor = gateway.visit().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: private.test:8\r\n\r\n").await;
+    let (head, body) = visitor.read_response().await;
+    assert_failure(&head, &body, 503, 3200);
+}
+
+#[tokio::test]
 async fn offline_endpoint_is_503_over_http2_also_with_a_body() {
     let gateway = Setup::new(Protocol::Http2).start().await;
     let mut visitor = gateway.visit_http2().await;

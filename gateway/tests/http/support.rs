@@ -50,7 +50,10 @@ pub(crate) struct World {
 impl Reach for World {
     type Stream = Stream;
 
-    fn public(&self, _: Scheme, host: &str, _: u16) -> Result<PublicEndpoint, Unreachable> {
+    fn public(&self, _: Scheme, host: &str, port: u16) -> Result<PublicEndpoint, Unreachable> {
+        if host == "private.test" && port != PRIVATE_PORT {
+            return Err(Unreachable::Offline);
+        }
         self.endpoints.get(host).cloned().ok_or(Unreachable::Offline)
     }
 
@@ -59,6 +62,10 @@ impl Reach for World {
             "api.internal" => Ok(target("https://api.internal", None)),
             _ => Err(Unreachable::Offline),
         }
+    }
+
+    fn listens_on(&self, _: Scheme, port: u16) -> bool {
+        port == PRIVATE_PORT
     }
 
     async fn open(&self, _: &Target, _: &Visitor) -> Result<Stream, OpenError> {
@@ -145,12 +152,14 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// `app.test` is an agent's endpoint without a policy; `other.test` is one more.
+    /// `app.test` is an agent's endpoint without a policy; `other.test` is one more, and `private.test` one that
+    /// is served at [`PRIVATE_PORT`], where nobody comes in.
     pub(crate) fn new(protocol: Protocol) -> Self {
         let agent = |url| PublicEndpoint::Agent(target(url, None));
         let endpoints = HashMap::from([
             ("app.test".to_owned(), agent("https://app.test")),
             ("other.test".to_owned(), agent("https://other.test")),
+            ("private.test".to_owned(), agent("https://private.test:8")),
         ]);
         Self { protocol, limits: Limits::default(), agent: Agent::Connected, endpoints }
     }
@@ -363,3 +372,6 @@ pub(crate) fn empty() -> BoxBody<Bytes, hyper::Error> {
 
 /// Waits of the tests themselves: long, because they end as soon as something happens.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A port that the gateway listens on for some, and none of the tests' visitors.
+const PRIVATE_PORT: u16 = 8;
