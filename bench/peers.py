@@ -40,7 +40,9 @@ class Tunnel:
                 child.wait()
 
     def logs(self):
-        return "".join(f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in self.folder.glob("*.log"))
+        return "".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in self.folder.glob("*.log")
+        )
 
     def write(self, name, text):
         path = self.folder / name
@@ -75,7 +77,11 @@ class Adit(Tunnel):
         }
         lines = [f"{key}: {json.dumps(value)}\n" for key, value in gateway.items()]
         self.gateway_file = self.write("gateway.yml", "".join(lines) + "credentials:\n" + credential)
-        agent = {"authtoken": token, "connect_url": f"localhost:{self.control_port}", "connect_cas": str(keys.authority)}
+        agent = {
+            "authtoken": token,
+            "connect_url": f"localhost:{self.control_port}",
+            "connect_cas": str(keys.authority),
+        }
         upstream = {"url": f"tcp://127.0.0.1:{self.upstream_port}"}
         endpoint = {"name": "bench", "url": "tcp://bench.internal:7000", "upstream": upstream}
         self.agent_file = self.write("adit.json", json.dumps({"version": 3, "agent": agent, "endpoints": [endpoint]}))

@@ -13,7 +13,19 @@ class Authority:
         self._key = scratch.path("pki", name, "ca.key")
         _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self._key)
         _openssl(
-            *("req", "-x509", "-new", "-key", self._key, "-days", "2", "-subj", f"/CN={name}", "-out", self.certificate),
+            *(
+                "req",
+                "-x509",
+                "-new",
+                "-key",
+                self._key,
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-out",
+                self.certificate,
+            ),
             *("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 

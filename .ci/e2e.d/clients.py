@@ -90,7 +90,9 @@ def download_digest(place, path, version, seconds=300):
 def upload(place, path, version, blocks, length=None, seconds=300):
     """The response body to a PUT whose body comes from memory: counted when `length` is known, else chunked."""
     counted = ["-H", f"Content-Length: {length}"] if length is not None else []
-    command = curl_command(place, version, "--fail", "-T", "-", *counted, "-H", "Expect:", place.url + path, seconds=seconds)
+    command = curl_command(
+        place, version, "--fail", "-T", "-", *counted, "-H", "Expect:", place.url + path, seconds=seconds
+    )
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         feeder = threading.Thread(target=_feed, args=(child.stdin, blocks))
         feeder.start()

@@ -47,7 +47,9 @@ class Dev(Deployment):
         ]
         endpoints.append({"name": "plain", "url": "http://plain.localhost", "upstream": {"url": web}})
         agent = {"authtoken": self.authtoken, "connect_url": self.connect_url, "connect_cas": str(self.ca_file)}
-        file = self.scratch.write("dev-agent.json", json.dumps({"version": 3, "agent": agent, "endpoints": endpoints}), 0o600)
+        file = self.scratch.write(
+            "dev-agent.json", json.dumps({"version": 3, "agent": agent, "endpoints": endpoints}), 0o600
+        )
         program = Program(
             "dev-agent",
             [self.binaries["adit"], "run", "--config", file],

@@ -34,7 +34,16 @@ def curl_speaks_http_1_1_and_http_2(deployment):
 @scenario(*EVERYWHERE)
 def upstream_learns_who_asked(deployment):
     place = deployment.place("web")
-    claimed = ("-H", "X-Forwarded-Proto: gopher", "-H", "X-Forwarded-For: 192.0.2.1", "-H", "Connection: X-Hop", "-H", "X-Hop: 1")
+    claimed = (
+        "-H",
+        "X-Forwarded-Proto: gopher",
+        "-H",
+        "X-Forwarded-For: 192.0.2.1",
+        "-H",
+        "Connection: X-Hop",
+        "-H",
+        "X-Hop: 1",
+    )
     for version in (HTTP1, HTTP2):
         answer = json.loads(fetch(place, "/headers", *claimed, version=version).body)
         headers = {}
@@ -69,9 +78,12 @@ def a_gibibyte_goes_up(deployment):
 def websocket_messages_are_echoed(deployment):
     place = deployment.place("echo")
     url = f"wss://{place.host}:{place.port}/"
-    with place.socket() as connection, connect(
-        url, sock=connection, ssl=ssl.create_default_context(cafile=place.ca_file), max_size=1 << 26
-    ) as websocket:
+    with (
+        place.socket() as connection,
+        connect(
+            url, sock=connection, ssl=ssl.create_default_context(cafile=place.ca_file), max_size=1 << 26
+        ) as websocket,
+    ):
         for message in ("text", b"", os.urandom(100), os.urandom(3 << 20)):
             websocket.send(message)
             expect(websocket.recv(timeout=20) == message, f"a message of {len(message)} bytes came back changed")

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import threading
 
-import stream
 from clients import HTTP1, Place, curl_command, curl_status, ends_with_error, fetch, read_exactly
 from failure import expect, expect_equal
 from files import DOMAIN

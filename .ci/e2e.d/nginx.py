@@ -21,7 +21,9 @@ class Nginx:
         with open(root, "wb") as file:
             file.writelines(stream.blocks(FILE_BYTES))
         folder = scratch.path("nginx", "x").parent
-        paths = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        paths = " ".join(
+            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         user = "user root;" if os.geteuid() == 0 else ""
         configuration = f"""
             daemon off; {user} worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;

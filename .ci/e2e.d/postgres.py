@@ -25,16 +25,35 @@ class Postgres:
             os.chown(folder, entry.pw_uid, entry.pw_gid)
         data = folder / "data"
         subprocess.run(
-            [self._binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            [
+                self._binaries / "initdb",
+                "-D",
+                data,
+                "-U",
+                USER,
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-locale",
+                "--no-sync",
+            ],
             **({"user": self._user, "group": self._user, "extra_groups": []} if self._user else {}),
             cwd=folder,
             check=True,
             capture_output=True,
             timeout=120,
         )
-        options = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
+        options = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": folder,
+            "fsync": "off",
+        }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self._program = Program("postgres", [self._binaries / "postgres", "-D", data, *settings], scratch, user=self._user)
+        self._program = Program(
+            "postgres", [self._binaries / "postgres", "-D", data, *settings], scratch, user=self._user
+        )
         ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         wait_until(lambda: subprocess.run(ready).returncode == 0, "PostgreSQL to accept connections", 60, self._program)
 

@@ -21,7 +21,12 @@ class SdkSession:
     def __init__(self, language, scratch):
         self.language = language
         self._program = Program(
-            f"sdk-{language}", COMMANDS[language], scratch, env={"RUST_LOG": "info"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            f"sdk-{language}",
+            COMMANDS[language],
+            scratch,
+            env={"RUST_LOG": "info"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._answers = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

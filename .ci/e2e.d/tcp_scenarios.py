@@ -188,7 +188,7 @@ def client_hello_in_pieces_is_routed(deployment):
                 break
             except ssl.SSLWantReadError:
                 data = outgoing.read()
-                for piece in ([data[i : i + 1] for i in range(len(data))] if first else [data]):
+                for piece in [data[i : i + 1] for i in range(len(data))] if first else [data]:
                     connection.sendall(piece)
                 first = False
                 incoming.write(connection.recv(1 << 16))
