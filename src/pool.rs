@@ -10,12 +10,18 @@ pub const BLOCK_LEN: usize = 4096;
 type Block = Box<[u8]>;
 
 /// The budget: how many blocks are out, and a few spare ones.
-#[derive(Debug)]
 pub struct Pool {
     free: Vec<Block>,
     blocks_used: usize,
     blocks_made: usize,
     blocks_max: usize,
+}
+
+impl std::fmt::Debug for Pool {
+    /// Without the spare blocks, in which old bytes stand.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("used", &self.blocks_used).field("max", &self.blocks_max).finish_non_exhaustive()
+    }
 }
 
 impl Pool {
@@ -67,12 +73,19 @@ impl Pool {
 /// Bytes in the order of their arrival, held in blocks of a [`Pool`].
 ///
 /// Invariant: `len` is the number of bytes between `head` in the first block and `tail` in the last one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct BlockQueue {
     blocks: VecDeque<Block>,
     head: usize,
     tail: usize,
     len: usize,
+}
+
+impl std::fmt::Debug for BlockQueue {
+    /// Without the bytes: a visitor's, or a token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockQueue").field("len", &self.len).field("blocks", &self.blocks.len()).finish()
+    }
 }
 
 impl BlockQueue {

@@ -1,7 +1,7 @@
 //! What the peer's frames do.
 
 use super::limits::{GO_AWAY_TEXT_KEPT, RECENT_MAX, REFUSE_PERCENT};
-use super::stream::Stream;
+use super::stream::{Outbox, Stream};
 use super::transmit::GoAway;
 use super::{Event, Key, LinkError, Mux, Side, Sink};
 use crate::frame::{ErrorCode, Item};
@@ -159,7 +159,7 @@ impl Mux {
         if code != ErrorCode::STREAM_CLOSED || !stream.fin_received {
             self.fail_stream(key, code);
         } else if !stream.fin_sent {
-            stream.outbox = Vec::new();
+            stream.outbox = Outbox::default();
             stream.outbox_sent = 0;
             stream.refused.get_or_insert(code);
             self.queue_refused(key);
@@ -228,7 +228,7 @@ impl Mux {
             return;
         }
         stream.queue.clear(&mut self.pool);
-        stream.outbox = Vec::new();
+        stream.outbox = Outbox::default();
         stream.outbox_sent = 0;
         stream.pending.readable = false;
         stream.pending.finished = false;

@@ -13,7 +13,7 @@ pub(super) struct Stream {
     pub(super) local: bool,
 
     pub(super) send: SendWindow,
-    pub(super) outbox: Vec<u8>,
+    pub(super) outbox: Outbox,
     pub(super) outbox_sent: usize,
     /// Bytes of the outbox that travel in the SYN frame.
     pub(super) first_len: usize,
@@ -36,6 +36,30 @@ pub(super) struct Stream {
 
     pub(super) pending: Pending,
     pub(super) queued: Queued,
+}
+
+/// Bytes of our own that wait; calls with tokens are among them, so it prints as its length.
+#[derive(Default)]
+pub(super) struct Outbox(Vec<u8>);
+
+impl std::ops::Deref for Outbox {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Outbox {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// Events that wait to be polled.

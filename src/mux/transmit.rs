@@ -1,6 +1,7 @@
 //! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
 
 use super::limits::{FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
+use super::stream::Outbox;
 use super::{AbortStyle, Grant, Key, Mux};
 use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
 
@@ -174,7 +175,7 @@ impl Mux {
         stream.outbox_sent += len;
         stream.fin_sent |= last;
         if stream.outbox_left() == 0 {
-            stream.outbox = Vec::new();
+            stream.outbox = Outbox::default();
             stream.outbox_sent = 0;
         }
         true

@@ -42,13 +42,20 @@ pub struct Resumption {
 }
 
 /// An endpoint's identity at the gateway.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Bound {
     pub(super) id: String,
     token: Secret,
     pub(super) url: String,
     proto: Scheme,
     opts: Map<String, Value>,
+}
+
+impl std::fmt::Debug for Bound {
+    /// Without the options, which can hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("id", &self.id).field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// Where each endpoint stands in this session.

@@ -20,11 +20,18 @@ impl TypePrefix {
 }
 
 /// Collects one JSON object. What follows it is taken and dropped: one official agent sends a newline.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct JsonText {
     scan: JsonScan,
     bytes: Vec<u8>,
     complete: bool,
+}
+
+impl std::fmt::Debug for JsonText {
+    /// Without the text, which can hold tokens and cookies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JsonText").field("len", &self.bytes.len()).field("complete", &self.complete).finish()
+    }
 }
 
 impl JsonText {
