@@ -73,6 +73,11 @@ impl Requester {
         }
     }
 
+    /// The peer has shown otherwise that it lives: its time counts from now.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.last_good = self.last_good.max(now);
+    }
+
     /// Interval and tolerance without a good reply.
     pub(super) fn is_dead(&self, now: Instant) -> bool {
         self.deadline().is_some_and(|deadline| now >= deadline)

@@ -67,7 +67,8 @@ enum Call {
 
 impl AgentSession {
     /// Starts on a fresh link: heartbeat and log-in are the first bytes. `resumption` is that of the session before,
-    /// or the default.
+    /// or the default. How long the log-in may take, TLS handshake included, is the driver's to decide: until
+    /// [`Event::Up`] there is no deadline here.
     pub fn new(settings: Settings, resumption: Resumption, seed: u64, now: Instant) -> Self {
         let mut mux = Mux::new(Side::Agent, settings.limits);
         let mut roles = Table::default();
@@ -152,7 +153,8 @@ impl AgentSession {
             _ => None,
         });
         let binds = if self.stage == Stage::Up { self.binds.timeout() } else { None };
-        calls.chain(binds).chain(self.heartbeat.as_ref().and_then(Requester::timeout)).min()
+        let heartbeat = self.heartbeat.as_ref().filter(|_| self.stage != Stage::LoggingIn);
+        calls.chain(binds).chain(heartbeat.and_then(Requester::timeout)).min()
     }
 
     /// Does what is due. May be called early or twice.
@@ -162,7 +164,7 @@ impl AgentSession {
         if self.stage == Stage::Ended {
             return;
         }
-        if self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.is_dead(now)) {
+        if self.stage != Stage::LoggingIn && self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.is_dead(now)) {
             self.end(End::Silence);
             return;
         }
@@ -307,7 +309,11 @@ impl AgentSession {
             self.end(End::BadReply(call.name(), "no stream is free for the call".to_owned()));
             return;
         };
-        let deadline = now.checked_add(CALL_DEADLINE);
+        let deadline = match call {
+            // A part of the whole attempt, for which the driver has a deadline.
+            Call::Auth => None,
+            Call::Bind(_) | Call::Unbind => now.checked_add(CALL_DEADLINE),
+        };
         self.roles.put(key, Role::Call { call, text: JsonText::default(), deadline });
     }
 

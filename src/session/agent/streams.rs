@@ -166,6 +166,9 @@ impl AgentSession {
         self.peer_is_adit = reply.extra.adit.is_some();
         self.resumption.client_id.clone_from(&reply.client_id);
         self.resumption.cookie = reply.extra.cookie.clone();
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.heard(now);
+        }
         self.events.push_back(Event::Up(Box::new(reply)));
         if self.stage == Stage::LoggingIn {
             self.stage = Stage::Up;

@@ -142,9 +142,9 @@ fn silence_ends_the_session_on_both_sides_in_time() {
 
 #[test]
 fn gateway_that_never_answers_a_call_is_left() {
-    let mut pair = Pair::new(&[]);
+    let mut pair = Pair::up(&["https://a.internal"]);
     let start = pair.now;
-    pair.step();
+    pair.agent.drain(start);
     while pair.ended().is_none() {
         pair.now = pair.agent.poll_timeout().unwrap();
         pair.agent.handle_timeout(pair.now);
@@ -152,8 +152,21 @@ fn gateway_that_never_answers_a_call_is_left() {
             pair.agent_events.push(event);
         }
     }
-    assert_eq!(pair.ended(), Some(&End::CallTimeout("Auth")));
+    assert_eq!(pair.ended(), Some(&End::CallTimeout("Unbind")));
     assert_eq!(pair.now.duration_since(start), agent::CALL_DEADLINE);
+}
+
+#[test]
+fn log_in_may_take_as_long_as_the_driver_allows() {
+    let mut pair = Pair::new(&[]);
+    assert_eq!(pair.agent.poll_timeout(), None);
+    pair.now += 2 * (INTERVAL + TOLERANCE);
+    pair.agent.handle_timeout(pair.now);
+    assert!(pair.agent.poll_event().is_none());
+    pair.run();
+    assert!(pair.agent_events.iter().any(|event| matches!(event, agent::Event::Up(_))));
+    pair.agent.handle_timeout(pair.now);
+    assert!(pair.agent.poll_event().is_none());
 }
 
 #[test]
@@ -254,4 +267,16 @@ fn go_away_ends_the_session_and_is_the_last_word() {
     let mut rest = Vec::new();
     pair.gateway.poll_transmit(&mut rest, usize::MAX);
     assert!(rest.is_empty());
+}
+
+#[test]
+fn no_session_prints_a_secret() {
+    let mut pair = Pair::new(&["https://a.internal"]);
+    let token_as_bytes = format!("{:?}", b"token").replace(['[', ']'], "");
+    for _ in 0..2 {
+        let printed = format!("{:?} {:?}", pair.agent, pair.gateway);
+        assert!(!printed.contains(&token_as_bytes) && !printed.contains("token-of"), "{printed}");
+        // First with the log-in in the outbox, then with everything that the gateway gave.
+        pair.run();
+    }
 }
