@@ -299,3 +299,5 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// Streams at one time. An idle one costs a socket and about a hundred bytes, received data is bounded separately.
 const STREAMS_MAX: usize = 2048;
+
+const _: () = assert!(crate::net::resolve::UPSTREAM_WAITERS_MAX >= STREAMS_MAX);

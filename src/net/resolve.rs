@@ -382,8 +382,8 @@ pub const ADDRESSES_MAX: usize = 8;
 /// Names of upstreams that may wait for a thread: more than a hand-written file has while its DNS is down.
 pub const NAMES_MAX: usize = 64;
 
-/// One per stream that the link can carry.
-pub const UPSTREAM_WAITERS_MAX: usize = 512;
+/// One per stream that the link can carry: visitors that come in one burst wait for the same look-up.
+pub const UPSTREAM_WAITERS_MAX: usize = 2048;
 
 /// The agent has one attempt under way; cancelled ones make room at once.
 const CONNECT_WAITERS_MAX: usize = 4;
