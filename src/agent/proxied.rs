@@ -129,7 +129,16 @@ impl Proxied {
     /// Both directions are over.
     fn end(&mut self, session: &AgentSession, now: Instant) -> Step {
         if let Some(error) = &self.write_error {
-            return if session.is_finished(self.stream) { Step::Done } else { Step::TurnAway(error.to_string()) };
+            if session.is_finished(self.stream) {
+                return Step::Done;
+            }
+            // Official gateways drop what they have not handed on when a reset comes, also behind an end.
+            let settled = self.sent_at + ABORT_DELAY;
+            if self.from_upstream > 0 && now < settled {
+                self.deadline = Some(settled);
+                return Step::WaitUntil(settled);
+            }
+            return Step::TurnAway(error.to_string());
         }
         if matches!(&self.state, State::Open(io) if io.is_flushed()) {
             return Step::Done;
