@@ -43,7 +43,8 @@ pub(super) fn prepare_request(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     match framing {
-        Framing::None | Framing::Length => {}
+        // HTTP/2 lets equal ones pass, and upstreams differ about those.
+        Framing::None | Framing::Length => keep_first(headers, &CONTENT_LENGTH),
         Framing::Chunked => {
             headers.remove(CONTENT_LENGTH);
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -129,6 +130,12 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+fn keep_first(headers: &mut HeaderMap, name: &HeaderName) {
+    if let Some(first) = headers.get(name).cloned() {
+        headers.insert(name, first);
     }
 }
 
@@ -293,6 +300,8 @@ mod tests {
         let headers = request(&[("content-length", "5")], Framing::Length, None);
         assert_eq!(line(&headers, "content-length"), Some("5"));
         assert_eq!(line(&headers, "transfer-encoding"), None);
+        let headers = request(&[("content-length", "5"), ("content-length", "5")], Framing::Length, None);
+        assert_eq!(line(&headers, "content-length"), Some("5"));
     }
 
     #[test]
