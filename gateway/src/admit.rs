@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
 use adit::message::{AditExtra, AuthReply, AuthReplyExtra, AuthRequest, EXTRA_VERSION, Secret, WireError, codes};
@@ -12,7 +13,7 @@ use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
 use crate::bounded::Bounded;
 use crate::config::Config;
 use crate::config::accounts::{Credential, LogInRefusal};
-use crate::gateway::{Agent, Gateway, REVOKED, State};
+use crate::gateway::{Agent, Gateway, REVOKED, State, WAITING_MAX};
 use crate::http::reach::SessionId;
 use crate::identity::{ClientId, Owner};
 use crate::session::link::Link;
@@ -80,6 +81,8 @@ impl Gateway {
             client_type: request.extra.client_type.as_str().into(),
             credential,
             token: TokenHash::of(request.extra.authtoken.expose()),
+            confirmed: Notify::new(),
+            waiting: Semaphore::new(WAITING_MAX),
         });
         self.enter(&config, &agent, now)?;
         info!(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep_until, timeout_at};
 use tracing::debug;
 
@@ -44,8 +44,6 @@ pub struct Gateway {
     ports: Ports,
     state: Mutex<State>,
     draining: watch::Sender<bool>,
-    /// Told whenever an endpoint becomes routable, or goes.
-    confirmed: Notify,
 }
 
 /// A configuration and what is derived from it.
@@ -80,6 +78,10 @@ pub(crate) struct Agent {
     pub(crate) credential: Arc<Credential>,
     /// The hash of the token that the agent logged in with.
     pub(crate) token: TokenHash,
+    /// Told whenever one of its endpoints becomes routable, and at its end.
+    pub(crate) confirmed: Notify,
+    /// Places for visitors who wait for that.
+    pub(crate) waiting: Semaphore,
 }
 
 impl Gateway {
@@ -106,7 +108,6 @@ impl Gateway {
             ports: Ports::default(),
             state: Mutex::new(state),
             draining: watch::Sender::new(false),
-            confirmed: Notify::new(),
         }))
     }
 
@@ -146,7 +147,6 @@ impl Gateway {
     pub(crate) fn leave(self: &Arc<Self>, session: SessionId, now: Instant) {
         let hold = self.config().limits.address_hold;
         self.state().leave(session, now, hold);
-        self.tell_confirmed();
         self.close_ports_after(hold);
     }
 
@@ -165,10 +165,12 @@ impl Gateway {
     async fn routable(&self, target: &Target) -> Result<(), OpenError> {
         let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
         let session = target.location.session;
+        let agent = Arc::clone(self.state().sessions.get(&session).ok_or(OpenError::Offline)?);
         let deadline = tokio::time::Instant::now() + CONFIRM_WAIT;
+        let mut place = None;
         loop {
             // Before the look, so that what happens between look and wait is not missed.
-            let confirmed = self.confirmed.notified();
+            let confirmed = agent.confirmed.notified();
             let at = {
                 let state = self.state();
                 state.registry.endpoint(session, &bind).ok_or(OpenError::Offline)?;
@@ -178,13 +180,11 @@ impl Gateway {
                 sleep_until(at.into()).await;
                 return Ok(());
             }
+            if place.is_none() {
+                place = Some(agent.waiting.try_acquire().map_err(|_| OpenError::Busy)?);
+            }
             timeout_at(deadline, confirmed).await.map_err(|_| OpenError::Offline)?;
         }
-    }
-
-    /// Wakes visitors who wait for an endpoint to become routable.
-    pub(crate) fn tell_confirmed(&self) {
-        self.confirmed.notify_waiters();
     }
 
     fn open_stream(&self, target: &Target, visitor: &Visitor) -> Result<Opened, OpenError> {
@@ -319,6 +319,7 @@ impl State {
             }
         }
         self.registry.lost(session, now, hold);
+        agent.confirmed.notify_waiters();
         Some(agent)
     }
 
@@ -364,5 +365,8 @@ impl fmt::Debug for Gateway {
 const CLIENT_TYPE_GO: &str = "ngrok-go";
 /// How long a visitor waits for the agent's confirmation of a Bind that was answered: several round trips.
 const CONFIRM_WAIT: Duration = Duration::from_secs(1);
+/// Visitors of one session who wait for that at a time: as many as an agent has streams. Each confirmation wakes them all,
+/// so that more would be a way to keep the gateway busy.
+pub(crate) const WAITING_MAX: usize = 500;
 /// How long after its Bind an agent may still answer that it does not know the endpoint (wire document 4.6).
 const FRESH: Duration = Duration::from_millis(100);

@@ -65,7 +65,7 @@ impl Gateway {
     pub(crate) fn confirm(&self, agent: &Agent, bind: &BindId, now: Instant) {
         let at = now.checked_add(ROUTABLE_GRACE).unwrap_or(now);
         self.state().registry.confirm(agent.session, bind, at);
-        self.tell_confirmed();
+        agent.confirmed.notify_waiters();
     }
 
     /// Takes an endpoint offline on all legs of its agent. Streams in flight go on.

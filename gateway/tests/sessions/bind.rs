@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adit_gateway::http::reach::OpenError;
+use adit_gateway::http::reach::{OpenError, Reach};
 use serde_json::{Value, json};
 
 use crate::peer::{BIND, BIND_LABELED, FIN, PATCH, Peer, UNBIND, bind, bind_again, code};
@@ -63,6 +63,24 @@ async fn visitor_of_a_new_endpoint_waits_until_the_agent_has_confirmed() {
     };
     let (opened, ()) = tokio::join!(world.open(&target), confirm);
     assert!(opened.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn visitors_who_wait_for_a_confirmation_are_bounded() {
+    let world = World::new();
+    let mut peer = world.agent(&world.site1).await;
+    let id = peer.ask(BIND, &bind("https://app.internal").to_string()).await;
+    peer.answer_unconfirmed(id).await;
+    let target = world.internal("main", "https://app.internal").unwrap();
+    let mut visitors = tokio::task::JoinSet::new();
+    for _ in 0..501 {
+        let (gateway, target) = (std::sync::Arc::clone(&world.gateway), target.clone());
+        visitors.spawn(async move { gateway.open(&target, &crate::world::visitor()).await.err() });
+    }
+    let outcomes = visitors.join_all().await;
+    let count = |outcome| outcomes.iter().filter(|other| **other == Some(outcome)).count();
+    assert_eq!((count(OpenError::Busy), count(OpenError::Offline)), (1, 500));
+    assert!(!peer.has_visit());
 }
 
 #[tokio::test(start_paused = true)]
