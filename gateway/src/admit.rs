@@ -1,7 +1,7 @@
 //! Who may come in: an agent's log-in, judged before anything is set up for it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
@@ -83,6 +83,7 @@ impl Gateway {
             token: TokenHash::of(request.extra.authtoken.expose()),
             confirmed: Notify::new(),
             waiting: Semaphore::new(WAITING_MAX),
+            lines: Mutex::default(),
         });
         self.enter(&config, &agent, now)?;
         info!(

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep_until, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use adit::frame::ErrorCode;
@@ -82,6 +82,15 @@ pub(crate) struct Agent {
     pub(crate) confirmed: Notify,
     /// Places for visitors who wait for that.
     pub(crate) waiting: Semaphore,
+    /// Lines about its endpoints in the log.
+    pub(crate) lines: Mutex<Lines>,
+}
+
+/// Lines that were written in a minute, and when it began.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    since: Option<Instant>,
+    count: usize,
 }
 
 impl Gateway {
@@ -348,7 +357,27 @@ impl State {
     }
 }
 
+impl Lines {
+    /// Counts one more, and gives how many there were in this minute.
+    fn add(&mut self, now: Instant) -> usize {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= LINES_PERIOD) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
 impl Agent {
+    /// Tells whether a change of its endpoints gets its line: an agent that binds in a loop must not fill the log.
+    pub(crate) fn has_line(&self, now: Instant) -> bool {
+        let count = self.lines.lock().unwrap_or_else(PoisonError::into_inner).add(now);
+        if count == LINES_MAX {
+            warn!(session = %self.session, "the agent changes its endpoints all the time; not every change gets a line");
+        }
+        count < LINES_MAX
+    }
+
     /// Ends the link in an orderly way, at once.
     pub(crate) fn end(&self, why: &str) {
         self.link.end(ErrorCode::NO_ERROR, why);
@@ -368,5 +397,21 @@ const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 /// Visitors of one session who wait for that at a time: as many as an agent has streams. Each confirmation wakes them all,
 /// so that more would be a way to keep the gateway busy.
 pub(crate) const WAITING_MAX: usize = 500;
+/// Lines of one session about its endpoints within [`LINES_PERIOD`]: a few for each endpoint that it may have by default.
+const LINES_MAX: usize = 1000;
+const LINES_PERIOD: Duration = Duration::from_secs(60);
 /// How long after its Bind an agent may still answer that it does not know the endpoint (wire document 4.6).
 const FRESH: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_by_the_minute() {
+        let (mut lines, start) = (Lines::default(), Instant::now());
+        assert_eq!((lines.add(start), lines.add(start)), (1, 2));
+        assert_eq!(lines.add(start + LINES_PERIOD - Duration::from_nanos(1)), 3);
+        assert_eq!(lines.add(start + LINES_PERIOD), 1);
+    }
+}

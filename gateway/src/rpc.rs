@@ -45,10 +45,12 @@ impl Gateway {
             RequestedUrl::Assign { scheme } => wish.assign_name(scheme)?,
         };
         let Taken { url, bind, origin, stopped } = taken;
-        info!(
-            session = %agent.session, account = %agent.owner.account, credential = %agent.owner.credential,
-            endpoint = %url, bind = %bind, again = !request.id.is_empty(), stopped, "endpoint bound"
-        );
+        if agent.has_line(now) {
+            info!(
+                session = %agent.session, account = %agent.owner.account, credential = %agent.owner.credential,
+                endpoint = %url, bind = %bind, again = !request.id.is_empty(), stopped, "endpoint bound"
+            );
+        }
         let token = self.identity().token(&agent.owner, &agent.client, &bind, &url, origin);
         let reply = BindReply {
             id: bind.as_str().to_owned(),
@@ -75,7 +77,9 @@ impl Gateway {
         let was_bound = state.registry.unbind(&agent.owner, &agent.client, agent.session, &bind);
         drop(state);
         if was_bound {
-            info!(session = %agent.session, bind = %bind, "endpoint unbound");
+            if agent.has_line(now) {
+                info!(session = %agent.session, bind = %bind, "endpoint unbound");
+            }
             self.close_free_ports(now);
         }
     }
@@ -85,7 +89,7 @@ impl Gateway {
     /// # Errors
     ///
     /// What the agent is told.
-    pub(crate) fn patch(&self, agent: &Agent, request: &PatchRequest) -> Result<(), WireError> {
+    pub(crate) fn patch(&self, agent: &Agent, request: &PatchRequest, now: Instant) -> Result<(), WireError> {
         let unknown = || WireError::new(codes::ENDPOINT_UNKNOWN, "this session has no endpoint with this TunnelId");
         let bind = BindId::parse(&request.tunnel_id).ok_or_else(unknown)?;
         let url = {
@@ -109,7 +113,9 @@ impl Gateway {
         if !self.state().registry.patch(agent.session, &bind, &patch) {
             return Err(unknown());
         }
-        info!(session = %agent.session, endpoint = %url, "endpoint changed");
+        if agent.has_line(now) {
+            info!(session = %agent.session, endpoint = %url, "endpoint changed");
+        }
         Ok(())
     }
 }

@@ -205,7 +205,7 @@ impl Session {
     }
 
     fn on_patch(&mut self, agent: &Agent, call: Key, request: &PatchRequest) {
-        let error = self.gateway.patch(agent, request).err();
+        let error = self.gateway.patch(agent, request, now()).err();
         self.reply(call, &EmptyReply { error }.to_json());
     }
 
