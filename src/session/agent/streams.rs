@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::{AgentSession, Call, Command, End, Event, Role, Stage, UNFINISHED_BYTES_MAX, UPDATE_UNSUPPORTED};
 use crate::frame::ErrorCode;
 use crate::message::{
-    AuthReply, BindReply, CommandReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel, StreamType, WireError,
+    AuthReply, BindReply, CommandReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel, StreamType,
+    UnbindRequest, WireError,
 };
 use crate::mux::{self, Key};
 use crate::session::heartbeat::{ECHO_UNSENT_MAX, Responder};
@@ -181,8 +182,13 @@ impl AgentSession {
             Ok(reply) => reply,
             Err(error) => return self.end(End::BadReply(Call::Bind(endpoint).name(), error.to_string())),
         };
+        if self.stage == Stage::Draining && reply.error.is_none() {
+            // It came online after the others were taken offline.
+            let request = UnbindRequest { id: reply.id.clone() }.to_json();
+            self.call(Call::Unbind, StreamType::Unbind, &request, now);
+        }
         if self.stage != Stage::Up {
-            return;
+            return self.check_unbound();
         }
         if let Some(error) = reply.error {
             let retry_in = self.binds.refuse(endpoint, &error, &mut self.resumption, &mut self.random, now);
@@ -195,7 +201,7 @@ impl AgentSession {
     }
 
     pub(super) fn check_unbound(&mut self) {
-        let waiting = |role: &Role| matches!(role, Role::Call { call: Call::Unbind, .. });
+        let waiting = |role: &Role| matches!(role, Role::Call { call: Call::Bind(_) | Call::Unbind, .. });
         if self.stage == Stage::Draining && !self.roles.iter().any(|(_, role)| waiting(role)) {
             self.events.push_back(Event::Unbound);
         }

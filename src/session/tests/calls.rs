@@ -280,3 +280,23 @@ fn no_session_prints_a_secret() {
         pair.run();
     }
 }
+
+#[test]
+fn endpoint_that_comes_online_in_a_drain_is_taken_offline_too() {
+    let unbound = |pair: &Pair| pair.agent_events.iter().any(|event| matches!(event, agent::Event::Unbound));
+    let mut pair = Pair::new(&["https://a.internal"]);
+    pair.step();
+    pair.answer();
+    pair.step();
+    assert!(pair.agent_events.iter().any(|event| matches!(event, agent::Event::Up(_))));
+    pair.agent.drain(pair.now);
+    // The Bind reaches the gateway only now.
+    pair.step();
+    assert!(!unbound(&pair), "the Bind is under way");
+    pair.answer();
+    pair.step();
+    assert!(!unbound(&pair), "the Unbind is under way");
+    pair.run();
+    assert!(unbound(&pair) && pair.bound().is_empty());
+    assert_eq!(pair.ended(), None);
+}
