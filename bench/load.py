@@ -93,6 +93,10 @@ def answers(port):
 
 def dial(port, timeout=120):
     connection = socket.create_connection(("127.0.0.1", port), timeout)
+    # Python's own timeout would make the descriptor non-blocking, which sendfile does not expect.
+    connection.settimeout(None)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", timeout, 0))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
