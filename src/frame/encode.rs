@@ -37,7 +37,7 @@ pub fn credit(stream_id: u32, increment: u32) -> [u8; HEADER_LEN + 4] {
     with_word(TYPE_WNDINC, stream_id, increment.min(INCREMENT_MAX))
 }
 
-/// A whole GOAWAY frame. `text` is cut to [`GO_AWAY_TEXT_MAX`] bytes.
+/// A whole GOAWAY frame. `text` is cut to `GO_AWAY_TEXT_MAX` bytes.
 pub fn go_away(last_stream_id: u32, code: ErrorCode, text: &str) -> Vec<u8> {
     let text = &text.as_bytes()[..text.len().min(GO_AWAY_TEXT_MAX)];
     let mut frame = Vec::with_capacity(HEADER_LEN + 8 + text.len());
