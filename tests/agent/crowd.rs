@@ -20,7 +20,7 @@ fn six_hundred_visitors_are_served_at_once() {
     for stream in &streams {
         assert!(stream.wait_received(bytes.len()) == bytes);
     }
-    assert_eq!(agent.connections(), 601);
+    agent.wait_connections(601);
     for stream in &streams {
         stream.finish();
     }
@@ -36,11 +36,12 @@ fn agent_has_one_connection_to_the_gateway_and_listens_nowhere() {
     let agent = Setup::new().tcp("echo", upstream::echo()).start(&gateway);
     let peer = gateway.peer(0);
     peer.wait_bound(1);
-    assert_eq!(agent.connections(), 1);
+    agent.wait_connections(1);
     let stream = peer.visit("echo");
     stream.send(b"x");
     stream.finish();
     stream.wait_end();
     agent.wait_line(&["closed (done)"]);
-    assert_eq!((agent.connections(), gateway.accepted()), (1, 1));
+    agent.wait_connections(1);
+    assert_eq!(gateway.accepted(), 1);
 }

@@ -73,7 +73,7 @@ fn gateway_that_never_answers_is_left_at_the_deadline() {
     gateway.set(Behaviour::Serve(Script { adit: true, ..Script::default() }));
     agent.wait_line(&["took the connection", "no answer in time"]);
     gateway.peer(0).wait_bound(1);
-    assert_eq!(agent.connections(), 1);
+    agent.wait_connections(1);
 }
 
 #[test]

@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::gateway::Gateway;
-use crate::patience::Watched;
+use crate::patience::{PATIENCE, Watched};
 
 pub(crate) struct Agent {
     child: Child,
@@ -144,8 +145,17 @@ impl Agent {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// TCP connections that the process has.
-    pub(crate) fn connections(&self) -> usize {
+    /// Waits until the process has so many TCP connections. The kernel's table is read in pieces, so that a look at it
+    /// while other programs connect may miss some.
+    pub(crate) fn wait_connections(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.connections() != count {
+            assert!(Instant::now() < deadline, "{} connections instead of {count}", self.connections());
+            thread::sleep(POLL);
+        }
+    }
+
+    fn connections(&self) -> usize {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap();
         let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
         let targets: Vec<String> = targets.map(|target| target.to_string_lossy().into_owned()).collect();
@@ -169,5 +179,8 @@ impl Drop for Agent {
 fn has_all(line: &str, words: &[&str]) -> bool {
     words.iter().all(|word| line.contains(word))
 }
+
+/// Between two looks at the kernel's table.
+const POLL: Duration = Duration::from_millis(10);
 
 pub(crate) const TOKEN: &str = "tok_5ecret5ecret5ecret";
