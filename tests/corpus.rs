@@ -16,50 +16,40 @@ mod message;
 mod mux_ops;
 #[path = "../fuzz/src/mux_recv.rs"]
 mod mux_recv;
+#[path = "../fuzz/replay.rs"]
+mod replay;
 
-use std::fs;
-use std::path::Path;
+use replay::replay;
 
-/// Runs a target over its corpus. An empty one is an error: it would test nothing.
-#[expect(clippy::unwrap_used, reason = "a test may end here, the path is printed")]
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut count = 0;
-    for entry in fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        println!("{}", path.display());
-        run(&fs::read(&path).unwrap());
-        count += 1;
-    }
-    assert!(count > 0, "{} is empty", folder.display());
-}
+/// Where the inputs are, from the package.
+const CORPUS: &str = "fuzz/corpus";
 
 #[test]
 fn frame_decode_holds_over_its_corpus() {
-    replay("frame_decode", frame_decode::frame_decode);
+    replay(CORPUS, "frame_decode", frame_decode::frame_decode);
 }
 
 #[test]
 fn mux_recv_holds_over_its_corpus() {
-    replay("mux_recv", mux_recv::mux_recv);
+    replay(CORPUS, "mux_recv", mux_recv::mux_recv);
 }
 
 #[test]
 fn mux_ops_holds_over_its_corpus() {
-    replay("mux_ops", mux_ops::mux_ops);
+    replay(CORPUS, "mux_ops", mux_ops::mux_ops);
 }
 
 #[test]
 fn message_holds_over_its_corpus() {
-    replay("message", message::message);
+    replay(CORPUS, "message", message::message);
 }
 
 #[test]
 fn endpoint_url_holds_over_its_corpus() {
-    replay("endpoint_url", endpoint_url::endpoint_url);
+    replay(CORPUS, "endpoint_url", endpoint_url::endpoint_url);
 }
 
 #[test]
 fn config_holds_over_its_corpus() {
-    replay("config", config::config);
+    replay(CORPUS, "config", config::config);
 }

@@ -8,35 +8,25 @@ mod client_hello;
 mod gateway_config;
 #[path = "../../fuzz/src/policy.rs"]
 mod policy;
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
-use std::fs;
-use std::path::Path;
+use replay::replay;
 
-/// Runs a target over its corpus. An empty one is an error: it would test nothing.
-#[expect(clippy::unwrap_used, reason = "a test may end here, the path is printed")]
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut count = 0;
-    for entry in fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        println!("{}", path.display());
-        run(&fs::read(&path).unwrap());
-        count += 1;
-    }
-    assert!(count > 0, "{} is empty", folder.display());
-}
+/// Where the inputs are, from the package.
+const CORPUS: &str = "../fuzz/corpus";
 
 #[test]
 fn client_hello_holds_over_its_corpus() {
-    replay("client_hello", client_hello::client_hello);
+    replay(CORPUS, "client_hello", client_hello::client_hello);
 }
 
 #[test]
 fn gateway_config_holds_over_its_corpus() {
-    replay("gateway_config", gateway_config::gateway_config);
+    replay(CORPUS, "gateway_config", gateway_config::gateway_config);
 }
 
 #[test]
 fn policy_holds_over_its_corpus() {
-    replay("policy", policy::policy);
+    replay(CORPUS, "policy", policy::policy);
 }
