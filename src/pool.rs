@@ -144,7 +144,7 @@ impl BlockQueue {
     pub fn consume(&mut self, pool: &mut Pool, n: usize) {
         let mut left = n.min(self.len);
         self.len -= left;
-        while left > 0 || (self.len == 0 && !self.blocks.is_empty()) {
+        while left > 0 {
             let end = if self.blocks.len() == 1 { self.tail } else { BLOCK_LEN };
             let step = left.min(end - self.head);
             self.head += step;

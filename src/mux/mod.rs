@@ -77,7 +77,7 @@ pub enum Event {
     /// says after its end is that it takes no more ([`ErrorCode::STREAM_CLOSED`]), this comes once everything was
     /// consumed.
     Reset(Key, ErrorCode),
-    /// The peer ends the session; nothing follows.
+    /// The peer ends the session; nothing follows. The text is what came along in the same piece, for the log.
     GoAway(ErrorCode, String),
 }
 

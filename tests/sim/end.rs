@@ -166,6 +166,9 @@ impl End {
     fn write(&mut self, key: Key, random: &mut Random, talks: &mut [Talk]) {
         let Some((flow, tag, opener)) = self.outgoing(key, talks) else { return };
         let left = flow.plan - flow.sent;
+        if self.forget_want && left > 0 {
+            return;
+        }
         if left == 0 || (self.end_early && flow.sent > 0) {
             if self.held.as_ref().is_none_or(|grant| grant.key != key) {
                 flow.finished = !self.end_early;
@@ -176,7 +179,7 @@ impl End {
             if self.mux.send(key, &pattern::bytes(tag, opener, flow.sent, len)).is_ok() {
                 flow.sent += len;
             }
-        } else if !self.forget_want {
+        } else {
             self.mux.want_send(key);
         }
     }

@@ -99,6 +99,17 @@ fn stream_over_on_the_wire_lives_until_it_was_read() {
 }
 
 #[test]
+fn end_is_told_even_if_ours_goes_out_before_anybody_asks() {
+    let mut mux = gateway();
+    let key = accept(&mut mux, 3);
+    recv(&mut mux, &data(3, DataFlag::Fin, b""));
+    mux.finish(key);
+    assert_eq!(written(&mut mux), ["DATA 3 FIN 0"]);
+    assert_eq!(events(&mut mux), [Event::Finished(key)]);
+    assert_eq!(mux.streams(), 0);
+}
+
+#[test]
 fn frames_after_both_ends_are_ignored() {
     let mut mux = gateway();
     let key = accept(&mut mux, 3);

@@ -145,6 +145,15 @@ fn stream_that_alone_exceeds_the_budget_is_reset_itself() {
 }
 
 #[test]
+fn stream_reset_in_the_middle_of_its_last_frame_does_not_end() {
+    let mut mux = small(Side::Gateway);
+    let [a] = streams(&mut mux);
+    recv(&mut mux, &data(3, DataFlag::Fin, &vec![0; 21 * BLOCK_LEN]));
+    assert!(!mux.is_finished(a));
+    assert_eq!(events(&mut mux), [Event::Reset(a, ErrorCode::ENHANCE_YOUR_CALM)]);
+}
+
+#[test]
 fn memory_never_exceeds_the_budget() {
     let mut mux = small(Side::Gateway);
     for n in 0..40 {
