@@ -226,7 +226,9 @@ impl Link {
         let State { session, streams, .. } = &mut *state;
         let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
         if let Some(failure) = stream.failure {
-            return Poll::Ready(Err(failure.into()));
+            // What the agent had to say is complete and read; only what comes for it has no taker any more.
+            let is_over = stream.ended && failure == Failure::Reset(ErrorCode::STREAM_CLOSED);
+            return Poll::Ready(if is_over { Ok(()) } else { Err(failure.into()) });
         }
         let before = buf.filled().len();
         while buf.remaining() > 0 {

@@ -168,6 +168,22 @@ async fn abort_right_after_the_end_is_an_error_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answer_of_an_agent_that_takes_no_more_is_read_to_its_clean_end() {
+    let Scene { mut peer, mut stream, visit, .. } = Scene::new().await;
+    stream.write_all(b"a long question").await.unwrap();
+    peer.take(visit.id, 15).await;
+    peer.data(visit.id, FIN, b"early answer").await;
+    peer.reset(visit.id, 4).await;
+    peer.beat().await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "early answer");
+    peer.beat().await;
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert!(stream.write_all(b"more").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn abort_wakes_a_reader_and_a_writer_that_wait() {
     let Scene { mut peer, stream, visit, .. } = Scene::new().await;
     peer.credits = false;
