@@ -57,7 +57,13 @@ where
     let (mut uploaded, mut downloaded) = (0, 0);
     let (from_stream, to_stream) = tokio::io::split(stream);
     let outcome = {
-        let upload = upload(&client.socket, first, to_stream, &mut uploaded);
+        let upload = async {
+            match upload(&client.socket, first, to_stream, &mut uploaded).await {
+                // The agent has said everything and takes no more: an early answer, and no abort.
+                Err(SpliceOutcome::StreamLost(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                result => result,
+            }
+        };
         let download = download(&client.socket, from_stream, &mut downloaded);
         let both = pin!(async { tokio::try_join!(upload, download) });
         tokio::select! {
@@ -278,6 +284,20 @@ mod tests {
         assert_eq!(words, b"late words");
         let end = ended(task).await;
         assert!(matches!(end.outcome, SpliceOutcome::Clean), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn answer_reaches_a_visitor_whose_upload_nobody_takes_any_more() {
+        let (mut visitor, mut far, splice) = with_duplex(b"").await;
+        far.write_all(b"early answer").await.unwrap();
+        // Dropped, the other end of a duplex gives BrokenPipe to writes and an end to reads.
+        drop(far);
+        visitor.write_all(b"a long question").await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, visitor.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, "early answer");
+        drop(visitor);
+        assert!(matches!(ended(splice).await.outcome, SpliceOutcome::Clean | SpliceOutcome::ClientLost(_)));
     }
 
     #[tokio::test]

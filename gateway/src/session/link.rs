@@ -226,9 +226,7 @@ impl Link {
         let State { session, streams, .. } = &mut *state;
         let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
         if let Some(failure) = stream.failure {
-            // What the agent had to say is complete and read; only what comes for it has no taker any more.
-            let is_over = stream.ended && failure == Failure::Reset(ErrorCode::STREAM_CLOSED);
-            return Poll::Ready(if is_over { Ok(()) } else { Err(failure.into()) });
+            return Poll::Ready(if stream.takes_no_more() { Ok(()) } else { Err(failure.into()) });
         }
         let before = buf.filled().len();
         while buf.remaining() > 0 {
@@ -255,6 +253,9 @@ impl Link {
         let mut state = self.lock();
         let State { session, streams, .. } = &mut *state;
         let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
+        if stream.takes_no_more() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if let Some(failure) = stream.failure {
             return Poll::Ready(Err(failure.into()));
         }
@@ -414,6 +415,11 @@ impl State {
 }
 
 impl Stream {
+    /// What the agent had to say is complete, and what still comes for it has no taker: an early answer, and no abort.
+    fn takes_no_more(&self) -> bool {
+        self.ended && self.failure == Some(Failure::Reset(ErrorCode::STREAM_CLOSED))
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
         self.outgoing = VecDeque::new();

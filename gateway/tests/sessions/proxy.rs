@@ -180,7 +180,7 @@ async fn answer_of_an_agent_that_takes_no_more_is_read_to_its_clean_end() {
     assert_eq!(answer, "early answer");
     peer.beat().await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
-    assert!(stream.write_all(b"more").await.is_err());
+    assert_eq!(stream.write(b"more").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
 #[tokio::test(start_paused = true)]
