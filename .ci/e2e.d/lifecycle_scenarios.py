@@ -83,7 +83,10 @@ def killed_agent_resets_downloads(deployment):
     """What a client got is not the whole, and it must learn so."""
     place, agent = deployment.place("web"), deployment.programs["agent"]
     command = curl_command(place, HTTP1, "--limit-rate", "10M", f"{place.url}/stream?bytes={1 << 30}")
-    with deployment.place("raw").socket() as connection, subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+    with (
+        deployment.place("raw").socket() as connection,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child,
+    ):
         connection.sendall(b"H")
         read_exactly(connection, 1 << 20)
         child.stdout.read(1 << 20)
