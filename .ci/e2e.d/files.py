@@ -24,23 +24,30 @@ SDK_PROTOCOLS = {"web": "https", "raw": "tcp", "sealed": "tls"}
 
 class Files(Deployment):
     name = "files"
+    # The name by which agents know the gateway, and where it listens.
+    connect_name = "localhost"
+    address = "127.0.0.1"
 
     def start(self):
+        self.prepare()
+        # Held by this process: a gateway that restarts loses no connection attempt.
+        self._held = [_listener(port) for port in (self.port, self._http_port, *self._tcp_ports.values())]
+        self.start_gateway()
+        self.start_agent()
+
+    def prepare(self):
+        """Makes certificates, a token and the gateway's file, and starts nothing."""
         authority = Authority("gateway", self.scratch)
         self.ca_file = authority.certificate
         self._certificate, self._key = authority.issue("localhost", f"*.{DOMAIN}")
         # One port for agents, HTTPS and TLS pass-through, as on a host that has a single public 443.
-        self._port, self._http_port = self.scratch.port(), self.scratch.port()
-        self._tcp_ports = {name: self.scratch.port() for name in self._names_of("tcp")}
-        self.connect_url = f"localhost:{self._port}"
+        self.port, self._http_port = self.scratch.port(), self.scratch.port()
+        self._tcp_ports = {name: self.scratch.port() for name in self.names_of("tcp")}
+        self.connect_url = f"{self.connect_name}:{self.port}"
         self.authtoken, self._credential = self._new_token("e2e")
-        # Held by this process: a gateway that restarts loses no connection attempt.
-        self._held = [_listener(port) for port in (self._port, self._http_port, *self._tcp_ports.values())]
         self.write_gateway()
-        self.start_gateway()
-        self.start_agent()
 
-    def _names_of(self, scheme):
+    def names_of(self, scheme):
         targets = [name for name, (kind, _) in self.upstreams.targets().items() if kind == scheme]
         sdk = [f"{language}-{name}" for language in COMMANDS for name, kind in SDK_PROTOCOLS.items() if kind == scheme]
         return targets + sdk
@@ -58,11 +65,11 @@ class Files(Deployment):
 
     def gateway_document(self):
         """The gateway's file as a tree, but for the credentials."""
-        shared = f"127.0.0.1:{self._port}"
+        shared = f"{self.address}:{self.port}"
         endpoints = [
             self.cloud_endpoint(f"{scheme}://{name}.{DOMAIN}", f"{scheme}://{name}.internal")
             for scheme in ("https", "tls")
-            for name in self._names_of(scheme)
+            for name in self.names_of(scheme)
         ]
         endpoints += [
             self.cloud_endpoint(f"tcp://gateway.{DOMAIN}:{port}", f"tcp://{name}.internal:7000")
@@ -70,10 +77,10 @@ class Files(Deployment):
         ]
         endpoints.append(self.cloud_endpoint(f"http://plain.{DOMAIN}", "http://plain.internal"))
         return {
-            "connect": {"names": ["localhost"]},
+            "connect": {"names": [self.connect_name]},
             "listeners": {
-                **{"agents": shared, "https": shared, "tls": shared, "http": f"127.0.0.1:{self._http_port}"},
-                "tcp": {"addresses": "127.0.0.1"},
+                **{"agents": shared, "https": shared, "tls": shared, "http": f"{self.address}:{self._http_port}"},
+                "tcp": {"addresses": self.address},
             },
             "certificates": [{"certificate_file": str(self._certificate), "private_key_file": str(self._key)}],
             "accounts": [{"name": "main"}],
@@ -127,7 +134,8 @@ class Files(Deployment):
     def gateway_logged(self, since):
         return self.programs["gateway"].logged(since)
 
-    def start_agent(self):
+    def agent_document(self):
+        """The agent's file as a tree."""
         endpoints = []
         for name, (scheme, upstream) in self.upstreams.targets().items():
             port = ":7000" if scheme == "tcp" else ""
@@ -135,8 +143,13 @@ class Files(Deployment):
         web = self.upstreams.targets()["web"][1]
         endpoints.append({"name": "plain", "url": "http://plain.internal", "upstream": {"url": web}})
         agent = {"connect_url": self.connect_url, "connect_cas": str(self.ca_file), "authtoken": self.authtoken}
-        document = {"version": 3, "agent": agent, "endpoints": endpoints}
-        self.scratch.write("files/adit.json", json.dumps(document, indent=1), 0o600)
+        return {"version": 3, "agent": agent, "endpoints": endpoints}
+
+    def write_agent(self):
+        self.scratch.write("files/adit.json", json.dumps(self.agent_document(), indent=1), 0o600)
+
+    def start_agent(self):
+        self.write_agent()
         self.programs["agent"] = Program(
             "agent",
             [self.binaries["adit"], "run", "--config", self.agent_file],
@@ -171,7 +184,7 @@ class Files(Deployment):
         return Place("http", f"{name}.{DOMAIN}", self._http_port)
 
     def place_of_nobody(self):
-        return Place("https", f"nobody.{DOMAIN}", self._port, self.ca_file)
+        return Place("https", f"nobody.{DOMAIN}", self.port, self.ca_file)
 
     def sdk_place(self, proto, name):
         bound = f"{name}.internal:7000" if proto == "tcp" else f"{name}.internal"
@@ -180,7 +193,7 @@ class Files(Deployment):
     def _public(self, scheme, name):
         if scheme == "tcp":
             return Place("tcp", f"gateway.{DOMAIN}", self._tcp_ports[name])
-        return Place(scheme, f"{name}.{DOMAIN}", self._port, self.ca_file)
+        return Place(scheme, f"{name}.{DOMAIN}", self.port, self.ca_file)
 
     def stop(self):
         super().stop()
