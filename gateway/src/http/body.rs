@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::headers;
 use super::io::UnderWay;
+use super::remainder::Remainder;
 use super::upstream::Lease;
 
 /// The body of a request on its way to the agent.
@@ -27,18 +28,19 @@ pub(super) struct RequestBody {
     incoming: Option<Incoming>,
     progress: Arc<Progress>,
     hold: Option<Hold>,
+    remainder: Remainder,
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
         let progress = Arc::new(Progress::new(incoming.is_none()));
-        Self { incoming, progress, hold: None }
+        Self { incoming, progress, hold: None, remainder: Remainder::default() }
     }
 
     /// No body.
     pub(super) fn none() -> Self {
-        Self { incoming: None, progress: Arc::new(Progress::new(true)), hold: None }
+        Self { incoming: None, progress: Arc::new(Progress::new(true)), hold: None, remainder: Remainder::default() }
     }
 
     /// Holds the body back until the upstream asks for it, or `limit` has passed: what `Expect: 100-continue` is for.
@@ -54,6 +56,25 @@ impl RequestBody {
     pub(super) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
+
+    /// Where the end of the body is left if it is not read when its last byte is.
+    pub(super) fn remainder(&self) -> Remainder {
+        self.remainder.clone()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take().filter(lacks_only_its_end) {
+            self.progress.update(Stage::Complete);
+            self.remainder.leave(incoming);
+        }
+    }
+}
+
+/// Every byte that Content-Length promises was read, but not yet that there are no more: so it is in HTTP/2 alone.
+fn lacks_only_its_end(incoming: &Incoming) -> bool {
+    !incoming.is_end_stream() && incoming.size_hint().exact() == Some(0)
 }
 
 impl Body for RequestBody {
@@ -192,7 +213,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(body) => body.is_end_stream(),
-            Source::Upstream(relay) => relay.incoming.is_end_stream(),
+            Source::Upstream(relay) => relay.incoming.is_end_stream() && relay.remainder.is_over(),
         }
     }
 
@@ -214,20 +235,27 @@ pub(super) struct Relay {
     lease: Option<Lease>,
     /// Set when the body breaks off and only a reset can tell the visitor.
     cut: Option<Arc<AtomicBool>>,
+    /// What the end waits for.
+    remainder: Remainder,
+    has_ended: bool,
 }
 
 impl Relay {
-    pub(super) fn new(incoming: Incoming, lease: Lease, cut: Option<Arc<AtomicBool>>) -> Self {
-        let mut relay = Self { incoming, lease: Some(lease), cut };
+    pub(super) fn new(incoming: Incoming, lease: Lease, cut: Option<Arc<AtomicBool>>, remainder: Remainder) -> Self {
+        let mut relay = Self { incoming, lease: Some(lease), cut, remainder, has_ended: false };
         relay.finish_if_ended();
         relay
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.has_ended {
+            return self.remainder.poll_over(cx).map(|()| None);
+        }
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             None => {
                 self.finish();
-                Poll::Ready(None)
+                self.has_ended = true;
+                self.remainder.poll_over(cx).map(|()| None)
             }
             Some(Ok(frame)) => {
                 if let Some(lease) = &self.lease {

@@ -19,6 +19,7 @@ use super::inbound::Inbound;
 use super::io::{Activity, UnderWay};
 use super::limits::CONTINUE_TIME;
 use super::reach::{Reach, Target};
+use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::policy::CustomResponse;
@@ -71,8 +72,10 @@ impl<R: Reach> Client<R> {
         };
         drop(waiting);
         match outcome {
-            Ok(Answer { response, lease, switch: None }) => Ok(self.relay(response, lease, under_way, version)),
-            Ok(Answer { response, lease, switch: Some(switch) }) => {
+            Ok(Answer { response, lease, remainder, switch: None }) => {
+                Ok(self.relay(response, lease, remainder, under_way, version))
+            }
+            Ok(Answer { response, lease, switch: Some(switch), .. }) => {
                 Ok(self.switch(response, lease, switch, under_way, format))
             }
             Err(failure) => Ok(refusal(&failure, format, under_way)),
@@ -103,6 +106,7 @@ impl<R: Reach> Client<R> {
     ) -> Result<Answer, Failure> {
         let visitor_version = head.version;
         let mut body = RequestBody::new(incoming);
+        let remainder = body.remainder();
         let on_upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| body.is_end_stream());
         let switch = on_upgrade.and_then(|on_upgrade| {
             headers::requested_upgrade(&head.headers).map(|protocol| Switch { protocol, on_upgrade })
@@ -135,8 +139,8 @@ impl<R: Reach> Client<R> {
             switch.as_ref().is_some_and(|switch| headers::accepts_upgrade(&switch.protocol, response.headers()));
         match (is_switching, is_asked_for) {
             (true, false) => Err(Failure::ResponseInvalid),
-            (true, true) => Ok(Answer { response, lease, switch }),
-            (false, _) => Ok(Answer { response, lease, switch: None }),
+            (true, true) => Ok(Answer { response, lease, remainder, switch }),
+            (false, _) => Ok(Answer { response, lease, remainder, switch: None }),
         }
     }
 
@@ -144,6 +148,7 @@ impl<R: Reach> Client<R> {
         &self,
         response: Response<Incoming>,
         lease: Lease,
+        remainder: Remainder,
         under_way: UnderWay,
         version: Version,
     ) -> Response<ResponseBody> {
@@ -154,7 +159,7 @@ impl<R: Reach> Client<R> {
         // resets the one stream: resetting the connection at its end could take other responses from the visitor.
         let needs_reset = version != Version::HTTP_2 && incoming.size_hint().exact().is_none();
         let cut = needs_reset.then(|| Arc::clone(&self.cut));
-        Response::from_parts(head, ResponseBody::upstream(Relay::new(incoming, lease, cut), under_way))
+        Response::from_parts(head, ResponseBody::upstream(Relay::new(incoming, lease, cut, remainder), under_way))
     }
 
     /// Passes the `101` on and lets the bytes of both sides meet.
@@ -186,6 +191,7 @@ impl<R: Reach> Client<R> {
 struct Answer {
     response: Response<Incoming>,
     lease: Lease,
+    remainder: Remainder,
     /// There if the protocol changes.
     switch: Option<Switch>,
 }

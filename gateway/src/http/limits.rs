@@ -84,6 +84,10 @@ pub(super) const CLOSE_TIME: Duration = Duration::from_secs(5);
 /// the header never say it (the recommendation of RFC 9110, 10.1.1, and curl's own default).
 pub(super) const CONTINUE_TIME: Duration = Duration::from_secs(1);
 
+/// How long the end of a response waits for the end of its request, when nothing but the flag that says so is missing: it
+/// is on its way, or never comes.
+pub(super) const REMAINDER_TIME: Duration = Duration::from_secs(1);
+
 /// How often a connection looks at its clocks. Limits of minutes need no more, and 10,000 connections then wake 2,000 times
 /// a second.
 pub(super) const TICK: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ mod headers;
 mod inbound;
 mod io;
 mod limits;
+mod remainder;
 mod serve;
 mod tunnel;
 mod upstream;

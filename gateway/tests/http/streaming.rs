@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 
 use adit_gateway::http::Protocol;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::join_all;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::{HeaderMap, Request};
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::{PATIENCE, Peer, Setup, empty, header, http1};
 
@@ -307,6 +309,66 @@ async fn http2_visitor_that_cancels_is_seen_by_the_upstream_at_once() {
     drop(sender);
     let seen = upstream.read_to_end().await.unwrap_or_default();
     assert!(!seen.contains("0\r\n\r\n"), "a cancelled upload must not look complete: {seen:?}");
+}
+
+/// What comes until the response has ended.
+async fn rest(response: &mut h2::RecvStream) -> String {
+    let mut rest = String::new();
+    while let Some(piece) = tokio::time::timeout(PATIENCE, response.data()).await.unwrap() {
+        rest.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+    }
+    rest
+}
+
+/// What an HTTP/2 visitor sees whose upload of five bytes ends with a frame of its own, behind the answer.
+async fn upload_with_a_late_end(answer: &str, body: &str) {
+    let gateway = Setup::new(Protocol::Http2).start().await;
+    let io = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut visitor, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("https://app.test/").header("content-length", "5").body(()).unwrap();
+    let (response, mut upload) = visitor.send_request(request, false).unwrap();
+    upload.send_data(Bytes::from("hello"), false).unwrap();
+    let mut upstream = gateway.upstream().await;
+    upstream.read_until("hello").await;
+    upstream.send(format!("HTTP/1.1 200 OK\r\n{answer}\r\n\r\n{body}")).await;
+    let mut response = response.await.unwrap().into_body();
+    if !body.is_empty() {
+        assert_eq!(response.data().await.unwrap().unwrap(), body);
+    }
+    upload.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(rest(&mut response).await, "", "{answer}");
+    // What the gateway had to say about the first stream stands in front of this answer.
+    let request = Request::get("https://app.test/").body(()).unwrap();
+    let second = visitor.send_request(request, true).unwrap().0;
+    upstream.read_head().await;
+    upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(second.await.unwrap().status(), 204);
+    let reset = futures::future::poll_fn(|cx| upload.poll_reset(cx)).now_or_never();
+    assert!(reset.is_none(), "{answer}: the upload was reset: {reset:?}");
+}
+
+#[tokio::test]
+async fn http2_response_does_not_end_before_an_upload_that_lacks_only_its_end() {
+    upload_with_a_late_end("Content-Length: 2", "ok").await;
+    upload_with_a_late_end("Content-Length: 0", "").await;
+}
+
+#[tokio::test]
+async fn http2_response_does_not_wait_for_ever_for_the_end_of_an_upload() {
+    let gateway = Setup::new(Protocol::Http2).start().await;
+    let io = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut visitor, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("https://app.test/").header("content-length", "5").body(()).unwrap();
+    let (response, mut upload) = visitor.send_request(request, false).unwrap();
+    upload.send_data(Bytes::from("hello"), false).unwrap();
+    let mut upstream = gateway.upstream().await;
+    upstream.read_until("hello").await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let mut response = response.await.unwrap().into_body();
+    assert_eq!(response.data().await.unwrap().unwrap(), "ok");
+    assert_eq!(rest(&mut response).await, "");
 }
 
 #[tokio::test]
