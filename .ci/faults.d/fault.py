@@ -11,18 +11,23 @@ A scenario is a function of a module `*_scenarios.py` of this folder:
         site.wait_for_session(2)            # poll for conditions; never sleep as a guess
         site.exchange()                     # checksums through HTTP and raw TCP
 
-`seconds` is its own deadline, generous enough for a loaded machine: the scenario is killed at it, and has failed. It runs
-beside others, as root in network, mount and process namespaces of its own: all ports are free, mounts and firewall
+`seconds` is its own deadline, generous enough for a loaded machine: the scenario is killed at it, and has failed. It
+runs beside others, as root in network, mount and process namespaces of its own: all ports are free, mounts and firewall
 rules are its alone, and everything ends with it. What moves bulk data or needs the processor says `heavy=True`.
+
+What can be put between or below the programs: `Site.through_proxy` (proxy.py), `Site.across_a_network` (netns.py: packets
+vanish, slow links, small MTU), `Site.across_a_bad_link` (tun_link.py: delay and loss), `names.py` (DNS), `half_dead.py`
+(a gateway that falls silent), `Site.agent_prefix` (prlimit, faketime, …).
 """
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fault_site import Site
 from program import Program
 from scratch import Scratch
+
+from fault_site import Site
 
 _faults = {}
 

@@ -1,5 +1,6 @@
 """One gateway and one agent for one scenario, with whatever lies between them."""
 
+import os
 import re
 import time
 
@@ -8,17 +9,20 @@ from authority import Authority
 from clients import fetch, read_exactly, read_to_end, request_stream
 from failure import Failure, expect_equal
 from files import DOMAIN, Files
-from netns import Path as NetworkPath
-from netns import inside
 from program import Program, wait_until
-from proxy import Proxy
 from raw import Raw
 from web import Web
+
+from netns import Path as NetworkPath
+from netns import inside
+from proxy import Proxy
+from tun_link import TunLink
 
 SCHEMES = {"web": "https", "raw": "tcp"}
 # How the agent's log says that a session begins and that one, or an attempt at one, is over.
 UP = re.compile(r'session=\d+ .*msg="up at ')
-OVER = re.compile(r'msg="no session with ')
+# Each wait is another one, so that these lines are never folded into one.
+OVER = re.compile(r'msg="the next attempt follows in \d+ ms"')
 
 
 class Site(Files):
@@ -42,6 +46,10 @@ class Site(Files):
         super().prepare()
         self._held = []
 
+    def certificate_files(self):
+        """The gateway's certificate and its key."""
+        return self._certificate, self._key
+
     def names_of(self, scheme):
         return [name for name, kind in SCHEMES.items() if kind == scheme]
 
@@ -57,6 +65,13 @@ class Site(Files):
         path = NetworkPath()
         self.behind(path.agent_namespace, path.gateway_address)
         return path
+
+    def across_a_bad_link(self, **options):
+        """The agent and its upstreams live in a namespace of their own, at the end of a link that loses packets."""
+        link = TunLink(**options)
+        self.case.at_end(link.stop)
+        self.behind(link.agent_namespace, link.gateway_address)
+        return link
 
     def behind(self, namespace, gateway_address):
         """The agent and its upstreams live in `namespace`, and reach the gateway by its address."""
@@ -76,12 +91,12 @@ class Site(Files):
         document["agent"] |= self.agent
         return document
 
-    def start(self):
-        """Returns when the endpoints can be reached."""
+    def start(self, length=1 << 20):
+        """Returns when the endpoints can be reached, and `length` bytes have come through them."""
         self.start_gateway()
         self.start_upstreams()
         self.start_agent()
-        self.exchange()
+        self.exchange(length)
 
     def start_upstreams(self):
         with inside(self.router):
@@ -91,13 +106,13 @@ class Site(Files):
     def start_gateway(self):
         self.write_gateway()
         command = [self.binaries["adit-gateway"], "run", "--config", self.gateway_file]
-        self._run("gateway", command)
+        self.launch("gateway", command)
         self.programs["gateway"].wait_for_log("the gateway is ready")
 
     def start_agent(self, wait=True):
         """Starts the agent; with `wait`, returns when a request gets through."""
         self.write_agent()
-        self._run(
+        self.launch(
             "agent",
             [*self.agent_prefix, self.binaries["adit"], "run", "--config", self.agent_file],
             {"SSL_CERT_FILE": str(self.upstreams.authority.certificate), **self.agent_environment},
@@ -105,10 +120,15 @@ class Site(Files):
         if wait:
             self.wait_until_reachable()
 
-    def _run(self, name, command, environment=None):
+    def launch(self, name, command, environment=None):
+        """Starts the site's program of this name, or starts it again."""
         if name not in self.programs:
             self.case.at_end(lambda: self.programs[name].stop())
         self.programs[name] = Program(name, command, self.scratch, env=environment)
+
+    def agent_descriptors(self):
+        """How many files and sockets the agent has open."""
+        return len(os.listdir(f"/proc/{self.programs['agent'].pid}/fd"))
 
     def agent_log(self):
         return self.programs["agent"].logged()

@@ -7,6 +7,7 @@ Only the transit namespace drops: both ends keep their addresses, routes and car
 
 import contextlib
 import ctypes
+import json
 import os
 import subprocess
 
@@ -22,13 +23,14 @@ def ip(*arguments, namespace=None):
 
 def run(namespace, *command, text=None):
     """Any command in a namespace, with `text` as its input."""
-    _run("ip", "netns", "exec", namespace, *command, text=text)
+    _run(*(["ip", "netns", "exec", namespace] if namespace else []), *command, text=text)
 
 
 def _run(*command, text=None):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, input=text, timeout=30)
     if done.returncode != 0:
         raise RuntimeError(f"`{' '.join(map(str, command))}` failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def make(namespace):
@@ -83,9 +85,10 @@ class Path:
         run(TRANSIT, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
         run(TRANSIT, "nft", "-f", "-", text=RULES)
 
-    def drop(self):
-        """From now on nothing gets through in either direction; neither end is told."""
-        run(TRANSIT, "nft", "add rule ip faults forward counter drop")
+    def drop(self, coming_from=None):
+        """From now on nothing gets through, from one side (`near` the agent, or `far`) or from both; nobody is told."""
+        source = ["iifname", coming_from] if coming_from else []
+        run(TRANSIT, "nft", "add", "rule", "ip", "faults", "forward", *source, "drop")
 
     def restore(self):
         run(TRANSIT, "nft", "flush chain ip faults forward")
@@ -96,14 +99,21 @@ class Path:
             tbf = ["tbf", "rate", rate, "burst", "4kb", "latency", latency]
             run(TRANSIT, "tc", "qdisc", "replace", "dev", device, "root", *tbf)
 
+    def carried(self, towards):
+        """Bytes that went out so far towards the agent (`near`) or the gateway (`far`)."""
+        shown = _run("ip", "-n", TRANSIT, "-s", "-j", "link", "show", "dev", towards)
+        return json.loads(shown)[0]["stats64"]["tx"]["bytes"]
+
     def narrow(self, mtu):
-        """Packets above `mtu` bytes vanish on the way, and no ICMP says so."""
-        run(TRANSIT, "nft", f"add rule ip faults forward ip length > {mtu} counter drop")
-        run(TRANSIT, "nft", "add rule ip faults forward ip protocol icmp drop")
+        """Packets above `mtu` bytes vanish on the way, and no ICMP says so; both ends believe in 1500 bytes."""
+        run(TRANSIT, "nft", "add rule ip faults output meta l4proto icmp drop")
+        for device in ("near", "far"):
+            ip("link", "set", "dev", device, "mtu", mtu, namespace=TRANSIT)
 
 
 RULES = """
 table ip faults {
     chain forward { type filter hook forward priority 0; policy accept; }
+    chain output { type filter hook output priority 0; policy accept; }
 }
 """
