@@ -15,19 +15,18 @@ A scenario is a function of a module `*_scenarios.py` of this folder:
 runs beside others, as root in network, mount and process namespaces of its own: all ports are free, mounts and firewall
 rules are its alone, and everything ends with it. What moves bulk data or needs the processor says `heavy=True`.
 
-What can be put between or below the programs: `Site.through_proxy` (proxy.py), `Site.across_a_network` (netns.py: packets
-vanish, slow links, small MTU), `Site.across_a_bad_link` (tun_link.py: delay and loss), `names.py` (DNS), `half_dead.py`
-(a gateway that falls silent), `Site.agent_prefix` (prlimit, faketime, …).
+What can be put between or below the programs: `Site.through_proxy` (proxy.py), `Site.across_a_network` (netns.py:
+packets vanish, slow links, small MTU), `Site.across_a_bad_link` (tun_link.py: delay and loss), `names.py` (DNS),
+`half_dead.py` (a gateway that falls silent), `Site.agent_prefix` (prlimit, faketime, …).
 """
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fault_site import Site
 from program import Program
 from scratch import Scratch
-
-from fault_site import Site
 
 _faults = {}
 

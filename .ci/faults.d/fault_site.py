@@ -3,20 +3,19 @@
 import os
 import re
 import time
+from pathlib import Path
 
 import stream
 from authority import Authority
 from clients import fetch, read_exactly, read_to_end, request_stream
 from failure import Failure, expect_equal
 from files import DOMAIN, Files
+from netns import Network, inside
 from program import Program, wait_until
-from raw import Raw
-from web import Web
-
-from netns import Path as NetworkPath
-from netns import inside
 from proxy import Proxy
+from raw import Raw
 from tun_link import TunLink
+from web import Web
 
 SCHEMES = {"web": "https", "raw": "tcp"}
 # How the agent's log says that a session begins and that one, or an attempt at one, is over.
@@ -37,6 +36,7 @@ class Site(Files):
         self.gateway = gateway or {}
         # In front of the agent's command: a network namespace, limits, another clock.
         self.agent_prefix = []
+        self.gateway_prefix = []
         self.agent_environment = {}
         # The network namespace of the agent and its upstreams.
         self.router = None
@@ -62,7 +62,7 @@ class Site(Files):
 
     def across_a_network(self):
         """The agent and its upstreams live in a namespace of their own, behind a router that drops what it is told."""
-        path = NetworkPath()
+        path = Network()
         self.behind(path.agent_namespace, path.gateway_address)
         return path
 
@@ -105,7 +105,7 @@ class Site(Files):
 
     def start_gateway(self):
         self.write_gateway()
-        command = [self.binaries["adit-gateway"], "run", "--config", self.gateway_file]
+        command = [*self.gateway_prefix, self.binaries["adit-gateway"], "run", "--config", self.gateway_file]
         self.launch("gateway", command)
         self.programs["gateway"].wait_for_log("the gateway is ready")
 
@@ -125,6 +125,12 @@ class Site(Files):
         if name not in self.programs:
             self.case.at_end(lambda: self.programs[name].stop())
         self.programs[name] = Program(name, command, self.scratch, env=environment)
+
+    def signal_inside(self, name, number):
+        """Signals the program itself where its prefix is a process that stays in front of it."""
+        pid = self.programs[name].pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(children[0]) if children else pid, number)
 
     def agent_descriptors(self):
         """How many files and sockets the agent has open."""

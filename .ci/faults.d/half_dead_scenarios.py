@@ -1,11 +1,10 @@
 """Gateways that take the connection and fall silent at some step: left by deadline, and tried again."""
 
-from failure import expect
-from program import wait_until
-
 import half_dead
+from failure import expect
 from fault import fault
 from half_dead import HalfDead
+from program import wait_until
 
 CONNECT_SECONDS = 2
 # Fixed in the agent: how long a call may take once the session is up.

@@ -7,7 +7,6 @@ import time
 import stream
 from clients import read_exactly, read_to_end, request_stream
 from failure import expect, expect_equal
-
 from fault import fault
 
 # Short, so that scenarios need not wait long for a loss to be noticed. The defaults have scenarios of their own.

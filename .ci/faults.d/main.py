@@ -18,9 +18,8 @@ HERE = Path(__file__).resolve().parent
 # The machinery of the end-to-end scenarios: programs, certificates, clients, upstreams.
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e.d")]
 
-from scenario import explain  # noqa: E402
-
 import fault  # noqa: E402 - found only with the line above
+from scenario import explain  # noqa: E402
 
 # What runs at once: light scenarios cost 1, heavy ones more.
 CAPACITY = 6

@@ -68,7 +68,7 @@ def _enter(descriptor):
         raise OSError(ctypes.get_errno(), "setns: " + os.strerror(ctypes.get_errno()))
 
 
-class Path:
+class Network:
     """The way between the agent and the gateway."""
 
     agent_namespace = AGENT

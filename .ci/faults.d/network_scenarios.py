@@ -5,7 +5,6 @@ import threading
 import stream
 from clients import read_exactly, read_to_end, request_stream
 from failure import expect, expect_equal
-
 from fault import fault
 from link_scenarios import QUICK, Transfer, hold
 from netns import AGENT, run

@@ -6,11 +6,10 @@ import socket
 import subprocess
 
 from failure import Failure, expect, expect_equal
-from files import DOMAIN
-from program import wait_until
-
 from fault import fault
+from files import DOMAIN
 from names import Names, resolve_by
+from program import wait_until
 
 BACK_SECONDS = 30
 VISITORS = 200
