@@ -10,15 +10,15 @@ import stream
 
 
 class Web:
-    """Serves on a free port of 127.0.0.1 until `stop`."""
+    """Serves on a port of 127.0.0.1, a free one if none is given, until `stop`."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.events = Handshake()
         self.gatherings = {}
         self.gatherings_lock = threading.Lock()
         self.release = threading.Event()
         self.waiting = threading.Semaphore(0)
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.web = self
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -144,6 +144,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.web.waiting.release()
         self.server.web.release.wait(60)
         self.wfile.write(b"last")
+
+    def get_upgrade(self, query):
+        """Becomes a connection whose bytes come back, as after the handshake of a WebSocket."""
+        self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        self.close_connection = True
+        while data := self.rfile.read1(1 << 16):
+            self.wfile.write(data)
 
     def get_forged(self, query):
         """An upstream that pretends to be the gateway."""
