@@ -99,6 +99,19 @@ class Network:
             tbf = ["tbf", "rate", rate, "burst", "4kb", "latency", latency]
             run(TRANSIT, "tc", "qdisc", "replace", "dev", device, "root", *tbf)
 
+    def forget_idle_connections(self, seconds):
+        """The router keeps track of connections, forgets those without a packet for so long, and drops what it does not
+        know: what NAT at home and in mobile networks does."""
+        for name, value in {"tcp_timeout_established": seconds, "tcp_loose": 0}.items():
+            run(TRANSIT, "sysctl", "-q", "-w", f"net.netfilter.nf_conntrack_{name}={value}")
+        run(TRANSIT, "nft", "add rule ip faults forward ct state invalid drop")
+
+    def move_agent(self, address):
+        """The agent's network gives it another address, and knows the old one no more."""
+        ip("addr", "flush", "dev", "near", namespace=AGENT)
+        ip("addr", "add", f"{address}/24", "dev", "near", namespace=AGENT)
+        ip("route", "add", "default", "via", "10.66.1.254", namespace=AGENT)
+
     def carried(self, towards):
         """Bytes that went out so far towards the agent (`near`) or the gateway (`far`)."""
         shown = _run("ip", "-n", TRANSIT, "-s", "-j", "link", "show", "dev", towards)

@@ -1,5 +1,6 @@
 """Faults of the network between agent and gateway: packets that vanish, and no word of it to either end."""
 
+import signal
 import threading
 
 import stream
@@ -22,12 +23,12 @@ BULK_PER_ROUND_TRIP = 256 << 10
 def black_hole_is_noticed_and_left_behind(case):
     """Packets vanish in both directions without a RST: the loss is noticed by heartbeat, and the path is used again."""
     site = case.site()
-    path = site.across_a_network()
+    network = site.across_a_network()
     site.start()
-    path.drop()
+    network.drop()
     noticed = site.wait_for_failure(1, NOTICED_SECONDS + SLACK_SECONDS)
     print(f"the loss was noticed after {noticed:.1f} s")
-    path.restore()
+    network.restore()
     back = site.wait_for_session(2, BACK_SECONDS)
     print(f"a new session was up {back:.1f} s after the path's return")
     site.wait_until_reachable()
@@ -38,13 +39,13 @@ def black_hole_is_noticed_and_left_behind(case):
 def black_hole_of_two_minutes_is_left_behind_as_fast(case):
     """After two minutes the delay between attempts is at its longest."""
     site = case.site()
-    path = site.across_a_network()
+    network = site.across_a_network()
     site.start()
-    path.drop()
+    network.drop()
     hold(120)
     attempts = site.failures()
     expect(attempts >= 4, f"only {attempts} sessions and attempts were over after two minutes")
-    path.restore()
+    network.restore()
     back = site.wait_for_session(2, BACK_SECONDS)
     print(f"{attempts} attempts; a new session was up {back:.1f} s after the path's return")
     site.wait_until_reachable()
@@ -54,28 +55,71 @@ def black_hole_of_two_minutes_is_left_behind_as_fast(case):
 @fault(seconds=180)
 def packets_that_vanish_in_one_direction_are_noticed(case):
     site = case.site(agent=QUICK)
-    path = site.across_a_network()
+    network = site.across_a_network()
     site.start()
     for session, side in ((2, "near"), (3, "far")):
-        path.drop(coming_from=side)
+        network.drop(coming_from=side)
         site.wait_for_failure(site.failures() + 1, 2 + 3 + SLACK_SECONDS)
-        path.restore()
+        network.restore()
         site.wait_for_session(session, BACK_SECONDS)
         site.wait_until_reachable(60)
     site.exchange()
 
 
 @fault(seconds=180)
+def changed_address_is_noticed(case):
+    """The old address is gone without a word to anybody: by heartbeat there is a session from the new one."""
+    site = case.site(agent=QUICK)
+    network = site.across_a_network()
+    site.start()
+    network.move_agent("10.66.1.7")
+    site.wait_for_session(2, 2 + 3 + SLACK_SECONDS + BACK_SECONDS)
+    site.wait_until_reachable()
+    site.exchange()
+    expect("address=10.66.1.7:" in site.programs["gateway"].logged(), "the gateway has not seen the new address")
+
+
+@fault(seconds=180)
+def hotplug_signal_uses_a_new_address_at_once(case):
+    """With the signal of the hotplug script nobody waits for a heartbeat, and the old session is not in the way."""
+    site = case.site()
+    network = site.across_a_network()
+    site.start()
+    network.move_agent("10.66.1.7")
+    site.programs["agent"].signal(signal.SIGUSR1)
+    # Far less than the 25 s after which the heartbeat would have noticed.
+    site.wait_for_session(2, SLACK_SECONDS)
+    site.wait_until_reachable()
+    site.exchange()
+
+
+@fault(seconds=240)
+def idle_stream_outlives_a_router_that_forgets(case):
+    """No byte for 90 s on a path that forgets connections after 20 s: heartbeats keep the link known."""
+    site = case.site()
+    network = site.across_a_network()
+    network.forget_idle_connections(20)
+    site.start()
+    with site.place("raw").socket(timeout=30) as connection:
+        connection.sendall(b"Ebefore")
+        expect_equal(read_exactly(connection, 6), b"before", "echo")
+        hold(90)
+        connection.sendall(b"after")
+        expect_equal(read_exactly(connection, 5), b"after", "echo after the idle time")
+    expect_equal((site.sessions(), site.failures()), (1, 0), "sessions and failures")
+
+
+@fault(seconds=180)
 def agent_that_starts_without_a_network_waits_for_it(case):
     """At boot the agent may be first: it keeps trying, and is up soon after the path is."""
     site = case.site()
-    path = site.across_a_network()
-    path.drop()
+    network = site.across_a_network()
+    network.drop()
     site.start_gateway()
     site.start_upstreams()
     site.start_agent(wait=False)
     site.wait_for_failure(2, 60)
-    path.restore()
+    network.restore()
     site.wait_for_session(1, BACK_SECONDS)
     site.wait_until_reachable()
     site.exchange()
@@ -95,8 +139,8 @@ def slow_downlink_carries_bulk_beats_and_keystrokes(case):
 
 def bulk_beside_keystrokes(case, transfer, towards):
     site = case.site(agent={"heartbeat_interval": "3s", "heartbeat_tolerance": "7s"})
-    path = site.across_a_network()
-    path.limit("256kbit")
+    network = site.across_a_network()
+    network.limit("256kbit")
     site.start(length=16 << 10)
     wrong, between = [], []
     bulk = threading.Thread(target=lambda: wrong.extend(transfer(site, 1 << 20)))
@@ -104,10 +148,10 @@ def bulk_beside_keystrokes(case, transfer, towards):
     with site.place("raw").socket(timeout=60) as keys:
         keys.sendall(b"E")
         while bulk.is_alive():
-            before = path.carried(towards)
+            before = network.carried(towards)
             keys.sendall(b"k")
             expect_equal(read_exactly(keys, 1), b"k", "echo of a keystroke")
-            between.append(path.carried(towards) - before)
+            between.append(network.carried(towards) - before)
     bulk.join()
     expect_equal(wrong, [], "what was wrong with the bulk data")
     expect_equal((site.sessions(), site.failures()), (1, 0), "sessions and failures")
@@ -137,11 +181,11 @@ def upload(site, length):
 def mtu_black_hole_is_probed_around(case):
     """Packets above 1280 bytes vanish, and the ICMP that says so as well; both ends run with tcp_mtu_probing."""
     site = case.site()
-    path = site.across_a_network()
+    network = site.across_a_network()
     probing = ("sysctl", "-q", "-w", "net.ipv4.tcp_mtu_probing=1")
     run(AGENT, *probing)
     run(None, *probing)
-    path.narrow(1280)
+    network.narrow(1280)
     site.start_gateway()
     site.start_upstreams()
     site.start_agent(wait=False)
