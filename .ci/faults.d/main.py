@@ -21,6 +21,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e.d")]
 import fault  # noqa: E402 - found only with the line above
 from scenario import explain  # noqa: E402
 
+# A scenario's own namespaces. What is in them ends with this program, too, however it ends.
+NAMESPACES = "setpriv --pdeathsig=KILL unshare --net --mount --pid --fork --mount-proc --kill-child=SIGKILL --"
 # What runs at once: light scenarios cost 1, heavy ones more.
 CAPACITY = 6
 HEAVY = 4
@@ -93,8 +95,15 @@ class Runner:
         """Exit status and output. The end of the first process in a process namespace ends all others in it."""
         scratch = self._folder / entry.name
         scratch.mkdir(mode=0o755)
-        command = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL", "--"]
-        command += [sys.executable, "-B", str(HERE / "main.py"), "--one", entry.name, *self._binaries]
+        command = [
+            *NAMESPACES.split(),
+            sys.executable,
+            "-B",
+            str(HERE / "main.py"),
+            "--one",
+            entry.name,
+            *self._binaries,
+        ]
         with open(scratch / "output", "w+b") as output:
             child = subprocess.Popen(
                 command,
@@ -103,15 +112,17 @@ class Runner:
                 stderr=output,
                 env={**os.environ, "TMPDIR": str(scratch)},
             )
+            status, verdict = 1, ""
             try:
                 status = child.wait(entry.seconds)
             except subprocess.TimeoutExpired:
-                # First the scenario's own account of what it was waiting for.
-                status = self._end(child, entry)
+                verdict = f"not over after {entry.seconds} s\n"
+                self._end(child)
             output.seek(0)
-            return status, output.read().decode(errors="replace")
+            return status, verdict + output.read().decode(errors="replace")
 
-    def _end(self, child, entry):
+    def _end(self, child):
+        # First asked, for the scenario's own account of what it was waiting for.
         for inner in _children(child.pid):
             os.kill(inner, signal.SIGINT)
         try:
@@ -119,7 +130,6 @@ class Runner:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        return f"not over after {entry.seconds} s"
 
 
 def _children(pid):
