@@ -151,6 +151,19 @@ class Settings(Box):
         self.assertFalse(self.file.exists())
 
 
+    def test_only_old_kernels_want_root_for_an_interface(self):
+        self.configure(AGENT.replace("metadata", "connect_interface") + ENDPOINTS)
+        (self.home / "accepts").write_text("#!/bin/sh\nexit 0\n")
+        (self.home / "accepts").chmod(0o755)
+        for release, user in (("5.4.154", "root"), ("4.14.1", "root"), ("5.10.1", "adit"), ("6.6.73", "adit")):
+            uname = self.home / "bin/uname"
+            uname.unlink()
+            uname.write_text(f"#!/bin/sh\necho {release}\n")
+            uname.chmod(0o755)
+            self.assertEqual(self.init("start", PROGRAM_OF_TEST=str(self.home / "accepts")), 0, self.log())
+            self.assertIn(("set_param", "user", user), self.calls())
+
+
 class Supervision(Box):
     def test_procd_never_gives_up_and_keeps_the_messages(self):
         self.configure(AGENT + ENDPOINTS)
