@@ -27,7 +27,7 @@ class Proxy:
         self.accepted = 0
         self._buffer = buffer
         self._rules = {direction: Rules() for direction in BOTH}
-        self._connections = set()
+        self._connections, self._serving = set(), set()
         self._loop = asyncio.new_event_loop()
         self._listener = _socket(buffer)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,13 +83,14 @@ class Proxy:
     def stop(self):
         """Ends everything."""
 
-        def end():
+        async def end():
             self._server.cancel()
             self._reset()
+            await asyncio.gather(*self._serving, return_exceptions=True)
             self._listener.close()
-            self._loop.call_soon(self._loop.stop)
 
-        self._do(end)
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
     def _change(self, directions, **rules):
@@ -114,7 +115,9 @@ class Proxy:
         while True:
             near, _ = await self._loop.sock_accept(self._listener)
             self.accepted += 1
-            self._loop.create_task(self._serve(near))
+            task = self._loop.create_task(self._serve(near))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
     async def _serve(self, near):
         far = _socket(self._buffer)
@@ -122,16 +125,14 @@ class Proxy:
         try:
             await self._loop.sock_connect(far, self.target)
         except OSError:
-            _reset(near)
+            _abort(near)
+            near.close()
             far.close()
             return
         connection = Connection(near, far)
         self._connections.add(connection)
         try:
-            await asyncio.gather(*(connection.pump(way, self._rules[way], self.carried) for way in BOTH))
-            connection.close()
-        except OSError:
-            connection.reset()
+            await connection.pump(self._rules, self.carried)
         finally:
             self._connections.discard(connection)
 
@@ -178,17 +179,23 @@ class Connection:
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    async def pump(self, direction, rules, carried):
-        """Moves bytes until their end, one task that reads and one that writes."""
-        queue, room = asyncio.Queue(), asyncio.Semaphore(DELAYED_MAX // BLOCK)
-        self._tasks += [
-            asyncio.ensure_future(self._read(direction, rules, queue, room)),
-            asyncio.ensure_future(self._write(direction, rules, queue, room, carried)),
-        ]
-        try:
-            await asyncio.gather(*self._tasks[-2:])
-        except asyncio.CancelledError:
-            raise ConnectionResetError from None
+    async def pump(self, rules, carried):
+        """Moves bytes until their end, in each direction with a task that reads and one that writes; then closes."""
+        for direction in BOTH:
+            queue, room = asyncio.Queue(), asyncio.Semaphore(DELAYED_MAX // BLOCK)
+            self._tasks += [
+                asyncio.ensure_future(self._read(direction, rules[direction], queue, room)),
+                asyncio.ensure_future(self._write(direction, rules[direction], queue, room, carried)),
+            ]
+        _, left = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in left:
+            task.cancel()
+        # Before the sockets are closed: what waits for a descriptor must not meet the next one of its number.
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for end in self._ends[UP]:
+            if any(results):
+                _abort(end)
+            end.close()
 
     async def _read(self, direction, rules, queue, room):
         loop, (source, _) = asyncio.get_running_loop(), self._ends[direction]
@@ -217,19 +224,15 @@ class Connection:
             carried[direction] += len(data)
 
     def finish(self, direction):
+        """Sends the end of one direction, once."""
         if direction not in self._finished:
             self._finished.add(direction)
             self._ends[direction][1].shutdown(socket.SHUT_WR)
 
-    def close(self):
-        for end in self._ends[UP]:
-            end.close()
-
     def reset(self):
+        """Ends both sides by RST."""
         for task in self._tasks:
             task.cancel()
-        for end in self._ends[UP]:
-            _reset(end)
 
 
 async def _send(sink, data, rules):
@@ -249,7 +252,6 @@ def _socket(buffer):
     return made
 
 
-def _reset(end):
-    if end.fileno() >= 0:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        end.close()
+def _abort(end):
+    """Makes the coming close a RST."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
