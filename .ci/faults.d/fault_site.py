@@ -18,10 +18,11 @@ from tun_link import TunLink
 from web import Web
 
 SCHEMES = {"web": "https", "raw": "tcp"}
-# How the agent's log says that a session begins and that one, or an attempt at one, is over.
+# How the agent's log says that a session begins, that one is over, and that an attempt has come to nothing. The last
+# alone may be said less often than it happens.
 UP = re.compile(r'session=\d+ .*msg="up at ')
-# Each wait is another one, so that these lines are never folded into one.
-OVER = re.compile(r'msg="the next attempt follows in \d+ ms"')
+LOST = re.compile(r'msg="no session with .*, after \d+ s')
+FAILED = 'msg="no session with '
 
 
 class Site(Files):
@@ -32,7 +33,7 @@ class Site(Files):
     def __init__(self, case, agent=None, gateway=None):
         super().__init__(case.scratch, case.binaries, None)
         self.case = case
-        self.agent = {"log_level": "debug", **(agent or {})}
+        self.agent = agent or {}
         self.gateway = gateway or {}
         # In front of the agent's command: a network namespace, limits, another clock.
         self.agent_prefix = []
@@ -143,17 +144,21 @@ class Site(Files):
         """How many sessions have come up so far."""
         return len(UP.findall(self.agent_log()))
 
-    def failures(self):
-        """How many sessions and attempts have ended so far."""
-        return len(OVER.findall(self.agent_log()))
+    def losses(self):
+        """How many sessions have ended so far, unless the agent was told to end them."""
+        return len(LOST.findall(self.agent_log()))
 
     def wait_for_session(self, number, seconds=60):
         """Waits for the agent's session of this number, from 1; returns how long that took."""
         return self._wait(lambda: self.sessions() >= number, f"session {number} to come up", seconds)
 
-    def wait_for_failure(self, number, seconds=60):
-        """Waits until that many sessions and attempts are over; returns how long that took."""
-        return self._wait(lambda: self.failures() >= number, f"{number} sessions or attempts to be over", seconds)
+    def wait_for_loss(self, number, seconds=60):
+        """Waits until that many sessions are over; returns how long that took."""
+        return self._wait(lambda: self.losses() >= number, f"{number} sessions to be over", seconds)
+
+    def wait_for_failed_attempt(self, seconds=60):
+        """Waits until at least one attempt at a session has come to nothing."""
+        return self._wait(lambda: FAILED in self.agent_log(), "an attempt to fail", seconds)
 
     def _wait(self, condition, what, seconds):
         start = time.monotonic()
