@@ -1,7 +1,7 @@
 //! The agent's TLS: whom it trusts and which ciphers it prefers. No other file of the agent configures rustls.
 //!
-//! Every configuration names its provider (ring), speaks TLS 1.2 and 1.3, verifies certificates and logs no keys.
-//! There is no switch that turns verification off.
+//! Every configuration names its provider (ring), speaks TLS 1.3 and, unless it is built without, 1.2, verifies
+//! certificates and logs no keys. There is no switch that turns verification off.
 
 mod cipher_order;
 mod roots;
@@ -26,7 +26,7 @@ use crate::config::ConnectCas;
 /// The certificates cannot be read or there are none.
 pub fn connect_config(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = match cas {
-        ConnectCas::Trusted => roots::bundled(),
+        ConnectCas::Trusted => roots::bundled().ok_or(TlsError::NotBundled)?,
         ConnectCas::Host => roots::system(ssl_cert_file)?,
         ConnectCas::File(path) => roots::from_file(path)?,
     };
@@ -40,14 +40,16 @@ pub fn connect_config(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<
 /// Reads files; call it before the event loop or rarely, and only if an upstream needs it.
 ///
 /// # Errors
-/// `ssl_cert_file` is given and cannot be used.
+/// `ssl_cert_file` is given and cannot be used; or there are neither bundled authorities nor a bundle of the system.
 pub fn upstream_config(ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = roots::bundled();
-    match roots::system(ssl_cert_file) {
-        Ok(system) => roots.extend(system.roots),
-        Err(TlsError::NoSystemBundle) => {}
-        Err(error) => return Err(error),
-    }
+    let roots = match (roots::bundled(), roots::system(ssl_cert_file)) {
+        (Some(mut bundled), Ok(system)) => {
+            bundled.extend(system.roots);
+            bundled
+        }
+        (Some(bundled), Err(TlsError::NoSystemBundle)) => bundled,
+        (_, system) => system?,
+    };
     client_config(roots)
 }
 
@@ -73,6 +75,8 @@ pub enum TlsError {
     Empty(PathBuf),
     /// The certificate with this number, counted from 1, is not usable as an authority.
     Certificate(PathBuf, usize, String),
+    /// The program is built without the bundled authorities.
+    NotBundled,
     /// None of the usual places has the system's bundle.
     NoSystemBundle,
     /// The host can be no name of a certificate.
@@ -89,6 +93,10 @@ impl fmt::Display for TlsError {
             Self::Certificate(path, number, error) => {
                 write!(f, "certificate {number} of {} cannot be used as an authority: {error}", path.display())
             }
+            Self::NotBundled => write!(
+                f,
+                "a PEM file or \"host\": this adit is built without the bundled authorities that \"trusted\" (the default) means"
+            ),
             Self::NoSystemBundle => {
                 write!(
                     f,
@@ -106,7 +114,7 @@ impl std::error::Error for TlsError {}
 
 fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(cipher_order::provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(TlsError::Provider)?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -11,8 +11,12 @@ use rustls::pki_types::pem::PemObject;
 use super::TlsError;
 
 /// The public authorities that Mozilla trusts, compiled in: a router may have no bundle.
-pub(super) fn bundled() -> RootCertStore {
-    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+/// Nothing in a build without them.
+pub(super) fn bundled() -> Option<RootCertStore> {
+    #[cfg(feature = "bundled-roots")]
+    return Some(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    #[cfg(not(feature = "bundled-roots"))]
+    None
 }
 
 /// The system's bundle: `ssl_cert_file` if given, else the first of the usual places that exists. Authorities in it

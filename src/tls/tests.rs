@@ -16,7 +16,7 @@ struct Site {
 
 impl Site {
     fn new(names: &[SanType]) -> Self {
-        Self::with_versions(names, &[&rustls::version::TLS13, &rustls::version::TLS12])
+        Self::with_versions(names, rustls::ALL_VERSIONS)
     }
 
     fn with_versions(names: &[SanType], versions: &[&'static rustls::SupportedProtocolVersion]) -> Self {
@@ -93,8 +93,20 @@ fn gateway_of_a_private_authority_is_accepted_only_with_its_file() {
     assert_eq!(handshake, Handshake { sni: Some("connect.example.com".into()), alpn: None });
     assert!(other.handshake(Arc::clone(&private), "connect.example.com").is_err());
     assert!(ours.handshake(private, "elsewhere.example.com").is_err());
+}
+
+#[cfg(feature = "bundled-roots")]
+#[test]
+fn public_authorities_do_not_vouch_for_a_private_one() {
     let public = connect_config(&ConnectCas::Trusted, None).unwrap();
-    assert!(ours.handshake(public, "connect.example.com").is_err());
+    assert!(Site::new(&[dns("connect.example.com")]).handshake(public, "connect.example.com").is_err());
+}
+
+#[cfg(not(feature = "bundled-roots"))]
+#[test]
+fn authorities_that_are_not_there_are_an_error() {
+    let error = connect_config(&ConnectCas::Trusted, None).unwrap_err();
+    assert!(matches!(error, TlsError::NotBundled), "{error}");
 }
 
 #[test]
@@ -144,9 +156,10 @@ fn unusable_certificate_file_is_named() {
 }
 
 #[test]
-fn both_versions_are_spoken_and_keys_are_not_logged() {
+fn every_version_is_spoken_and_keys_are_not_logged() {
     let dir = tempfile::tempdir().unwrap();
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+    assert_eq!(rustls::ALL_VERSIONS.len(), if cfg!(feature = "tls12") { 2 } else { 1 });
+    for version in rustls::ALL_VERSIONS {
         let site = Site::with_versions(&[dns("connect.example.com")], &[version]);
         let path = written(&dir, "ca.pem", &site.ca_pem);
         let config = connect_config(&ConnectCas::File(path), None).unwrap();
