@@ -16,3 +16,4 @@ pub mod pool;
 pub mod proxy_protocol;
 pub mod session;
 pub mod tls;
+pub mod wall_time;

@@ -10,12 +10,13 @@ mod line;
 mod repeats;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 
 use self::line::Line;
 use self::repeats::{Decision, Folded, Repeats};
+use crate::wall_time::WallTime;
 
 pub use self::repeats::REPEAT_WINDOW;
 
@@ -105,7 +106,7 @@ impl FoldingLogger {
     }
 
     fn write(&self, level: Level, line: &Line<'_>) {
-        let text = line.render(self.format, level, SystemTime::now());
+        let text = line.render(self.format, level, WallTime::system());
         self.inner.log(&Record::builder().args(format_args!("{text}")).level(level).target(module_path!()).build());
     }
 

@@ -1,6 +1,6 @@
 //! Reads the sources of both programs and fails on what the compiler and clippy do not know to be wrong here: files that
 //! have grown too long, files that do not say what they are for, I/O and clocks in the parts that are to be free of them,
-//! and work that was left for later.
+//! the system's clock anywhere in the agent but in one file, and work that was left for later.
 //!
 //! It relies on the sources being formatted: an item that begins in some column ends with a `}` in that column.
 
@@ -20,6 +20,7 @@ fn sources_are_tidy() {
     for part in WITHOUT_IO {
         assert!(paths.iter().any(|path| path.starts_with(part)), "no sources under {part}");
     }
+    assert!(paths.iter().any(|path| path == WALL_CLOCK), "no {WALL_CLOCK}");
     let read = |path| fs::read_to_string(root.join(path)).unwrap();
     let findings: Vec<String> = paths.iter().flat_map(|path| findings(path, &read(path))).collect();
     assert!(findings.is_empty(), "\n{}", findings.join("\n"));
@@ -62,6 +63,13 @@ fn findings(path: &str, text: &str) -> Vec<String> {
         let found = io_words(&code).into_iter();
         findings
             .extend(found.map(|(number, word)| format!("{path}:{number}: `{word}` in a part without I/O and clock")));
+    }
+    if path.starts_with("src/") && path != WALL_CLOCK {
+        for (number, line) in &code {
+            let line = without_comment(line);
+            let found = WALL_CLOCK_WORDS.into_iter().filter(|word| has_word(line, word));
+            findings.extend(found.map(|word| format!("{path}:{number}: `{word}` outside {WALL_CLOCK}")));
+        }
     }
     findings
 }
@@ -143,8 +151,15 @@ const WITHOUT_IO: [&str; 8] = [
 ];
 
 /// Names of sockets, files, threads, the event loop, TLS and clocks.
-const IO_WORDS: [&str; 9] =
-    ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::thread", "mio", "rustls", "Instant::now", "SystemTime"];
+const IO_WORDS: [&str; 8] =
+    ["TcpStream", "TcpListener", "UdpSocket", "std::fs", "std::thread", "mio", "rustls", "Instant::now"];
+
+/// The one file of the agent that reads the system's clock. On a router that clock may jump by decades at any moment, so
+/// it must not be what anything waits by.
+const WALL_CLOCK: &str = "src/wall_time.rs";
+
+/// Names by which Rust and rustls read the system's clock.
+const WALL_CLOCK_WORDS: [&str; 3] = ["SystemTime", "UNIX_EPOCH", "UnixTime::now"];
 
 /// The same where they stand in a group after `std::`.
 const IO_MODULES: [&str; 2] = ["fs", "thread"];
@@ -201,6 +216,19 @@ mod self_test {
                 let text = format!("//! A sample.\nuse {word};\n");
                 assert_eq!(count(part, &text), 1, "{part} {word}");
                 assert_eq!(count("src/net/sample.rs", &text), 0, "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn systems_clock_is_found_wherever_it_may_not_be_read() {
+        for word in WALL_CLOCK_WORDS {
+            let text = format!("//! A sample.\n    let now = {word};\n");
+            for path in ["src/agent/sample.rs", "src/mux/sample.rs", "src/main.rs"] {
+                assert_eq!(count(path, &text), 1, "{path} {word}");
+            }
+            for path in [WALL_CLOCK, "src/agent/tests.rs", "gateway/src/sample.rs"] {
+                assert_eq!(count(path, &text), 0, "{path} {word}");
             }
         }
     }

@@ -1,11 +1,11 @@
 //! One line of the log: fields, text, escaping, time.
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
 
 use log::Level;
 
 use super::LogFormat;
+use crate::wall_time::WallTime;
 
 /// A message taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl<'a> Line<'a> {
     }
 
     /// The line without its end.
-    pub(super) fn render(&self, format: LogFormat, level: Level, time: SystemTime) -> String {
+    pub(super) fn render(&self, format: LogFormat, level: Level, time: WallTime) -> String {
         match format {
             LogFormat::Logfmt => self.render_logfmt(level, time),
             LogFormat::Json => self.render_json(level, time),
@@ -59,8 +59,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn render_logfmt(&self, level: Level, time: SystemTime) -> String {
-        let mut line = format!("t={} lvl={}", timestamp(time), level_word(level));
+    fn render_logfmt(&self, level: Level, time: WallTime) -> String {
+        let mut line = format!("t={time:#} lvl={}", level_word(level));
         self.push_fields(&mut line);
         line.push_str(" msg=\"");
         for c in shortened(self.text).chars() {
@@ -79,8 +79,8 @@ impl<'a> Line<'a> {
         line
     }
 
-    fn render_json(&self, level: Level, time: SystemTime) -> String {
-        let mut line = format!("{{\"t\":\"{}\",\"lvl\":\"{}\"", timestamp(time), level_word(level));
+    fn render_json(&self, level: Level, time: WallTime) -> String {
+        let mut line = format!("{{\"t\":\"{time:#}\",\"lvl\":\"{}\"", level_word(level));
         for (name, value) in &self.fields {
             let _ = write!(line, ",\"{name}\":\"{value}\"");
         }
@@ -104,8 +104,8 @@ impl<'a> Line<'a> {
         line
     }
 
-    fn render_term(&self, level: Level, time: SystemTime) -> String {
-        let mut line = format!("{} {:<5}", timestamp(time), level_word(level));
+    fn render_term(&self, level: Level, time: WallTime) -> String {
+        let mut line = format!("{time:#} {:<5}", level_word(level));
         self.push_fields(&mut line);
         line.push(' ');
         for c in shortened(self.text).chars() {
@@ -179,29 +179,6 @@ fn level_word(level: Level) -> &'static str {
     }
 }
 
-/// UTC with milliseconds; a clock before 1970 shows as 1970.
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let seconds = since.as_secs();
-    let (year, month, day) = civil(seconds / DAY_SECONDS);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// Year, month and day of a number of days since 1970-01-01, by counting in eras of 400 years that begin on March 1st
-/// (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
-}
-
 const FIELD_SESSION: &str = "session";
 
 /// The fields that a message may begin with, in their order.
@@ -213,14 +190,12 @@ const FIELD_VALUE_BYTES_MAX: usize = 32;
 /// Longer texts are cut: syslog daemons cut lines at 1 KiB to 8 KiB, and nothing of use is that long.
 const TEXT_BYTES_MAX: usize = 1024;
 
-const DAY_SECONDS: u64 = 86_400;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn rendered(format: LogFormat, message: &str) -> String {
-        Line::parse(message).render(format, Level::Info, SystemTime::UNIX_EPOCH)
+        Line::parse(message).render(format, Level::Info, WallTime::from_unix(0))
     }
 
     #[test]
@@ -267,21 +242,5 @@ mod tests {
         let long = format!("a{whole}");
         assert!(rendered(LogFormat::Term, &long).ends_with("é…"));
         assert!(rendered(LogFormat::Logfmt, &long).len() < TEXT_BYTES_MAX + 100);
-    }
-
-    #[test]
-    fn timestamp_is_right_around_leap_days_and_centuries() {
-        let table = [
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_799, "2000-02-29T23:59:59.000Z"),
-            (951_868_800, "2000-03-01T00:00:00.000Z"),
-            (1_735_689_599, "2024-12-31T23:59:59.000Z"),
-            (1_795_478_400, "2026-11-24T00:00:00.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ];
-        for (seconds, expected) in table {
-            assert_eq!(timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), expected);
-        }
-        assert_eq!(timestamp(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
     }
 }
