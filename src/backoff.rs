@@ -30,6 +30,14 @@ impl Backoff {
         self.draw(REFUSED_DELAY_MAX, random)
     }
 
+    /// The delay after a certificate that was not valid at this time, and right otherwise: from half of 5 s to the whole,
+    /// and never more. A clock that was set is noticed soon, and nothing tells when that happens. It is no failure of the
+    /// way there, and makes later delays no longer.
+    pub fn clock(&self, random: u64) -> Duration {
+        let half = CLOCK_DELAY_MAX / 2;
+        half + scale(half, random)
+    }
+
     /// Forgets all failures, after a success.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -58,6 +66,9 @@ const DELAY_MAX: Duration = Duration::from_secs(20);
 
 /// The ceiling when the gateway has refused: what it refuses, such as a revoked token, a person has to mend.
 const REFUSED_DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// How long a wrong clock, once set right, keeps the agent waiting.
+pub const CLOCK_DELAY_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -99,6 +110,16 @@ mod tests {
         backoff.next(0);
         assert_eq!(backoff.refused(u64::MAX), 2 * DELAY_FIRST);
         assert_eq!(backoff.next(u64::MAX), 4 * DELAY_FIRST);
+    }
+
+    #[test]
+    fn delay_for_a_wrong_clock_stays_short_and_lengthens_no_other() {
+        let mut backoff = Backoff::new();
+        for _ in 0..20 {
+            assert_eq!(backoff.clock(0), CLOCK_DELAY_MAX / 2);
+            assert_eq!(backoff.clock(u64::MAX), CLOCK_DELAY_MAX);
+        }
+        assert_eq!(backoff.next(u64::MAX), DELAY_FIRST);
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         value,
         expected: error.to_string(),
     };
-    if let Err(error) = tls::connect_config(&agent.connect_cas, agent.ssl_cert_file.as_deref()) {
+    if let Err(error) = tls::connect_config(agent) {
         let value = match &agent.connect_cas {
             ConnectCas::Trusted => "\"trusted\"".to_owned(),
             ConnectCas::Host => "\"host\"".to_owned(),
@@ -117,7 +117,7 @@ fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         return Err(problem("agent.connect_cas", Some(value), error).into());
     }
     if config.endpoints.iter().any(|endpoint| endpoint.upstream.is_tls()) {
-        let tried = tls::upstream_config(agent.ssl_cert_file.as_deref());
+        let tried = tls::upstream_config(agent);
         tried.map_err(|error| problem("endpoints", None, error))?;
     }
     Ok((config, warnings))

@@ -1,36 +1,43 @@
-//! The agent's TLS: whom it trusts and which ciphers it prefers. No other file of the agent configures rustls.
+//! The agent's TLS: whom it trusts, by which time, and which ciphers it prefers. No other file of the agent configures
+//! rustls.
 //!
 //! Every configuration names its provider (ring), speaks TLS 1.3 and, unless it is built without, 1.2, verifies
 //! certificates and logs no keys. There is no switch that turns verification off.
 
 mod cipher_order;
+mod clock;
+mod reason;
 mod roots;
+mod verifier;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::ConnectCas;
+use self::clock::Clock;
+use self::verifier::Verifier;
+use crate::config::{AgentConfig, ConnectCas, PublicKeyPin, TlsCiphers};
 
-/// TLS to the gateway: no ALPN, by which a shared port 443 knows agents. `ssl_cert_file` replaces the usual paths of
-/// the system's bundle for [`ConnectCas::Host`].
+pub use self::cipher_order::describe_order;
+pub use self::clock::clock_warning;
+pub(crate) use self::reason::{in_words, is_about_time};
+
+/// TLS to the gateway: the authorities of `connect_cas`, the keys of `connect_pins`, the ciphers of `tls_ciphers`; no
+/// ALPN, by which a shared port 443 knows agents. `ssl_cert_file` replaces the usual paths of the system's bundle for
+/// [`ConnectCas::Host`].
 ///
 /// Reads files; call it before the event loop or rarely.
 ///
 /// # Errors
 /// The certificates cannot be read or there are none.
-pub fn connect_config(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match cas {
-        ConnectCas::Trusted => roots::bundled().ok_or(TlsError::NotBundled)?,
-        ConnectCas::Host => roots::system(ssl_cert_file)?,
-        ConnectCas::File(path) => roots::from_file(path)?,
-    };
-    client_config(roots)
+pub fn connect_config(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = connect_roots(&agent.connect_cas, agent.ssl_cert_file.as_deref())?;
+    client_config(roots, agent.connect_pins.clone(), agent.tls_ciphers, Clock::REAL)
 }
 
 /// TLS to `tls://` and `https://` upstreams: the bundled authorities and those of the system, where it has any, so
@@ -41,16 +48,28 @@ pub fn connect_config(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<
 ///
 /// # Errors
 /// `ssl_cert_file` is given and cannot be used; or there are neither bundled authorities nor a bundle of the system.
-pub fn upstream_config(ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match (roots::bundled(), roots::system(ssl_cert_file)) {
+pub fn upstream_config(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = upstream_roots(agent.ssl_cert_file.as_deref())?;
+    client_config(roots, Vec::new(), agent.tls_ciphers, Clock::REAL)
+}
+
+fn connect_roots(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    match cas {
+        ConnectCas::Trusted => roots::bundled().ok_or(TlsError::NotBundled),
+        ConnectCas::Host => roots::system(ssl_cert_file),
+        ConnectCas::File(path) => roots::from_file(path),
+    }
+}
+
+fn upstream_roots(ssl_cert_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    match (roots::bundled(), roots::system(ssl_cert_file)) {
         (Some(mut bundled), Ok(system)) => {
             bundled.extend(system.roots);
-            bundled
+            Ok(bundled)
         }
-        (Some(bundled), Err(TlsError::NoSystemBundle)) => bundled,
-        (_, system) => system?,
-    };
-    client_config(roots)
+        (Some(bundled), Err(TlsError::NoSystemBundle)) => Ok(bundled),
+        (_, system) => system,
+    }
 }
 
 /// The name that the peer's certificate must have: a DNS name, which is also sent as SNI, or an IP address, for which
@@ -112,11 +131,22 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(cipher_order::provider()))
+fn client_config(
+    roots: RootCertStore,
+    pins: Vec<PublicKeyPin>,
+    ciphers: TlsCiphers,
+    clock: Clock,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(cipher_order::provider(ciphers));
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| TlsError::Provider(rustls::Error::General(error.to_string())))?;
+    let mut config = ClientConfig::builder_with_details(provider, Arc::new(clock))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(TlsError::Provider)?
-        .with_root_certificates(roots)
+        // "Dangerous" is the builder's word for every verifier that is not its own; this one calls that.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(webpki, pins, clock.build)))
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(RESUMED_PEERS_MAX);
     Ok(Arc::new(config))

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adit::config::{
-    Binding, CONFIG_BYTES_MAX, Config, ConfigErrors, ConnectCas, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX,
-    METADATA_BYTES_MAX, TRAFFIC_POLICY_BYTES_MAX, Warning,
+    Binding, CONFIG_BYTES_MAX, CONNECT_PINS_MAX, Config, ConfigErrors, ConnectCas, DESCRIPTION_BYTES_MAX,
+    ENDPOINTS_MAX, METADATA_BYTES_MAX, PublicKeyPin, TRAFFIC_POLICY_BYTES_MAX, TlsCiphers, Warning,
 };
 use adit::endpoint_url::{RequestedUrl, Scheme};
 use adit::log_format::{LogFormat, LogLevel};
@@ -103,6 +103,8 @@ fn small_file_has_the_documented_defaults() {
     assert_eq!(agent.authtoken.expose(), "tok_1");
     assert_eq!(agent.connect.to_string(), "connect.example.com:443");
     assert_eq!(agent.connect_cas, ConnectCas::Trusted);
+    assert!(agent.connect_pins.is_empty());
+    assert_eq!(agent.tls_ciphers, TlsCiphers::Auto);
     assert_eq!(agent.connect_timeout, Duration::from_secs(10));
     assert_eq!(agent.heartbeat_interval, Duration::from_secs(10));
     assert_eq!(agent.heartbeat_tolerance, Duration::from_secs(15));
@@ -121,6 +123,7 @@ fn every_key_is_read() {
         "version": "3",
         "agent": {
             "authtoken": "tok_1", "connect_url": "tls://[2001:db8::1]:8443", "connect_cas": "/etc/ca.pem",
+            "connect_pin": PIN, "tls_ciphers": "chacha20",
             "connect_timeout": "5s", "heartbeat_interval": "1m30s", "heartbeat_tolerance": "2s",
             "metadata": "box 7", "log": "stderr", "log_level": "debug", "log_format": "json",
             "remote_management": true, "drain_timeout": "0s",
@@ -143,6 +146,8 @@ fn every_key_is_read() {
     let agent = &config.agent;
     assert_eq!((agent.connect.host(), agent.connect.port()), ("2001:db8::1", 8443));
     assert_eq!(agent.connect_cas, ConnectCas::File("/etc/ca.pem".into()));
+    assert_eq!(agent.connect_pins, [PublicKeyPin::parse(PIN).unwrap()]);
+    assert_eq!(agent.tls_ciphers, TlsCiphers::ChaCha20);
     assert_eq!(agent.connect_timeout, Duration::from_secs(5));
     assert_eq!(agent.heartbeat_interval, Duration::from_secs(90));
     assert_eq!(agent.heartbeat_tolerance, Duration::from_secs(2));
@@ -184,6 +189,7 @@ fn each_mistake_is_named_with_path_value_and_what_would_be_right() {
             json!(""),
             "agent.connect_cas: \"\": must be \"trusted\", \"host\" or the path of a PEM file",
         ),
+        ("/agent/tls_ciphers", json!("rc4"), "agent.tls_ciphers: \"rc4\": must be \"auto\", \"aes\" or \"chacha20\""),
         ("/agent/connect_timeout", json!("0s"), "agent.connect_timeout: \"0s\": must be from 1s to 10m"),
         (
             "/agent/heartbeat_interval",
@@ -513,13 +519,56 @@ fn file_that_is_no_json_or_has_a_key_twice_is_refused() {
 }
 
 #[test]
+fn pins_are_read_in_both_forms_and_up_to_their_limit() {
+    let agent = |pins: Value| json!({"authtoken": "tok_1", "connect_url": "x", "connect_cas": "/etc/ca.pem", "connect_pin": pins});
+    let hex = format!("sha256:{}", "0f".repeat(32));
+    let (config, warnings) = loaded(&with("/agent", agent(json!([PIN, hex]))));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.agent.connect_pins, [PIN, &hex].map(|text| PublicKeyPin::parse(text).unwrap()));
+
+    let full = with("/agent", agent(json!(vec![PIN; CONNECT_PINS_MAX])));
+    assert_eq!(loaded(&full).0.agent.connect_pins.len(), CONNECT_PINS_MAX);
+    let over = problems(&with("/agent", agent(json!(vec![PIN; CONNECT_PINS_MAX + 1]))));
+    assert_eq!(over, ["agent.connect_pin: a list: must have at most 8 entries, this has 9"]);
+    let empty = problems(&with("/agent", agent(json!([]))));
+    assert_eq!(empty, ["agent.connect_pin: a list: names no key: remove it to run without, or name one"]);
+    let wrong = problems(&with("/agent", agent(json!([PIN, "sha256/AAAA"]))));
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(
+        wrong[0].starts_with("agent.connect_pin[1]: \"sha256/AAAA\": must be the SHA-256 of the public key"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
+fn pin_without_a_private_authority_is_refused() {
+    for cas in [json!(null), json!("trusted"), json!("host")] {
+        let mut config = with("/agent/connect_pin", json!(PIN));
+        config["agent"]["connect_cas"] = cas;
+        let expected = format!(
+            "agent.connect_pin: \"{PIN}\": needs connect_cas to be the PEM file of a private authority: the gateway's \
+             certificate still has to come from there"
+        );
+        assert_eq!(problems(&config), [expected]);
+    }
+    // What is wrong with the other key is said once.
+    let mut config = with("/agent/connect_pin", json!(PIN));
+    config["agent"]["connect_cas"] = json!(5);
+    assert_eq!(problems(&config), ["agent.connect_cas: 5: must be a string"]);
+}
+
+const PIN: &str = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+#[test]
 fn keys_that_ngroks_agent_would_not_accept_are_named() {
     let mut config = with("/agent/drain_timeout", json!("5s"));
+    config["agent"]["connect_pin"] = json!(PIN);
+    config["agent"]["tls_ciphers"] = json!("auto");
     config["endpoints"][0]["upstream"]["proxy_protocol"] = json!(1);
     let setup = Setup::new(&config.to_string());
     let foreign = Config::foreign_to_ngrok(&setup.path()).unwrap();
     let paths: Vec<&str> = foreign.iter().map(|problem| problem.path.as_str()).collect();
-    assert_eq!(paths, ["agent.drain_timeout"]);
+    assert_eq!(paths, ["agent.connect_pin", "agent.drain_timeout", "agent.tls_ciphers"]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use adit_gateway::identity_key::IdentityKey;
 use adit_gateway::listen::{Inherited, Listeners, Serving};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -107,6 +107,30 @@ async fn web_name_gets_http_by_alpn_and_an_answer() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
     let answer = String::from_utf8(rest(&mut stream).await.unwrap()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("3200"), "{answer}");
+}
+
+/// An agent on a CPU without AES instructions must not be made to do without them.
+#[tokio::test]
+async fn gateway_takes_the_cipher_that_the_agent_offers_first() {
+    let running = Running::start("");
+    for (ciphers, expected) in
+        [("aes", CipherSuite::TLS13_AES_128_GCM_SHA256), ("chacha20", CipherSuite::TLS13_CHACHA20_POLY1305_SHA256)]
+    {
+        let agent = serde_json::json!({
+            "authtoken": "tok_1",
+            "connect_url": running.shared.to_string(),
+            "connect_cas": running.site.path("certificate.pem"),
+            "tls_ciphers": ciphers,
+        });
+        let file = serde_json::json!({"version": 3, "agent": agent}).to_string();
+        let file = running.site.write("adit.json", &file);
+        let (config, _) = adit::config::Config::load(&file, &|_| None).unwrap();
+        let connector = TlsConnector::from(adit::tls::connect_config(&config.agent).unwrap());
+        let tcp = TcpStream::connect(running.shared).await.unwrap();
+        let name = adit::tls::server_name("connect.example.com").unwrap();
+        let stream = connector.connect(name, tcp).await.unwrap();
+        assert_eq!(stream.get_ref().1.negotiated_cipher_suite().map(|suite| suite.suite()), Some(expected));
+    }
 }
 
 #[tokio::test]

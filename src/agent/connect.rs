@@ -74,6 +74,8 @@ impl Connection {
 pub(super) enum Cause {
     Network,
     Refusal,
+    /// The gateway's certificate is not valid at this time.
+    Clock,
 }
 
 impl Agent {
@@ -250,10 +252,15 @@ impl Agent {
         let wait = match cause {
             Cause::Network => self.backoff.next(random),
             Cause::Refusal => self.backoff.refused(random),
+            Cause::Clock => self.backoff.clock(random),
         };
         let number = self.session_number;
         let place = &self.config.agent.connect;
-        let within = if cause == Cause::Network { "20 s" } else { "a minute" };
+        let within = match cause {
+            Cause::Network => "20 s",
+            Cause::Refusal => "a minute",
+            Cause::Clock => "5 s, by the clock as it is then",
+        };
         log::warn!("session={number} no session with {place}: {reason}; the next attempt follows within {within}");
         log::debug!("session={number} the next attempt follows in {} ms", wait.as_millis());
         self.streams.abort_all();

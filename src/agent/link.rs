@@ -11,6 +11,7 @@ use crate::mux;
 use crate::net::link::{Link, LinkEnd};
 use crate::session::EndpointSpec;
 use crate::session::agent::{Command, End, Event, Settings};
+use crate::tls;
 
 /// A link and what the agent notes about it.
 pub(super) struct Linked {
@@ -69,7 +70,7 @@ impl Agent {
         let over = match self.turn_link() {
             Ok(None) => return,
             Ok(Some(over)) => over,
-            Err(end) => Over::Failed(Cause::Network, self.describe(&end)),
+            Err(end) => Over::Failed(cause(&end), self.describe(&end)),
         };
         self.leave(&over);
     }
@@ -265,6 +266,13 @@ fn over(end: &End) -> String {
     }
 }
 
+fn cause(end: &LinkEnd) -> Cause {
+    match end {
+        LinkEnd::Tls(error) if tls::is_about_time(error) => Cause::Clock,
+        LinkEnd::Tls(_) | LinkEnd::Closed | LinkEnd::Socket(_) | LinkEnd::Protocol(_) => Cause::Network,
+    }
+}
+
 fn with_duration(reason: &str, lasted: Option<Duration>) -> String {
     match lasted {
         Some(lasted) => format!("{reason}, after {} s", lasted.as_secs()),
@@ -279,12 +287,6 @@ fn tls_advice(error: &rustls::Error) -> &'static str {
         Error::InvalidCertificate(C::UnknownIssuer | C::BadSignature) => {
             " (the certificate comes from an authority that agent.connect_cas does not name, or something on the way \
              inspects TLS)"
-        }
-        Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => {
-            " (is this machine's clock behind?)"
-        }
-        Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => {
-            " (the gateway's certificate has expired, or this machine's clock is ahead)"
         }
         Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
             " (the certificate is for another name than agent.connect_url)"

@@ -81,9 +81,12 @@ impl Agent {
         let poll = Poll::new().map_err(RunError::System)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(RunError::System)?);
         let agent = &config.agent;
-        let ssl_cert_file = agent.ssl_cert_file.as_deref();
-        let connect_tls = tls::connect_config(&agent.connect_cas, ssl_cert_file).map_err(RunError::Tls)?;
-        let upstreams = Upstreams::new(&config.endpoints, ssl_cert_file).map_err(RunError::Tls)?;
+        let connect_tls = tls::connect_config(agent).map_err(RunError::Tls)?;
+        let upstreams = Upstreams::new(&config).map_err(RunError::Tls)?;
+        log::info!("TLS offers {}", tls::describe_order(agent.tls_ciphers));
+        if let Some(warning) = tls::clock_warning() {
+            log::warn!("{warning}");
+        }
         let now = clock();
         Ok(Self {
             poll,

@@ -1,14 +1,13 @@
 //! The static table: where each endpoint leads. Nothing outside it is ever dialled.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::config::{EndpointConfig, HostPort, Upstream};
+use crate::config::{Config, EndpointConfig, HostPort, Upstream};
 use crate::net::resolve::{Lookup, Purpose, Resolver};
 use crate::tls::{self, TlsError};
 
@@ -30,10 +29,10 @@ pub(super) struct Route {
 }
 
 impl Upstreams {
-    pub(super) fn new(endpoints: &[EndpointConfig], ssl_cert_file: Option<&Path>) -> Result<Self, TlsError> {
-        let needs_tls = endpoints.iter().any(|endpoint| endpoint.upstream.is_tls());
-        let tls = if needs_tls { Some(tls::upstream_config(ssl_cert_file)?) } else { None };
-        let routes = endpoints.iter().map(Route::new).collect::<Result<_, _>>()?;
+    pub(super) fn new(config: &Config) -> Result<Self, TlsError> {
+        let needs_tls = config.endpoints.iter().any(|endpoint| endpoint.upstream.is_tls());
+        let tls = if needs_tls { Some(tls::upstream_config(&config.agent)?) } else { None };
+        let routes = config.endpoints.iter().map(Route::new).collect::<Result<_, _>>()?;
         Ok(Self { routes, tls })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::HostPort;
 use super::authtoken;
 use super::file::TextFile;
+use super::pin::PublicKeyPin;
 use super::reader::Object;
 use crate::log_format::{LogFormat, LogLevel};
 use crate::message::Secret;
@@ -19,6 +20,11 @@ pub struct AgentConfig {
     pub connect: HostPort,
     /// Whose certificates the gateway may present.
     pub connect_cas: ConnectCas,
+    /// The public keys of which the gateway's certificate has to have one, at most [`CONNECT_PINS_MAX`]. If there are
+    /// any, the system's clock has no say in its validity. Invariant: empty unless `connect_cas` is a file.
+    pub connect_pins: Vec<PublicKeyPin>,
+    /// Which ciphers TLS offers first.
+    pub tls_ciphers: TlsCiphers,
     /// The system's certificate bundle where the environment names it (`SSL_CERT_FILE`); otherwise the usual paths.
     pub ssl_cert_file: Option<PathBuf>,
     /// How long an attempt may take from the name look-up to the accepted log-in.
@@ -58,6 +64,24 @@ pub enum ConnectCas {
     File(PathBuf),
 }
 
+/// Which ciphers TLS offers first. Servers, the gateway among them, follow the order of the client. All are offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsCiphers {
+    /// What costs this CPU least: AES-GCM where it has instructions for it, else ChaCha20-Poly1305.
+    #[default]
+    Auto,
+    /// AES-GCM.
+    Aes,
+    /// ChaCha20-Poly1305.
+    ChaCha20,
+}
+
+impl TlsCiphers {
+    /// The words of the configuration.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("aes", Self::Aes), ("chacha20", Self::ChaCha20)];
+}
+
 /// Reads the section. `None` only after a problem was recorded.
 pub(super) fn read(
     mut agent: Object<'_>,
@@ -67,6 +91,8 @@ pub(super) fn read(
     let authtoken = authtoken::read(&mut agent, file, env);
     let connect = read_connect_url(&mut agent);
     let connect_cas = agent.parsed("connect_cas", parse_cas);
+    let connect_pins = read_pins(&mut agent, connect_cas.as_ref());
+    let tls_ciphers = agent.word("tls_ciphers", &TlsCiphers::WORDS);
     let connect_timeout = agent.duration("connect_timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
     let heartbeat_interval = agent.duration("heartbeat_interval", TIMEOUT_MIN..=TIMEOUT_MAX);
     let heartbeat_tolerance = agent.duration("heartbeat_tolerance", TIMEOUT_MIN..=TIMEOUT_MAX);
@@ -82,6 +108,8 @@ pub(super) fn read(
         authtoken: authtoken?,
         connect: connect?,
         connect_cas: connect_cas.unwrap_or_default(),
+        connect_pins,
+        tls_ciphers: tls_ciphers.unwrap_or_default(),
         ssl_cert_file: env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from),
         connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
         heartbeat_interval: heartbeat_interval.unwrap_or(HEARTBEAT_INTERVAL_DEFAULT),
@@ -108,6 +136,29 @@ fn parse_cas(text: &str) -> Result<ConnectCas, &'static str> {
         "host" => Ok(ConnectCas::Host),
         path => Ok(ConnectCas::File(PathBuf::from(path))),
     }
+}
+
+fn read_pins(agent: &mut Object<'_>, cas: Option<&ConnectCas>) -> Vec<PublicKeyPin> {
+    let problems = agent.reader().problem_count();
+    let pins = agent.parsed_list("connect_pin", CONNECT_PINS_MAX, PublicKeyPin::parse);
+    if !agent.has("connect_pin") || agent.reader().problem_count() > problems {
+        return pins;
+    }
+    if pins.is_empty() {
+        agent.problem("connect_pin", "names no key: remove it to run without, or name one");
+        return pins;
+    }
+    match cas {
+        Some(ConnectCas::File(_)) => {}
+        // What is wrong with it was said.
+        None if agent.has("connect_cas") => {}
+        Some(ConnectCas::Trusted | ConnectCas::Host) | None => agent.problem(
+            "connect_pin",
+            "needs connect_cas to be the PEM file of a private authority: the gateway's certificate still has to come \
+             from there",
+        ),
+    }
+    pins
 }
 
 /// ngrok's `log` names a destination; here it is always standard error.
@@ -167,6 +218,9 @@ pub const HEARTBEAT_TOLERANCE_DEFAULT: Duration = Duration::from_secs(15);
 
 /// Most requests end within it, and init systems wait 20 s or more before they kill.
 pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A key in use and some to follow it.
+pub const CONNECT_PINS_MAX: usize = 8;
 
 /// ngrok's limit; error 100 of its service.
 pub const METADATA_BYTES_MAX: usize = 4096;

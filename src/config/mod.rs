@@ -12,6 +12,7 @@ mod endpoint;
 mod file;
 mod nearest;
 mod ngrok_keys;
+mod pin;
 pub mod problem;
 pub mod reader;
 mod upstream;
@@ -25,10 +26,11 @@ use self::reader::Reader;
 
 pub use self::address::{AddressError, HostPort};
 pub use self::agent::{
-    AgentConfig, CONNECT_TIMEOUT_DEFAULT, ConnectCas, DRAIN_TIMEOUT_DEFAULT, HEARTBEAT_INTERVAL_DEFAULT,
-    HEARTBEAT_TOLERANCE_DEFAULT, LogConfig, METADATA_BYTES_MAX,
+    AgentConfig, CONNECT_PINS_MAX, CONNECT_TIMEOUT_DEFAULT, ConnectCas, DRAIN_TIMEOUT_DEFAULT,
+    HEARTBEAT_INTERVAL_DEFAULT, HEARTBEAT_TOLERANCE_DEFAULT, LogConfig, METADATA_BYTES_MAX, TlsCiphers,
 };
 pub use self::endpoint::{Binding, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, EndpointConfig, TRAFFIC_POLICY_BYTES_MAX};
+pub use self::pin::PublicKeyPin;
 pub use self::problem::{ConfigErrors, Problem, Warning};
 pub use self::upstream::{Upstream, UpstreamError};
 

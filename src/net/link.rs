@@ -14,6 +14,7 @@ use crate::frame::HEADER_LEN;
 use crate::mux::limits::FRAME_DATA_MAX;
 use crate::mux::{Key, LinkError, Sink};
 use crate::session::AgentSession;
+use crate::tls;
 
 /// The link.
 pub(crate) struct Link {
@@ -47,7 +48,7 @@ impl std::fmt::Display for LinkEnd {
         match self {
             Self::Closed => f.write_str("the connection was closed by the other side"),
             Self::Socket(error) => write!(f, "the connection failed: {error}"),
-            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            Self::Tls(error) => write!(f, "TLS failed: {}", tls::in_words(error)),
             Self::Protocol(error) => write!(f, "the gateway broke the protocol: {error}"),
         }
     }

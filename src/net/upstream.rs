@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use super::ready::Ready;
+use crate::tls;
 
 /// A connected upstream.
 #[derive(Debug)]
@@ -187,7 +188,7 @@ impl Tls {
             Err(error) => {
                 // The alert that says why, if there is room for it.
                 let _ = self.connection.write_tls(socket);
-                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+                Err(io::Error::new(io::ErrorKind::InvalidData, tls::in_words(&error)))
             }
         }
     }

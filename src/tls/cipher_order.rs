@@ -4,12 +4,30 @@
 use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 
-/// The ring provider with its cipher suites in the order for this CPU. None is taken away.
-pub(super) fn provider() -> CryptoProvider {
+use crate::config::TlsCiphers;
+
+/// The ring provider with its cipher suites in the order that was asked for. None is taken away.
+pub(super) fn provider(ciphers: TlsCiphers) -> CryptoProvider {
     let mut provider = ring::default_provider();
-    let order = if has_aes_instructions() { AES_FIRST } else { CHACHA20_FIRST };
+    let (order, _) = choose(ciphers, has_aes_instructions());
     provider.cipher_suites.sort_by_key(|suite| rank(suite.suite(), order));
     provider
+}
+
+/// Which cipher comes first, and why.
+pub fn describe_order(ciphers: TlsCiphers) -> &'static str {
+    choose(ciphers, has_aes_instructions()).1
+}
+
+fn choose(ciphers: TlsCiphers, has_aes_instructions: bool) -> ([Cipher; 3], &'static str) {
+    match (ciphers, has_aes_instructions) {
+        (TlsCiphers::Auto, true) => (AES_FIRST, "AES-GCM first, for which this CPU has instructions"),
+        (TlsCiphers::Auto, false) => {
+            (CHACHA20_FIRST, "ChaCha20-Poly1305 first, because this CPU has no instructions for AES-GCM")
+        }
+        (TlsCiphers::Aes, _) => (AES_FIRST, "AES-GCM first, because agent.tls_ciphers says so"),
+        (TlsCiphers::ChaCha20, _) => (CHACHA20_FIRST, "ChaCha20-Poly1305 first, because agent.tls_ciphers says so"),
+    }
 }
 
 /// TLS 1.3 before 1.2, then by cipher, then ECDSA before RSA.
@@ -92,10 +110,25 @@ mod tests {
 
     #[test]
     fn every_suite_of_the_provider_is_known_here_and_kept() {
-        let provider = provider();
-        assert_eq!(provider.cipher_suites.len(), ring::default_provider().cipher_suites.len());
-        for suite in &provider.cipher_suites {
-            assert!(describe(suite.suite()).1.is_some(), "{suite:?}");
+        for (_, ciphers) in TlsCiphers::WORDS {
+            let provider = provider(ciphers);
+            assert_eq!(provider.cipher_suites.len(), ring::default_provider().cipher_suites.len());
+            for suite in &provider.cipher_suites {
+                assert!(describe(suite.suite()).1.is_some(), "{suite:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn setting_wins_over_the_cpu_and_the_reason_says_which() {
+        for has_aes in [false, true] {
+            let (order, why) = choose(TlsCiphers::Aes, has_aes);
+            assert!(order == AES_FIRST && why.contains("agent.tls_ciphers"));
+            let (order, why) = choose(TlsCiphers::ChaCha20, has_aes);
+            assert!(order == CHACHA20_FIRST && why.contains("agent.tls_ciphers"));
+            let (order, why) = choose(TlsCiphers::Auto, has_aes);
+            assert_eq!(order == AES_FIRST, has_aes);
+            assert!(why.contains("this CPU"));
         }
     }
 }

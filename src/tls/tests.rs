@@ -8,6 +8,18 @@ use rustls::{ClientConnection, ServerConfig, ServerConnection};
 
 use super::*;
 
+mod time;
+
+/// As [`super::connect_config`], without the rest of a configuration.
+fn connect_config(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config(connect_roots(cas, ssl_cert_file)?, Vec::new(), TlsCiphers::Auto, Clock::REAL)
+}
+
+/// As [`super::upstream_config`], without the rest of a configuration.
+fn upstream_config(ssl_cert_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config(upstream_roots(ssl_cert_file)?, Vec::new(), TlsCiphers::Auto, Clock::REAL)
+}
+
 /// A private authority and a server that has its certificate for some names.
 struct Site {
     ca_pem: String,
@@ -37,22 +49,31 @@ impl Site {
         Self { ca_pem: issuer.pem(), server: Arc::new(server) }
     }
 
-    /// Joins both ends through memory until the handshake is over.
     fn handshake(&self, config: Arc<ClientConfig>, host: &str) -> Result<Handshake, rustls::Error> {
-        let mut client = ClientConnection::new(config, server_name(host).unwrap()).unwrap();
-        let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
-        while client.is_handshaking() || server.is_handshaking() {
-            carry(|out| client.write_tls(out), |bytes| server.read_tls(bytes));
-            // The client's error is the one of interest; the server's follows from the alert.
-            let _ = server.process_new_packets();
-            carry(|out| server.write_tls(out), |bytes| client.read_tls(bytes));
-            client.process_new_packets()?;
-        }
+        let (_, server) = joined(config, host, &self.server)?;
         Ok(Handshake {
             sni: server.server_name().map(ToOwned::to_owned),
             alpn: server.alpn_protocol().map(<[u8]>::to_vec),
         })
     }
+}
+
+/// Joins both ends through memory until the handshake is over.
+fn joined(
+    config: Arc<ClientConfig>,
+    host: &str,
+    server: &Arc<ServerConfig>,
+) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
+    let mut client = ClientConnection::new(config, server_name(host).unwrap()).unwrap();
+    let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        carry(|out| client.write_tls(out), |bytes| server.read_tls(bytes));
+        // The client's error is the one of interest; the server's follows from the alert.
+        let _ = server.process_new_packets();
+        carry(|out| server.write_tls(out), |bytes| client.read_tls(bytes));
+        client.process_new_packets()?;
+    }
+    Ok((client, server))
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit::config::{
     AgentConfig, CONNECT_TIMEOUT_DEFAULT, Config as AgentFile, ConnectCas, HEARTBEAT_INTERVAL_DEFAULT,
-    HEARTBEAT_TOLERANCE_DEFAULT, HostPort, LogConfig,
+    HEARTBEAT_TOLERANCE_DEFAULT, HostPort, LogConfig, TlsCiphers,
 };
 use adit::message::Secret;
 use serde_json::{Value, json};
@@ -95,6 +95,8 @@ impl Setup {
             authtoken: Secret::new(self.token.expose()),
             connect: self.connect.clone(),
             connect_cas: ConnectCas::File(self.ca_file.clone()),
+            connect_pins: Vec::new(),
+            tls_ciphers: TlsCiphers::default(),
             ssl_cert_file: std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from),
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             heartbeat_interval: HEARTBEAT_INTERVAL_DEFAULT,

@@ -1,0 +1,171 @@
+//! Whether a server's certificate is accepted. webpki judges the chain to an authority, the name and the signatures,
+//! always; what is added here is more precise about time, and stricter where keys are pinned.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+
+use super::clock::unix;
+use crate::config::PublicKeyPin;
+use crate::wall_time::WallTime;
+
+/// A verifier for one purpose: the gateway, or upstreams.
+///
+/// - A certificate that is not valid at this time is refused for its time only if nothing else is wrong with it: the
+///   chain and the name are judged as of a time when it is valid. So the certificate of a captive portal is not taken
+///   for a matter of the clock.
+/// - With pins, the server's own certificate (the leaf) has to have one of these keys, and the system's clock is not
+///   asked: there has to be a moment, not before `build`, at which the whole chain is valid. A certificate made after
+///   the build passes thereby; one that had expired before it does not.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    pins: Vec<PublicKeyPin>,
+    build: WallTime,
+}
+
+impl Verifier {
+    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, pins: Vec<PublicKeyPin>, build: WallTime) -> Self {
+        Self { webpki, pins, build }
+    }
+
+    fn check_pin(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        let shown = pin_of(leaf)?;
+        if self.pins.contains(&shown) {
+            return Ok(());
+        }
+        Err(Refusal::Pin(shown).into())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verify = |time| self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time);
+        if self.pins.is_empty() {
+            return verify(now).map_err(|error| without_time(error, verify));
+        }
+        let verified = verify_since(unix(self.build), verify)?;
+        self.check_pin(end_entity)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+/// What only a gateway with pins can be refused for.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The chain and the name are right, and the key is not one of the pinned ones.
+    Pin(PublicKeyPin),
+    /// One certificate of the chain ends before another begins.
+    NeverValid,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pin(shown) => write!(
+                f,
+                "the gateway's certificate has the public key {shown}, which agent.connect_pin does not name (if the \
+                 gateway was given another key on purpose, add it there)"
+            ),
+            Self::NeverValid => f.write_str("the certificates of the gateway's chain are at no time valid together"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        CertificateError::Other(OtherError(Arc::new(refusal))).into()
+    }
+}
+
+/// The pin that a certificate's key would have.
+pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Result<PublicKeyPin, Error> {
+    let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    // The provider's SHA-256 has no name of its own outside its cipher suites.
+    let suite = TLS13_AES_128_GCM_SHA256.tls13();
+    let hash = suite.map(|suite| suite.common.hash_provider.hash(key.as_ref()));
+    hash.and_then(|hash| PublicKeyPin::from_hash(hash.as_ref())).ok_or(Error::General("no SHA-256".to_owned()))
+}
+
+/// Verifies as of the first moment from `start` on at which nothing of the chain is yet to become valid.
+fn verify_since(
+    start: UnixTime,
+    verify: impl Fn(UnixTime) -> Result<ServerCertVerified, Error>,
+) -> Result<ServerCertVerified, Error> {
+    let mut verified = verify(start);
+    for _ in 0..CHAIN_MAX {
+        let Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) = verified else {
+            break;
+        };
+        verified = verify(not_before);
+    }
+    let error = match verified.map_err(|error| without_time(error, verify)) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, .. })) if time != start => {
+            Refusal::NeverValid.into()
+        }
+        other => return other,
+    };
+    Err(error)
+}
+
+/// What is wrong with a certificate besides its time; `error` itself if that is all.
+fn without_time(error: Error, verify: impl Fn(UnixTime) -> Result<ServerCertVerified, Error>) -> Error {
+    let mut found = error.clone();
+    for _ in 0..CHAIN_MAX {
+        let Some(bound) = validity_bound(&found) else { return found };
+        match verify(bound) {
+            Ok(_) => break,
+            Err(next) => found = next,
+        }
+    }
+    error
+}
+
+/// The moment, nearest to the one that was asked about, at which the certificate in question is valid.
+fn validity_bound(error: &Error) -> Option<UnixTime> {
+    match error {
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => Some(*not_before),
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => Some(*not_after),
+        _ => None,
+    }
+}
+
+/// Each certificate of a chain can name two bounds, and webpki follows chains of at most eight.
+const CHAIN_MAX: usize = 16;
