@@ -11,6 +11,7 @@ use crate::net::dial::{Dial, Progress};
 use crate::net::link::Link;
 use crate::net::ready::Ready;
 use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError};
+use crate::net::socket_options;
 use crate::session::AgentSession;
 use crate::tls;
 
@@ -230,8 +231,8 @@ impl Agent {
             Ok(name) => name,
             Err(error) => return self.failed(Cause::Network, &error.to_string()),
         };
-        // Where the system does not know the option, control frames wait behind more bulk data; nothing else changes.
-        let _ = socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MAX);
+        let agent = &self.config.agent;
+        socket_options::prepare_link(&socket, agent.heartbeat_interval + agent.heartbeat_tolerance);
         let settings = super::link::settings(&self.config);
         let resumption = std::mem::take(&mut self.resumption);
         let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
@@ -274,7 +275,3 @@ impl Agent {
 
 /// How long what lies in the socket's buffer may take to the gateway before the process ends.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes of the link that the kernel takes beyond what TCP may send now: what a heartbeat or a reset has in front of it
-/// on a slow uplink. Two frames and some; what is in flight does not count.
-const UNSENT_MAX: u32 = 64 * 1024;

@@ -10,6 +10,7 @@ use crate::mux::Key;
 use crate::net::dial::{Dial, Progress};
 use crate::net::ready::Ready;
 use crate::net::resolve::LookupId;
+use crate::net::socket_options;
 use crate::net::upstream::UpstreamIo;
 use crate::session::AgentSession;
 
@@ -75,6 +76,7 @@ impl Proxied {
                 Progress::Dialing => return dial.next_deadline().map_or(Step::Wait, Step::WaitUntil),
                 Progress::Failed(error) => return Step::Unreachable(error.to_string()),
                 Progress::Connected(socket, _) => {
+                    socket_options::prepare_upstream(&socket);
                     // Taken as ready until the socket says otherwise.
                     let ready = Ready { readable: true, writable: true, read_closed: ready.read_closed };
                     let Some(route) = upstreams.route(self.endpoint) else { return Step::Abort("no route".into()) };

@@ -4,4 +4,5 @@ pub mod dial;
 pub(crate) mod link;
 pub(crate) mod ready;
 pub mod resolve;
+pub(crate) mod socket_options;
 pub(crate) mod upstream;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -84,22 +84,45 @@ fn open(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// What every accepted connection gets: no delay, and a way to notice that the other end is gone.
+/// What every accepted connection gets: no delay, and a way to notice that the other end is gone. No option is needed for
+/// a connection to work: what the system does not know is told once, and done without.
 pub(super) fn prepare(tcp: &TcpStream) {
-    // Neither failure matters enough to turn the visitor away.
-    let _ = tcp.set_nodelay(true);
+    static NO_DELAY: Once = Once::new();
+    static KEEPALIVE: Once = Once::new();
+    tell_once(&NO_DELAY, "TCP_NODELAY", tcp.set_nodelay(true));
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    tell_once(&KEEPALIVE, "SO_KEEPALIVE", SockRef::from(tcp).set_tcp_keepalive(&keepalive));
 }
 
-/// What the connection of an agent gets besides: the kernel takes little that it cannot send yet. What waits there has
-/// left our hands, and heartbeats and aborts would wait behind it.
+/// What the connection of an agent gets besides. The kernel takes little that it cannot send yet: what waits there has
+/// left our hands, and heartbeats and aborts would wait behind it. And an agent that acknowledges nothing is gone, also
+/// one that is told something only now and has no heartbeats yet.
 pub(super) fn prepare_link(tcp: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    let _ = SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_MAX);
+    {
+        static UNSENT: Once = Once::new();
+        tell_once(&UNSENT, "TCP_NOTSENT_LOWAT", SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT_MAX));
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        static USER_TIMEOUT: Once = Once::new();
+        let result = SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+        tell_once(&USER_TIMEOUT, "TCP_USER_TIMEOUT", result);
+    }
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     let _ = tcp;
+}
+
+fn tell_once(told: &Once, option: &str, result: io::Result<()>) {
+    // A connection that is gone already refuses every option.
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::InvalidInput
+    {
+        told.call_once(|| {
+            tracing::warn!("the system does not take the socket option {option}: {error}; going on without");
+        });
+    }
 }
 
 /// Makes closing the connection a reset, which no client takes for a clean end.
@@ -119,6 +142,8 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 /// Bytes of a link that the kernel takes and cannot send yet. Half a second on a line of 1 Mbit/s; what is on its way
 /// does not count, so fast lines are not slowed down.
 const UNSENT_MAX: u32 = 64 * 1024;
+/// As long as unanswered keepalive probes take: most agents are given up sooner, by their heartbeat.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
 /// After a restart all agents and visitors come at once; the kernel lowers it to its own limit (`somaxconn`).
 const BACKLOG: i32 = 4096;
 /// Idle database connections live long: NAT devices forget after five minutes at the earliest, and a visitor that is gone
@@ -150,12 +175,24 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn kernel_takes_little_of_a_link_that_it_cannot_send() {
+    async fn kernel_takes_little_of_a_link_and_gives_it_up_when_nothing_is_acknowledged() {
         let listener = listen("127.0.0.1:0".parse().unwrap(), &Inherited::default()).unwrap();
         let (client, _) =
             tokio::try_join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept()).unwrap();
         prepare_link(&client);
         assert_eq!(SockRef::from(&client).tcp_notsent_lowat().unwrap(), UNSENT_MAX);
+        assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+    }
+
+    #[test]
+    fn option_that_fails_is_told_once_and_not_for_a_connection_that_is_gone() {
+        let told = Once::new();
+        tell_once(&told, "SO_TEST", Err(io::ErrorKind::InvalidInput.into()));
+        assert!(!told.is_completed());
+        for _ in 0..2 {
+            tell_once(&told, "SO_TEST", Err(io::ErrorKind::Unsupported.into()));
+        }
+        assert!(told.is_completed());
     }
 
     #[test]
