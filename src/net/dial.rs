@@ -1,4 +1,5 @@
-//! A TCP connection in the making: the addresses of a name in turn, each within its share of the time.
+//! A TCP connection in the making: all addresses of a name, the next one tried soon after the one before, so that a
+//! dead address or a broken address family costs a moment and not the whole attempt (RFC 8305).
 
 use std::fmt;
 use std::io;
@@ -8,16 +9,22 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-/// Addresses to try and the attempt under way.
+use super::outgoing::Outgoing;
+
+/// Addresses to try and the attempts under way, the first that connects wins.
 ///
 /// Call [`Dial::poll`] once to begin, then at every event of its token and at [`Dial::next_deadline`].
 #[derive(Debug)]
 pub struct Dial {
     /// Still to be tried, the next one last.
     waiting: Vec<SocketAddr>,
-    current: Option<Attempt>,
+    /// At most [`IN_FLIGHT_MAX`], the oldest first.
+    attempts: Vec<Attempt>,
+    /// When the next address is tried although the attempts under way go on.
+    next_start: Instant,
     deadline: Instant,
     failures: Vec<Failure>,
+    outgoing: Outgoing,
 }
 
 #[derive(Debug)]
@@ -53,47 +60,67 @@ struct Failure {
 }
 
 impl Dial {
-    /// A dial of `addresses` in their order that has to succeed before `deadline`.
+    /// A dial of `addresses`, families in turn and otherwise in their order, that has to succeed before `deadline`.
     #[must_use]
-    pub fn new(mut addresses: Vec<SocketAddr>, deadline: Instant) -> Self {
-        addresses.reverse();
-        Self { waiting: addresses, current: None, deadline, failures: Vec::new() }
+    pub fn new(addresses: Vec<SocketAddr>, deadline: Instant) -> Self {
+        Self::through(Outgoing::default(), addresses, deadline)
     }
 
-    /// Looks at the attempt under way and begins the next one if it failed. Sockets are registered under `token`.
+    /// As [`Dial::new`], with sockets that leave the machine as `outgoing` says.
+    #[must_use]
+    pub fn through(outgoing: Outgoing, addresses: Vec<SocketAddr>, deadline: Instant) -> Self {
+        let mut waiting = families_in_turn(addresses);
+        waiting.reverse();
+        // Until the first attempt is under way, nothing is in the way of the next.
+        Self { waiting, attempts: Vec::new(), next_start: deadline, deadline, failures: Vec::new(), outgoing }
+    }
+
+    /// Looks at the attempts under way and begins the next one when it is its turn. Sockets are registered under
+    /// `token`.
     pub fn poll(&mut self, registry: &Registry, token: Token, now: Instant) -> Progress {
-        loop {
-            if let Some(attempt) = self.current.take() {
-                match attempt.look(now) {
-                    Ok(Look::Connected(stream, address)) => return Progress::Connected(stream, address),
-                    Ok(Look::Waiting(attempt)) => {
-                        self.current = Some(attempt);
-                        return Progress::Dialing;
-                    }
-                    Err(failure) => self.failures.push(failure),
+        for attempt in std::mem::take(&mut self.attempts) {
+            match attempt.look(now) {
+                Ok(Look::Connected(stream, address)) => return Progress::Connected(stream, address),
+                Ok(Look::Waiting(attempt)) => self.attempts.push(attempt),
+                Err(failure) => {
+                    self.failures.push(failure);
+                    // A failure is the next one's turn.
+                    self.next_start = now;
                 }
             }
-            if now >= self.deadline {
-                self.waiting.clear();
-            }
-            let Some(address) = self.waiting.pop() else {
-                return Progress::Failed(DialError { failures: std::mem::take(&mut self.failures) });
-            };
+        }
+        if now >= self.deadline {
+            self.waiting.clear();
+        }
+        while self.may_begin(now) {
+            let Some(address) = self.waiting.pop() else { break };
             match self.begin(address, registry, token, now) {
-                Ok(attempt) => self.current = Some(attempt),
+                Ok(attempt) => {
+                    self.attempts.push(attempt);
+                    self.next_start = now + STAGGER;
+                }
                 Err(error) => self.failures.push(Failure { address, error }),
             }
         }
+        if self.attempts.is_empty() {
+            return Progress::Failed(DialError { failures: std::mem::take(&mut self.failures) });
+        }
+        Progress::Dialing
     }
 
     /// When [`Dial::poll`] has something to do even without an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.current.as_ref().map(|attempt| attempt.deadline)
+        let start = (!self.waiting.is_empty() && self.attempts.len() < IN_FLIGHT_MAX).then_some(self.next_start);
+        self.attempts.iter().map(|attempt| attempt.deadline).chain(start).min()
+    }
+
+    fn may_begin(&self, now: Instant) -> bool {
+        self.attempts.is_empty() || (self.attempts.len() < IN_FLIGHT_MAX && now >= self.next_start)
     }
 
     fn begin(&self, address: SocketAddr, registry: &Registry, token: Token, now: Instant) -> io::Result<Attempt> {
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = self.outgoing.connect(address)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let left = self.waiting.len().saturating_add(1);
         Ok(Attempt { stream, address, deadline: attempt_deadline(now, self.deadline, left) })
@@ -152,120 +179,38 @@ impl fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
-/// An equal share of the time that is left, but not less than [`ATTEMPT_MIN`] while that lasts: a dead first address
-/// must not eat the time of the others, and a slow link needs a moment.
+/// IPv6 and IPv4 alternate, beginning with the family of the first address; within a family the order stays.
+pub(super) fn families_in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let begins_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == begins_with_v6);
+    let mut second = second.into_iter();
+    let mut mixed = Vec::with_capacity(first.len() + second.len());
+    for address in first {
+        mixed.push(address);
+        mixed.extend(second.next());
+    }
+    mixed.extend(second);
+    mixed
+}
+
+/// A share of the time that is left, but not less than [`ATTEMPT_MIN`] while that lasts. Those that go on side by side
+/// count as one: with few addresses, each has all of the time.
 fn attempt_deadline(now: Instant, deadline: Instant, addresses_left: usize) -> Instant {
     let left = deadline.saturating_duration_since(now);
-    let share = left / u32::try_from(addresses_left.max(1)).unwrap_or(u32::MAX);
+    let rounds = addresses_left.div_ceil(IN_FLIGHT_MAX).max(1);
+    let share = left / u32::try_from(rounds).unwrap_or(u32::MAX);
     deadline.min(now + share.max(ATTEMPT_MIN))
 }
+
+/// After this time without an answer the next address is tried beside the ones under way: "Connection Attempt Delay" of
+/// RFC 8305, section 5, doubled for the round trips of mobile and satellite links.
+pub const STAGGER: Duration = Duration::from_millis(500);
+
+/// Sockets of one dial at a time.
+pub const IN_FLIGHT_MAX: usize = 3;
 
 /// A lost SYN is sent again after 1 s.
 const ATTEMPT_MIN: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-
-    use mio::{Events, Poll};
-    use socket2::{Domain, Socket, Type};
-
-    use super::*;
-
-    const TOKEN: Token = Token(3);
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    fn listener() -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, address)
-    }
-
-    /// An address at which nobody listens.
-    fn closed() -> SocketAddr {
-        listener().1
-    }
-
-    /// A listener whose backlog is full, so that the next connection gets no answer.
-    fn silent() -> (Socket, std::net::TcpStream, SocketAddr) {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        socket.listen(0).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        let first = std::net::TcpStream::connect(address).unwrap();
-        (socket, first, address)
-    }
-
-    /// Polls until the dial is decided by events alone.
-    fn decided(dial: &mut Dial, poll: &mut Poll, now: Instant) -> Progress {
-        let mut events = Events::with_capacity(8);
-        loop {
-            match dial.poll(poll.registry(), TOKEN, now) {
-                Progress::Dialing => poll.poll(&mut events, None).unwrap(),
-                decided @ (Progress::Connected(..) | Progress::Failed(_)) => return decided,
-            }
-        }
-    }
-
-    #[test]
-    fn refused_address_is_followed_by_the_next() {
-        let (_listener, open) = listener();
-        let (mut poll, now) = (Poll::new().unwrap(), Instant::now());
-        let mut dial = Dial::new(vec![closed(), open], now + PATIENCE);
-        let Progress::Connected(stream, address) = decided(&mut dial, &mut poll, now) else { panic!() };
-        assert_eq!(address, open);
-        assert!(stream.nodelay().unwrap());
-    }
-
-    #[test]
-    fn failure_names_every_address() {
-        let (first, second) = (closed(), closed());
-        let (mut poll, now) = (Poll::new().unwrap(), Instant::now());
-        let mut dial = Dial::new(vec![first, second], now + PATIENCE);
-        let Progress::Failed(error) = decided(&mut dial, &mut poll, now) else { panic!() };
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        let text = error.to_string();
-        assert!(text.contains(&first.to_string()) && text.contains(&second.to_string()), "{text}");
-        assert_eq!(text.matches("refused").count(), 2, "{text}");
-    }
-
-    #[test]
-    fn silent_address_is_left_at_its_deadline() {
-        let (_silent, _first, dead) = silent();
-        let (_listener, open) = listener();
-        let (mut poll, now) = (Poll::new().unwrap(), Instant::now());
-        let mut dial = Dial::new(vec![dead, open], now + PATIENCE);
-        assert!(matches!(dial.poll(poll.registry(), TOKEN, now), Progress::Dialing));
-        assert_eq!(dial.next_deadline(), Some(now + PATIENCE / 2));
-        let Progress::Connected(_, address) = decided(&mut dial, &mut poll, now + PATIENCE / 2) else { panic!() };
-        assert_eq!(address, open);
-    }
-
-    #[test]
-    fn dial_ends_at_its_deadline_whatever_is_left() {
-        let (_silent, _first, dead) = silent();
-        let (poll, now) = (Poll::new().unwrap(), Instant::now());
-        let mut dial = Dial::new(vec![dead, dead, dead], now + PATIENCE);
-        assert!(matches!(dial.poll(poll.registry(), TOKEN, now), Progress::Dialing));
-        let Progress::Failed(error) = dial.poll(poll.registry(), TOKEN, now + PATIENCE) else { panic!() };
-        assert_eq!(error.to_string(), format!("{dead}: timed out"));
-    }
-
-    #[test]
-    fn dial_without_addresses_fails() {
-        let (poll, now) = (Poll::new().unwrap(), Instant::now());
-        let mut dial = Dial::new(Vec::new(), now + PATIENCE);
-        let Progress::Failed(error) = dial.poll(poll.registry(), TOKEN, now) else { panic!() };
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn attempt_gets_its_share_but_never_more_than_is_left() {
-        let now = Instant::now();
-        let after = |secs| now + Duration::from_secs(secs);
-        assert_eq!(attempt_deadline(now, after(10), 1), after(10));
-        assert_eq!(attempt_deadline(now, after(9), 3), after(3));
-        assert_eq!(attempt_deadline(now, after(10), 8), after(2));
-        assert_eq!(attempt_deadline(now, after(1), 8), after(1));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub(crate) mod link;
+pub mod outgoing;
 pub(crate) mod ready;
 pub mod resolve;
 pub(crate) mod socket_options;
