@@ -30,6 +30,8 @@ struct Pair {
     adit: bool,
     /// What the next binds are answered with, by their place; accepted if absent.
     refusals: Vec<WireError>,
+    /// Binds are never answered.
+    mutes_binds: bool,
     binds: Vec<BindRequest>,
 }
 
@@ -48,6 +50,7 @@ impl Pair {
             gateway_events: Vec::new(),
             adit: true,
             refusals: Vec::new(),
+            mutes_binds: false,
             binds: Vec::new(),
         }
     }
@@ -109,6 +112,7 @@ impl Pair {
             };
             match request {
                 Request::Auth(_) => self.accept(call),
+                Request::Bind(_) if self.mutes_binds => {}
                 Request::Bind(request) => {
                     let reply = match self.refusals.pop() {
                         Some(error) => BindReply::refused(error),

@@ -140,11 +140,8 @@ fn silence_ends_the_session_on_both_sides_in_time() {
     assert!(pair.gateway.poll_event().is_none(), "told once");
 }
 
-#[test]
-fn gateway_that_never_answers_a_call_is_left() {
-    let mut pair = Pair::up(&["https://a.internal"]);
-    let start = pair.now;
-    pair.agent.drain(start);
+/// Lets time pass at the agent, whom nobody answers, until its session is over.
+fn until_ended(pair: &mut Pair) {
     while pair.ended().is_none() {
         pair.now = pair.agent.poll_timeout().unwrap();
         pair.agent.handle_timeout(pair.now);
@@ -152,7 +149,26 @@ fn gateway_that_never_answers_a_call_is_left() {
             pair.agent_events.push(event);
         }
     }
+}
+
+#[test]
+fn gateway_that_never_answers_a_call_is_left() {
+    let mut pair = Pair::up(&["https://a.internal"]);
+    let start = pair.now;
+    pair.agent.drain(start);
+    until_ended(&mut pair);
     assert_eq!(pair.ended(), Some(&End::CallTimeout("Unbind")));
+    assert_eq!(pair.now.duration_since(start), agent::CALL_DEADLINE);
+}
+
+#[test]
+fn gateway_that_never_answers_a_bind_is_left() {
+    let mut pair = Pair::new(&["https://a.internal"]);
+    pair.mutes_binds = true;
+    pair.run();
+    let start = pair.now;
+    until_ended(&mut pair);
+    assert_eq!(pair.ended(), Some(&End::CallTimeout("Bind")));
     assert_eq!(pair.now.duration_since(start), agent::CALL_DEADLINE);
 }
 
