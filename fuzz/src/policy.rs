@@ -1,18 +1,46 @@
-//! Traffic Policy documents, as operators write them and as agents send them, on every kind of endpoint.
+//! Traffic Policy documents, as operators write them and as agents send them, on every kind of endpoint; those that are
+//! accepted run over a request and its response.
 
 use adit::endpoint_url::EndpointUrl;
-use adit_gateway::policy::{Place, Policy};
+use adit_gateway::policy::{Connection, Place, Policy, Position, Request, Response, State};
 
-/// Compiles the input for endpoints of every scheme, from the operator's file and from an agent.
+/// Compiles the input for endpoints of every scheme, from the operator's file and from an agent, and runs it.
 pub fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for url in ["https://app.example.test", "http://app.example.test", "tls://app.example.test", "tcp://example.test:7"]
     {
         let Ok(url) = EndpointUrl::parse(url) else { panic!("the target's own {url} is refused") };
         for place in [Place::cloud(&url), Place::agent(&url)] {
-            if let Err(errors) = Policy::parse(text, place) {
-                assert!(!errors.errors().is_empty(), "a document is refused without a reason");
+            match Policy::parse(text, place) {
+                Ok(policy) => run(&policy, &url),
+                Err(errors) => assert!(!errors.errors().is_empty(), "a document is refused without a reason"),
             }
         }
     }
+}
+
+fn run(policy: &Policy, endpoint: &EndpointUrl) {
+    let address = std::net::SocketAddr::from(([192, 0, 2, 1], 1000));
+    let connection = Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint };
+    let mut state = State::default();
+    let _ = policy.on_tcp_connect(connection, &mut state, Position::default());
+    let request = http::Request::post("/a%20b/c?x=1&y=%26&x=two")
+        .header("host", "app.example.test:8443")
+        .header("cookie", "a=1; b=2; a=3")
+        .header("authorization", "Basic YTpiYmJiYmJiYg==")
+        .header("content-type", "text/plain; charset=utf-8");
+    let Ok(request) = request.body(()) else { panic!("the target's own request is invalid") };
+    let Ok(response) = http::Response::builder().status(404).header("set-cookie", "a=1; Path=/; Secure").body(())
+    else {
+        panic!("the target's own response is invalid")
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { panic!("there is no runtime") };
+    runtime.block_on(async {
+        let mut head = request.into_parts().0;
+        let mut request = Request { connection, head: &mut head };
+        let _ = policy.on_http_request(&mut request, &mut state, Position::default()).await;
+        let mut answer = response.into_parts().0;
+        let mut response = Response { connection, request: &head, head: &mut answer };
+        let _ = policy.on_http_response(&mut response, &mut state).await;
+    });
 }

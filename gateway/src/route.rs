@@ -7,7 +7,7 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use http::StatusCode;
 
 use crate::http::reach::{PublicEndpoint, Reach, Target, Unreachable, Visitor};
-use crate::policy::{Connection, CustomResponse, Policy, Request, Verdict};
+use crate::policy::{Connection, CustomResponse, Policy, Position, Refused, Request, Response, State, Verdict};
 
 /// What a visitor asked for.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub enum Decision {
         /// The status for HTTP.
         status: StatusCode,
     },
+    /// HTTP: it is answered with a page that says why. Others: the connection is closed.
+    Refuse(Box<Refused>),
     /// HTTP: it gets this answer.
     Respond(Arc<CustomResponse>),
     /// The connection is closed without an answer.
@@ -75,20 +77,34 @@ impl From<Unreachable> for Refusal {
 pub fn connection<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Decision, Refusal> {
     let mut stop = Stop::public(reach, asked)?;
     for _ in 0..=HOPS_MAX {
-        let verdict = match stop.policy() {
-            Some(policy) => policy.on_tcp_connect(stop.connection(asked.visitor)),
-            None => Verdict::Continue,
+        let mut from = Position::default();
+        // Each turn begins behind an action whose endpoint cannot be reached.
+        let next = loop {
+            let verdict = match stop.policy().cloned() {
+                Some(policy) => {
+                    let connection = Connection::of(&stop.endpoint, asked);
+                    policy.on_tcp_connect(connection, &mut stop.state, from)
+                }
+                None => Verdict::Continue,
+            };
+            match verdict {
+                Verdict::Continue => return stop.into_target(),
+                Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error)? {
+                    Way::Next(next) => break next,
+                    Way::Back(position) => from = position,
+                },
+                Verdict::Deny { .. } | Verdict::Refuse(_) | Verdict::Respond(_) | Verdict::Close => {
+                    return Ok(Decision::Close);
+                }
+            }
         };
-        match verdict {
-            Verdict::Continue => return stop.target(),
-            Verdict::Forward(url) => stop = stop.forward(reach, &url)?,
-            Verdict::Deny { .. } | Verdict::Respond(_) => return Ok(Decision::Close),
-        }
+        stop = next;
     }
     Err(Refusal::TooManyHops)
 }
 
-/// Decides where an HTTP request goes. The policies may change its head.
+/// Decides where an HTTP request goes. The policies may change its head. Those that want to see the response are kept in
+/// the trail.
 ///
 /// The public endpoint's `on_tcp_connect` runs for each request, not for each connection: on one connection a visitor
 /// may ask for several endpoints, and none of them may miss its rules.
@@ -100,40 +116,114 @@ pub async fn request<R: Reach>(
     reach: &R,
     asked: &Asked<'_>,
     head: &mut http::request::Parts,
+    trail: &mut Trail,
 ) -> Result<Decision, Refusal> {
     let mut stop = Stop::public(reach, asked)?;
-    let admission = match stop.policy() {
-        Some(policy) => policy.on_tcp_connect(stop.connection(asked.visitor)),
+    let admission = match stop.policy().cloned() {
+        Some(policy) => {
+            let connection = Connection::of(&stop.endpoint, asked);
+            policy.on_tcp_connect(connection, &mut stop.state, Position::default())
+        }
         None => Verdict::Continue,
     };
     match admission {
         Verdict::Continue => {}
-        Verdict::Deny { .. } | Verdict::Respond(_) => return Ok(Decision::Close),
+        Verdict::Deny { .. } | Verdict::Refuse(_) | Verdict::Respond(_) | Verdict::Close => return Ok(Decision::Close),
         // Documents that say this are refused: raw bytes cannot be handed to an HTTP endpoint.
-        Verdict::Forward(_) => return Err(Refusal::NotHandled),
+        Verdict::Forward { .. } => return Err(Refusal::NotHandled),
     }
     for _ in 0..=HOPS_MAX {
-        let verdict = match stop.policy() {
-            Some(policy) => {
-                let mut request = Request { connection: stop.connection(asked.visitor), head };
-                policy.on_http_request(&mut request).await
+        let mut from = Position::default();
+        let next = loop {
+            let verdict = match stop.policy().cloned() {
+                Some(policy) => {
+                    let mut request = Request { connection: Connection::of(&stop.endpoint, asked), head };
+                    policy.on_http_request(&mut request, &mut stop.state, from).await
+                }
+                None => Verdict::Continue,
+            };
+            match verdict {
+                Verdict::Continue => {
+                    let target = stop.target()?;
+                    trail.stops.push(stop);
+                    return Ok(Decision::Target(Box::new(target)));
+                }
+                Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error)? {
+                    Way::Next(next) => break next,
+                    Way::Back(position) => from = position,
+                },
+                Verdict::Deny { status } => return Ok(Decision::Deny { status }),
+                Verdict::Refuse(refused) => return Ok(Decision::Refuse(refused)),
+                Verdict::Respond(response) => {
+                    trail.stops.push(stop);
+                    return Ok(Decision::Respond(response));
+                }
+                Verdict::Close => return Ok(Decision::Close),
             }
-            None => Verdict::Continue,
         };
-        match verdict {
-            Verdict::Continue => return stop.target(),
-            Verdict::Forward(url) => stop = stop.forward(reach, &url)?,
-            Verdict::Deny { status } => return Ok(Decision::Deny { status }),
-            Verdict::Respond(response) => return Ok(Decision::Respond(response)),
-        }
+        trail.stops.push(std::mem::replace(&mut stop, next));
     }
     Err(Refusal::TooManyHops)
 }
 
-/// One endpoint on the way.
-struct Stop(PublicEndpoint);
+/// The endpoints that a request went through, in this order.
+#[derive(Debug, Default)]
+pub struct Trail {
+    stops: Vec<Stop>,
+}
+
+impl Trail {
+    /// True when a policy on the way wants to see the response.
+    #[must_use]
+    pub fn wants_response(&self) -> bool {
+        self.stops.iter().any(|stop| stop.policy().is_some_and(|policy| policy.has_response_rules()))
+    }
+
+    /// Runs the policies over a response, that of the last endpoint first. [`Verdict::Continue`] lets it through; whatever
+    /// else comes first is what the visitor gets.
+    pub async fn respond(
+        &mut self,
+        asked: &Asked<'_>,
+        request: &http::request::Parts,
+        head: &mut http::response::Parts,
+    ) -> Verdict {
+        for stop in self.stops.iter_mut().rev() {
+            let Some(policy) = stop.policy().cloned() else { continue };
+            let connection = Connection::of(&stop.endpoint, asked);
+            let mut response = Response { connection, request, head };
+            let verdict = policy.on_http_response(&mut response, &mut stop.state).await;
+            if verdict != Verdict::Continue {
+                return verdict;
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// Tells the actions that count outcomes how the request ended: with a response of this status, or without any.
+    pub fn ended(&mut self, status: Option<StatusCode>) {
+        self.stops.iter_mut().for_each(|stop| stop.state.ended(status));
+    }
+}
+
+/// One endpoint on the way, and what its policy remembers.
+#[derive(Debug)]
+struct Stop {
+    endpoint: PublicEndpoint,
+    state: State,
+}
+
+/// Where an action that forwards leads to.
+enum Way {
+    Next(Stop),
+    /// The endpoint cannot be reached, and the policy goes on here.
+    Back(Position),
+}
 
 impl Stop {
+    fn new(endpoint: PublicEndpoint) -> Self {
+        Self { endpoint, state: State::default() }
+    }
+
     /// Finds the public endpoint. A visitor may reach the gateway on another port than the endpoint's URL has (a port
     /// mapping, a test set-up), so the scheme's own port is tried when the named one has no endpoint.
     fn public<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Self, Refusal> {
@@ -143,42 +233,66 @@ impl Stop {
         let found = reach.public(asked.scheme, asked.host, asked.port);
         match (found, asked.scheme.default_port()) {
             (Err(Unreachable::Offline), Some(port)) if port != asked.port => {
-                Ok(Self(reach.public(asked.scheme, asked.host, port)?))
+                Ok(Self::new(reach.public(asked.scheme, asked.host, port)?))
             }
-            (found, _) => Ok(Self(found?)),
+            (found, _) => Ok(Self::new(found?)),
         }
     }
 
-    fn forward<R: Reach>(&self, reach: &R, url: &EndpointUrl) -> Result<Self, Refusal> {
-        let account = match &self.0 {
+    fn forward<R: Reach>(&mut self, reach: &R, url: &EndpointUrl, on_error: Option<Position>) -> Result<Way, Refusal> {
+        let account = match &self.endpoint {
             PublicEndpoint::Cloud(endpoint) => &endpoint.account,
             PublicEndpoint::Agent(target) => &target.account,
         };
-        Ok(Self(PublicEndpoint::Agent(reach.internal(account, url)?)))
-    }
-
-    fn policy(&self) -> Option<&Policy> {
-        match &self.0 {
-            PublicEndpoint::Cloud(endpoint) => Some(&endpoint.policy),
-            PublicEndpoint::Agent(target) => target.policy.as_deref(),
+        match (reach.internal(account, url), on_error) {
+            (Ok(target), _) => Ok(Way::Next(Self::new(PublicEndpoint::Agent(target)))),
+            (Err(reason), Some(position)) => {
+                let code = match &reason {
+                    Unreachable::Offline => ENDPOINT_OFFLINE,
+                    Unreachable::Held { code, .. } => *code,
+                };
+                self.state.forward_failed(&url.to_string(), code, &reason.to_string());
+                Ok(Way::Back(position))
+            }
+            (Err(reason), None) => Err(reason.into()),
         }
     }
 
-    fn connection(&self, visitor: Visitor) -> Connection<'_> {
-        let endpoint = match &self.0 {
-            PublicEndpoint::Cloud(endpoint) => &endpoint.url,
-            PublicEndpoint::Agent(target) => &target.url,
-        };
-        Connection { peer: visitor.peer, local: visitor.local, endpoint }
+    fn policy(&self) -> Option<&Arc<Policy>> {
+        match &self.endpoint {
+            PublicEndpoint::Cloud(endpoint) => Some(&endpoint.policy),
+            PublicEndpoint::Agent(target) => target.policy.as_ref(),
+        }
     }
 
-    fn target(self) -> Result<Decision, Refusal> {
-        match self.0 {
+    fn target(&self) -> Result<Target, Refusal> {
+        match &self.endpoint {
+            PublicEndpoint::Cloud(_) => Err(Refusal::NotHandled),
+            PublicEndpoint::Agent(target) => Ok(target.clone()),
+        }
+    }
+
+    fn into_target(self) -> Result<Decision, Refusal> {
+        match self.endpoint {
             PublicEndpoint::Cloud(_) => Err(Refusal::NotHandled),
             PublicEndpoint::Agent(target) => Ok(Decision::Target(Box::new(target))),
         }
     }
 }
+
+impl<'a> Connection<'a> {
+    fn of(endpoint: &'a PublicEndpoint, asked: &Asked<'_>) -> Self {
+        let url = match endpoint {
+            PublicEndpoint::Cloud(endpoint) => &endpoint.url,
+            PublicEndpoint::Agent(target) => &target.url,
+        };
+        let visitor = asked.visitor;
+        Connection { peer: visitor.peer, local: visitor.local, scheme: asked.scheme, endpoint: url }
+    }
+}
+
+/// ERR_NGROK_3200: nobody has the endpoint online.
+const ENDPOINT_OFFLINE: u32 = 3200;
 
 /// Forwards in a row. One is the rule and two are a clear design; beyond this it is a circle.
 pub const HOPS_MAX: usize = 5;
@@ -260,7 +374,7 @@ mod tests {
 
     async fn ask(table: &Table, host: &str, port: u16) -> Result<Decision, Refusal> {
         let (mut head, ()) = http::Request::new(()).into_parts();
-        request(table, &asked(Scheme::Https, host, port), &mut head).await
+        request(table, &asked(Scheme::Https, host, port), &mut head, &mut Trail::default()).await
     }
 
     fn url(decision: Result<Decision, Refusal>) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -22,8 +22,8 @@ use super::reach::{Reach, Target};
 use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
-use crate::policy::CustomResponse;
-use crate::route::{self, Asked, Decision};
+use crate::policy::{CustomResponse, Verdict};
+use crate::route::{self, Asked, Decision, Trail};
 
 /// One visitor's connection, as all requests on it see it.
 #[derive(Debug)]
@@ -62,38 +62,69 @@ impl<R: Reach> Client<R> {
         let (mut head, body) = request.into_parts();
         let version = head.version;
         let waiting = self.activity.wait();
-        let routed = self.route(&mut head).await;
-        let outcome = match routed {
-            Ok((inbound, Decision::Target(target))) => self.forward(&inbound, &target, head, body).await,
-            Ok((_, Decision::Deny { status })) => return Ok(denial(status, under_way)),
-            Ok((_, Decision::Respond(response))) => return Ok(custom(&response, under_way)),
-            Ok((_, Decision::Close)) => return Err(Closed),
-            Err(failure) => Err(failure),
-        };
+        let mut trail = Trail::default();
+        let outcome = self.outcome(&mut head, body, &mut trail).await;
         drop(waiting);
+        trail.ended(outcome.as_ref().ok().map(Outcome::status));
         match outcome {
-            Ok(Answer { response, lease, remainder, switch: None }) => {
-                Ok(self.relay(response, lease, remainder, under_way, version))
-            }
-            Ok(Answer { response, lease, switch: Some(switch), .. }) => {
-                Ok(self.switch(response, lease, switch, under_way, format))
-            }
-            Err(failure) => Ok(refusal(&failure, format, under_way)),
+            Ok(Outcome::Relay(head, upstream)) => Ok(self.relay(head, upstream, under_way, version)),
+            Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
+            Ok(Outcome::Own(head, body)) => Ok(Response::from_parts(head, ResponseBody::own(body, under_way))),
+            Err(End::Failed(failure)) => Ok(refusal(&failure, format, under_way)),
+            Err(End::Closed) => Err(Closed),
         }
     }
 
-    /// Reads what the request is for and asks the policies.
-    async fn route(&self, head: &mut http::request::Parts) -> Result<(Inbound, Decision), Failure> {
+    /// Asks the policies, and the agent if they say so.
+    async fn outcome(
+        &self,
+        head: &mut http::request::Parts,
+        body: Incoming,
+        trail: &mut Trail,
+    ) -> Result<Outcome, End> {
         let inbound = Inbound::take(head)?;
+        let asked = self.asked(&inbound);
+        // HTTP/2 has the name elsewhere; policies find and change it here.
+        head.headers.insert(HOST, inbound.host_line.clone());
+        let decision = route::request(&*self.reach, &asked, head, trail).await.map_err(|refusal| {
+            tracing::debug!(host = inbound.host, %refusal, "a request has no place to go");
+            Failure::from(refusal)
+        })?;
+        let custom = match decision {
+            Decision::Target(target) => {
+                let copy = trail.wants_response().then(|| copy_of(head));
+                let answer = self.forward(&inbound, &target, taken(head), body).await?;
+                return match answer {
+                    Answer { response, lease, switch: Some(switch), .. } => {
+                        Ok(Outcome::Switch(response, lease, switch))
+                    }
+                    Answer { response, lease, remainder, switch: None } => {
+                        let (mut head, incoming) = response.into_parts();
+                        headers::prepare_response(&mut head.headers);
+                        head.version = Version::HTTP_11;
+                        let upstream = Upstream { incoming, lease, remainder };
+                        respond(head, upstream, &asked, trail, copy).await
+                    }
+                };
+            }
+            Decision::Deny { status } => return Ok(Outcome::own(&CustomResponse::empty(status))),
+            Decision::Refuse(refused) => return Err(Failure::Policy(refused).into()),
+            Decision::Respond(response) => response,
+            Decision::Close => return Err(End::Closed),
+        };
+        let Outcome::Own(mut own, body) = Outcome::own(&custom) else { return Err(End::Closed) };
+        match trail.respond(&asked, head, &mut own).await {
+            Verdict::Continue => Ok(Outcome::Own(own, body)),
+            verdict => instead(verdict),
+        }
+    }
+
+    fn asked<'i>(&self, inbound: &'i Inbound) -> Asked<'i> {
         let scheme = self.front.scheme;
         let local = self.front.visitor.local.port();
         let named = inbound.port.or(scheme.default_port()).unwrap_or(local);
         let port = if self.reach.listens_on(scheme, named) { local } else { named };
-        let asked = Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor };
-        let decision = route::request(&*self.reach, &asked, head).await.inspect_err(|refusal| {
-            tracing::debug!(host = inbound.host, %refusal, "a request has no place to go");
-        })?;
-        Ok((inbound, decision))
+        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor }
     }
 
     /// Sends the request to the agent and waits for the head of its response.
@@ -113,8 +144,9 @@ impl<R: Reach> Client<R> {
         });
         let protocol = switch.as_ref().map(|switch| &switch.protocol);
         let framing = framing(&head.headers, &body);
-        let peer = self.front.visitor.peer;
-        headers::prepare_request(&mut head.headers, &inbound.host_line, peer, self.front.scheme, framing, protocol);
+        let visitor =
+            headers::Visitor { peer: self.front.visitor.peer, scheme: self.front.scheme, host: &inbound.host_line };
+        headers::prepare_request(&mut head.headers, visitor, framing, protocol);
         head.version = Version::HTTP_11;
         let mut request = Request::from_parts(head, ());
         if visitor_version == Version::HTTP_11 && headers::has_token(request.headers(), &EXPECT, "100-continue") {
@@ -146,15 +178,12 @@ impl<R: Reach> Client<R> {
 
     fn relay(
         &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        remainder: Remainder,
+        head: http::response::Parts,
+        upstream: Upstream,
         under_way: UnderWay,
         version: Version,
     ) -> Response<ResponseBody> {
-        let (mut head, incoming) = response.into_parts();
-        headers::prepare_response(&mut head.headers);
-        head.version = Version::HTTP_11;
+        let Upstream { incoming, lease, remainder } = upstream;
         // An HTTP/1.0 client learns the end of a body of unknown length from the end of the connection alone. HTTP/2
         // resets the one stream: resetting the connection at its end could take other responses from the visitor.
         let needs_reset = version != Version::HTTP_2 && incoming.size_hint().exact().is_none();
@@ -186,6 +215,55 @@ impl<R: Reach> Client<R> {
     }
 }
 
+/// What the visitor gets.
+#[derive(Debug)]
+enum Outcome {
+    /// The agent's response.
+    Relay(http::response::Parts, Upstream),
+    /// Another protocol.
+    Switch(Response<Incoming>, Lease, Switch),
+    /// A response of the policy's.
+    Own(http::response::Parts, Bytes),
+}
+
+impl Outcome {
+    fn own(custom: &CustomResponse) -> Self {
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = custom.status;
+        head.headers = custom.headers.clone();
+        Self::Own(head, custom.body.clone())
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Relay(head, ..) | Self::Own(head, _) => head.status,
+            Self::Switch(response, ..) => response.status(),
+        }
+    }
+}
+
+/// The rest of the agent's response.
+#[derive(Debug)]
+struct Upstream {
+    incoming: Incoming,
+    lease: Lease,
+    remainder: Remainder,
+}
+
+/// Why there is no outcome.
+#[derive(Debug)]
+enum End {
+    Failed(Failure),
+    /// The connection is to be closed without an answer.
+    Closed,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// What came back from the agent.
 #[derive(Debug)]
 struct Answer {
@@ -213,17 +291,44 @@ fn framing(headers: &HeaderMap, body: &RequestBody) -> Framing {
     }
 }
 
-fn denial(status: StatusCode, under_way: UnderWay) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::own(Bytes::new(), under_way));
-    *response.status_mut() = status;
-    response
+/// Asks the policies about a response.
+async fn respond(
+    mut head: http::response::Parts,
+    upstream: Upstream,
+    asked: &Asked<'_>,
+    trail: &mut Trail,
+    request: Option<http::request::Parts>,
+) -> Result<Outcome, End> {
+    let Some(request) = request else { return Ok(Outcome::Relay(head, upstream)) };
+    match trail.respond(asked, &request, &mut head).await {
+        Verdict::Continue => Ok(Outcome::Relay(head, upstream)),
+        verdict => instead(verdict),
+    }
 }
 
-fn custom(custom: &CustomResponse, under_way: UnderWay) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::own(custom.body.clone(), under_way));
-    *response.status_mut() = custom.status;
-    *response.headers_mut() = custom.headers.clone();
-    response
+/// What a visitor gets instead of the response that there was.
+fn instead(verdict: Verdict) -> Result<Outcome, End> {
+    match verdict {
+        Verdict::Respond(response) => Ok(Outcome::own(&response)),
+        Verdict::Deny { status } => Ok(Outcome::own(&CustomResponse::empty(status))),
+        Verdict::Refuse(refused) => Err(Failure::Policy(refused).into()),
+        Verdict::Close | Verdict::Continue | Verdict::Forward { .. } => Err(End::Closed),
+    }
+}
+
+/// Takes a head out of its place.
+fn taken(head: &mut http::request::Parts) -> http::request::Parts {
+    std::mem::replace(head, Request::new(()).into_parts().0)
+}
+
+/// A head for those who look at it later: without what belongs to the connection.
+fn copy_of(head: &http::request::Parts) -> http::request::Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.headers = head.headers.clone();
+    copy
 }
 
 fn refusal(failure: &Failure, format: Format, under_way: UnderWay) -> Response<ResponseBody> {

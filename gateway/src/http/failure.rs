@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::headers::{ADIT_ERROR_CODE, NGROK_ERROR_CODE};
 use super::reach::{OpenError, Unreachable};
+use crate::policy::Refused;
 use crate::route::Refusal;
 
 /// Why the gateway answers by itself.
@@ -35,6 +36,8 @@ pub(super) enum Failure {
     RequestLate,
     /// TRACE and CONNECT.
     Method,
+    /// A policy refuses it.
+    Policy(Box<Refused>),
 }
 
 impl Failure {
@@ -78,6 +81,9 @@ impl Failure {
             // Whoever sends this has lost count or hopes that others do: nothing behind it is read.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if let Self::Policy(refused) = self {
+            headers.extend(refused.headers.clone());
+        }
         if *self == Self::Busy {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -96,6 +102,7 @@ impl Failure {
             Self::RequestInvalid(_) => StatusCode::BAD_REQUEST,
             Self::RequestLate => StatusCode::REQUEST_TIMEOUT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Policy(refused) => refused.status,
         }
     }
 
@@ -110,6 +117,7 @@ impl Failure {
             Self::ResponseLate => Some(3005),
             Self::TooManyHops => Some(3501),
             Self::NotHandled => Some(6029),
+            Self::Policy(refused) => Some(refused.code),
             // The visitor's mistakes are no failures of the gateway.
             Self::RequestInvalid(_) | Self::RequestLate | Self::Method => None,
         }
@@ -129,6 +137,7 @@ impl Failure {
             Self::RequestInvalid(_) => "the request cannot be passed on",
             Self::RequestLate => "the request stopped halfway",
             Self::Method => "the method is not possible here",
+            Self::Policy(_) => "refused by the policy of the endpoint",
         }
     }
 
@@ -172,6 +181,7 @@ impl Failure {
             }
             Self::RequestInvalid(reason) => reason,
             Self::RequestLate => "The gateway waited for the rest of the request, but it did not come. Send it again.",
+            Self::Policy(refused) => refused.message,
             Self::Method => "TRACE and CONNECT are not passed on to services behind this gateway.",
         }
     }

@@ -25,20 +25,32 @@ pub(super) enum Framing {
     Chunked,
 }
 
+/// Who asks, as the upstream shall learn it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visitor<'a> {
+    /// Its address.
+    pub(super) peer: SocketAddr,
+    /// How it speaks.
+    pub(super) scheme: Scheme,
+    /// The host that it asked for.
+    pub(super) host: &'a HeaderValue,
+}
+
 /// Rewrites the headers of a request for the agent.
 ///
-/// `host` is what the visitor asked for, and stays. `upgrade` is the protocol to switch to, if that was asked for.
+/// `Host` stays what the visitor asked for, or what a policy has put there. `upgrade` is the protocol to switch to, if
+/// that was asked for.
 pub(super) fn prepare_request(
     headers: &mut HeaderMap,
-    host: &HeaderValue,
-    peer: SocketAddr,
-    scheme: Scheme,
+    visitor: Visitor<'_>,
     framing: Framing,
     upgrade: Option<&HeaderValue>,
 ) {
     let takes_trailers = has_token(headers, &TE, "trailers");
     strip_hop_by_hop(headers);
-    headers.insert(HOST, host.clone());
+    if !headers.contains_key(HOST) {
+        headers.insert(HOST, visitor.host.clone());
+    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -58,10 +70,10 @@ pub(super) fn prepare_request(
         headers.insert(UPGRADE, protocol.clone());
     }
     join(headers, &COOKIE, b"; ");
-    append(headers, &X_FORWARDED_FOR, &peer_address(peer.ip()));
-    append(headers, &X_FORWARDED_PROTO, scheme.as_str());
+    append(headers, &X_FORWARDED_FOR, &peer_address(visitor.peer.ip()));
+    append(headers, &X_FORWARDED_PROTO, visitor.scheme.as_str());
     if !headers.contains_key(&X_FORWARDED_HOST) {
-        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.insert(X_FORWARDED_HOST, visitor.host.clone());
     }
 }
 
@@ -216,7 +228,8 @@ mod tests {
         let host = HeaderValue::from_static("public.example.com");
         let upgrade = upgrade.map(HeaderValue::from_static);
         let peer = "[::ffff:192.0.2.7]:5000".parse().unwrap();
-        prepare_request(&mut headers, &host, peer, Scheme::Https, framing, upgrade.as_ref());
+        let visitor = Visitor { peer, scheme: Scheme::Https, host: &host };
+        prepare_request(&mut headers, visitor, framing, upgrade.as_ref());
         headers
     }
 
@@ -238,13 +251,16 @@ mod tests {
             ("x-forwarded-for", "10.0.0.2"),
             ("x-forwarded-proto", "http"),
             ("x-forwarded-host", "other.example.com"),
-            ("host", "ignored.example.com"),
         ];
         let headers = request(&forged, Framing::None, None);
         assert_eq!(line(&headers, "x-forwarded-for"), Some("10.0.0.1, 10.0.0.2, 192.0.2.7"));
         assert_eq!(line(&headers, "x-forwarded-proto"), Some("http, https"));
         assert_eq!(line(&headers, "x-forwarded-host"), Some("other.example.com"));
         assert_eq!(line(&headers, "host"), Some("public.example.com"));
+
+        let headers = request(&[("host", "set-by-policy.example.com")], Framing::None, None);
+        assert_eq!(line(&headers, "host"), Some("set-by-policy.example.com"));
+        assert_eq!(line(&headers, "x-forwarded-host"), Some("public.example.com"));
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub(super) async fn serve(house: &House, tcp: TcpStream, first: &[u8], visitor: 
 async fn open<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<(Target, R::Stream), Failure> {
     let target = match route::connection(reach, asked).map_err(Failure::Refused)? {
         Decision::Target(target) => *target,
-        Decision::Deny { .. } | Decision::Respond(_) | Decision::Close => return Err(Failure::Denied),
+        Decision::Deny { .. } | Decision::Refuse(_) | Decision::Respond(_) | Decision::Close => {
+            return Err(Failure::Denied);
+        }
     };
     let opened = timeout(OPEN_TIME, reach.open(&target, &asked.visitor)).await;
     let stream = opened.map_err(|_| Failure::Open(OpenError::Lost))?.map_err(Failure::Open)?;

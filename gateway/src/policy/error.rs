@@ -155,14 +155,33 @@ pub(super) const HEADERS_TOO_MANY: u32 = 2212;
 pub(super) const TEMPLATE: u32 = 2213;
 /// ERR_NGROK_2215: a number is out of its range.
 pub(super) const RANGE: u32 = 2215;
+/// ERR_NGROK_2216: an IP policy is not known.
+pub(super) const IP_POLICY: u32 = 2216;
+/// ERR_NGROK_2217: a network is not valid.
+pub(super) const CIDR: u32 = 2217;
+/// ERR_NGROK_2218: there are too many networks.
+pub(super) const CIDRS_TOO_MANY: u32 = 2218;
 /// ERR_NGROK_2230: the phase does not exist for this scheme.
 pub(super) const PHASE_SCHEME: u32 = 2230;
 /// ERR_NGROK_2235: a cloud endpoint's policy may leave traffic without an answer.
 pub(super) const NOT_TERMINATING: u32 = 2235;
+/// ERR_NGROK_2251: a variable of `set-vars` refers to another one.
+pub(super) const VARS_OF_VARS: u32 = 2251;
 /// ERR_NGROK_2262: internal HTTP endpoints have no connection of their own.
 pub(super) const INTERNAL_HTTP_CONNECT: u32 = 2262;
 /// ERR_NGROK_2264: there are too many rules.
 pub(super) const RULES_TOO_MANY: u32 = 2264;
+
+/// ERR_NGROK_2300: an action or a condition could not be worked out for a request.
+pub(super) const EVALUATION_FAILED: u32 = 2300;
+/// ERR_NGROK_3203: the visitor's address is not let through.
+pub(super) const IP_REFUSED: u32 = 3203;
+/// ERR_NGROK_3204: name or password are wrong.
+pub(super) const BASIC_AUTH_REFUSED: u32 = 3204;
+/// ERR_NGROK_702: too many requests.
+pub(super) const RATE_EXCEEDED: u32 = 702;
+/// ERR_NGROK_3902: a regular expression is not valid.
+pub(super) const PATTERN: u32 = 3902;
 
 #[cfg(test)]
 mod tests {

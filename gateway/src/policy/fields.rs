@@ -1,12 +1,15 @@
 //! Reads the fields of one action's `config`, noting what is wrong with them and which of them nobody asked for.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::error::{CONFIG, CONFIG_VALUE, Findings, RANGE, TEMPLATE};
+use super::error::{CONFIG, CONFIG_VALUE, EXPRESSION, Findings, RANGE, TEMPLATE};
+use super::expression::{Expression, Scope};
 use super::path::Path;
+use super::template::Template;
 
 /// The fields of one action's `config`.
 ///
@@ -17,12 +20,17 @@ pub(super) struct Fields<'a> {
     map: Option<&'a Map<String, Value>>,
     path: Path<'a>,
     asked: Vec<&'static str>,
+    scope: Scope<'a>,
+    /// Numbers, true and false stand for their texts.
+    takes_scalars: bool,
+    /// Fields whose values must not be shown.
+    secrets: Vec<&'static str>,
     findings: &'a mut Findings,
 }
 
 impl<'a> Fields<'a> {
     /// Takes the value of `config`; absent and null mean no fields.
-    pub(super) fn new(config: Option<&'a Value>, path: Path<'a>, findings: &'a mut Findings) -> Self {
+    pub(super) fn new(config: Option<&'a Value>, path: Path<'a>, scope: Scope<'a>, findings: &'a mut Findings) -> Self {
         let map = match config {
             None | Some(Value::Null) => None,
             Some(Value::Object(map)) => Some(map),
@@ -31,7 +39,12 @@ impl<'a> Fields<'a> {
                 None
             }
         };
-        Self { map, path, asked: Vec::new(), findings }
+        Self { map, path, asked: Vec::new(), scope, takes_scalars: false, secrets: Vec::new(), findings }
+    }
+
+    /// From here on, values without quotes count as texts as well.
+    pub(super) fn take_scalars(&mut self) {
+        self.takes_scalars = true;
     }
 
     /// The raw value of a field; null is the same as absent.
@@ -40,16 +53,16 @@ impl<'a> Fields<'a> {
         self.map?.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text that may be a template in ngrok's language; templates are refused until they can be evaluated.
+    /// A text that is the same for all requests.
     pub(super) fn text(&mut self, name: &'static str) -> Option<&'a str> {
         match self.value(name)? {
-            Value::String(text) if has_template(text) => {
-                self.wrong_template(name, text);
+            Value::String(text) if text.contains("${") => {
+                self.wrong(name, TEMPLATE, "cannot have a ${…} here: write the text as it shall be");
                 None
             }
             Value::String(text) => Some(text),
             other => {
-                self.findings.add(self.path.key(name), other, CONFIG, "must be a text: put it into quotes");
+                self.findings.add(self.path.key(name), other, CONFIG, MUST_BE_TEXT);
                 None
             }
         }
@@ -57,11 +70,86 @@ impl<'a> Fields<'a> {
 
     /// As [`Fields::text`], and its absence is a mistake.
     pub(super) fn required_text(&mut self, name: &'static str, example: &str) -> Option<&'a str> {
-        let found = self.text(name);
-        if found.is_none() && self.map.and_then(|map| map.get(name)).is_none_or(Value::is_null) {
-            self.findings.add_bare(self.path.key(name), CONFIG, format!("is missing: write for example {example}"));
+        self.require(name, example);
+        self.text(name)
+    }
+
+    /// One of a few texts.
+    pub(super) fn choice(&mut self, name: &'static str, choices: &[&'static str]) -> Option<&'static str> {
+        let text = self.text(name)?;
+        let chosen = choices.iter().copied().find(|choice| *choice == text);
+        if chosen.is_none() {
+            self.wrong(name, CONFIG_VALUE, format!("must be {}", choices.join(" or ")));
         }
-        found
+        chosen
+    }
+
+    /// A text that may have `${…}` in it.
+    pub(super) fn template(&mut self, name: &'static str) -> Option<Template> {
+        let value = self.value(name)?;
+        let path = self.path;
+        self.compile(path.key(name), value, true)
+    }
+
+    /// As [`Fields::template`], and its absence is a mistake.
+    pub(super) fn required_template(&mut self, name: &'static str, example: &str) -> Option<Template> {
+        self.require(name, example);
+        self.template(name)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(&mut self, name: &'static str, default: bool) -> bool {
+        match self.value(name) {
+            None => default,
+            Some(Value::Bool(value)) => *value,
+            Some(other) => {
+                self.findings.add(self.path.key(name), other, CONFIG, "must be true or false, without quotes");
+                default
+            }
+        }
+    }
+
+    /// A whole number within `range`, whose absence is a mistake.
+    pub(super) fn required_int(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        example: &str,
+    ) -> Option<u64> {
+        self.require(name, example);
+        let value = self.value(name)?;
+        if !value.is_i64() && !value.is_u64() {
+            self.wrong(name, CONFIG, "must be a whole number, without quotes");
+            return None;
+        }
+        let number = value.as_u64().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.wrong(name, RANGE, format!("must be from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// A duration such as `60s` within `range`; without a default its absence is a mistake.
+    pub(super) fn duration(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<Duration>,
+        default: Option<Duration>,
+    ) -> Option<Duration> {
+        if default.is_none() {
+            self.require(name, "60s");
+        }
+        let Some(text) = self.text(name) else { return default };
+        let Ok(duration) = adit::config::duration::parse_duration(text) else {
+            self.wrong(name, CONFIG_VALUE, "must be a duration such as 60s, 10m or 1h");
+            return default;
+        };
+        if !range.contains(&duration) {
+            let (least, most) = (range.start().as_secs(), range.end().as_secs());
+            self.wrong(name, RANGE, format!("must be from {least}s to {most}s"));
+            return default;
+        }
+        Some(duration)
     }
 
     /// An HTTP status within `range`; `default` when absent or wrong.
@@ -82,42 +170,142 @@ impl<'a> Fields<'a> {
         status
     }
 
-    /// An object of texts, none of them a template, at most `max` of them.
-    pub(super) fn texts(&mut self, name: &'static str, max: usize, over_max: u32) -> Vec<(&'a str, &'a str)> {
-        let map = match self.value(name) {
-            None => return Vec::new(),
-            Some(Value::Object(map)) => map,
-            Some(other) => {
-                self.findings.add(self.path.key(name), other, CONFIG, "must be an object of texts");
-                return Vec::new();
-            }
-        };
-        if map.len() > max {
-            let message = format!("has {} entries: at most {max} are possible", map.len());
-            self.findings.add_bare(self.path.key(name), over_max, message);
-            return Vec::new();
-        }
+    /// The texts of a list with their places; a lone text counts as a list of one.
+    pub(super) fn list(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<(usize, &'a str)> {
         let mut texts = Vec::new();
-        for (key, value) in map {
+        for (index, value) in self.items(name, count, over_max) {
             match value {
-                Value::String(text) if has_template(text) => {
-                    let path = self.path.key(name);
-                    self.findings.add(path.key(key), value, TEMPLATE, TEMPLATES_UNSUPPORTED);
-                }
-                Value::String(text) => texts.push((key.as_str(), text.as_str())),
-                other => {
-                    let path = self.path.key(name);
-                    self.findings.add(path.key(key), other, CONFIG, "must be a text: put it into quotes");
-                }
+                Value::String(text) => texts.push((index, text.as_str())),
+                other => self.findings.add(self.path.key(name).index(index), other, CONFIG, MUST_BE_TEXT),
             }
         }
         texts
+    }
+
+    /// As [`Fields::list`], of texts that may have `${…}` in them.
+    pub(super) fn template_list(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<(usize, Template)> {
+        let base = self.path;
+        let path = base.key(name);
+        let items = self.items(name, count, over_max);
+        items.filter_map(|(index, value)| Some((index, self.compile(path.index(index), value, true)?))).collect()
+    }
+
+    /// As [`Fields::template_list`], of texts that no error may show.
+    pub(super) fn secret_list(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<(usize, Template)> {
+        self.secrets.push(name);
+        let base = self.path;
+        let path = base.key(name);
+        let items = self.items(name, count, over_max);
+        items.filter_map(|(index, value)| Some((index, self.compile(path.index(index), value, false)?))).collect()
+    }
+
+    /// As [`Fields::list`], of expressions.
+    pub(super) fn expression_list(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<Expression> {
+        let mut expressions = Vec::new();
+        for (index, text) in self.list(name, count, over_max) {
+            match Expression::compile(text, self.scope) {
+                Ok(expression) => expressions.push(expression),
+                Err(mistake) => self.wrong_item(name, index, EXPRESSION, mistake),
+            }
+        }
+        expressions
+    }
+
+    /// An object of texts that may have `${…}` in them.
+    pub(super) fn templates(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<(&'a str, Template)> {
+        let base = self.path;
+        let path = base.key(name);
+        let map = match self.value(name) {
+            None if *count.start() > 0 => {
+                self.findings.add_bare(path, CONFIG, "is missing: it must be an object of texts");
+                return Vec::new();
+            }
+            None => return Vec::new(),
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                self.findings.add(path, other, CONFIG, "must be an object of texts");
+                return Vec::new();
+            }
+        };
+        if !self.is_count(name, map.len(), &count, over_max) {
+            return Vec::new();
+        }
+        map.iter().filter_map(|(key, value)| Some((key.as_str(), self.compile(path.key(key), value, true)?))).collect()
+    }
+
+    /// A list of objects with one entry each, whose values may have `${…}` in them; a lone object counts as well.
+    pub(super) fn single_entries(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<(usize, &'a str, Template)> {
+        let base = self.path;
+        let path = base.key(name);
+        let mut entries = Vec::new();
+        for (index, value) in self.items(name, count, over_max) {
+            let path = path.index(index);
+            let Value::Object(map) = value else {
+                self.findings.add(path, value, CONFIG, "must be an object with one entry");
+                continue;
+            };
+            if map.len() != 1 {
+                self.findings.add(path, value, CONFIG, "must have one entry: write the others as items of their own");
+            }
+            for (key, value) in map {
+                if let Some(template) = self.compile(path.key(key), value, true) {
+                    entries.push((index, key.as_str(), template));
+                }
+            }
+        }
+        entries
+    }
+
+    /// True when a list is there and has something in it.
+    pub(super) fn has_items(&mut self, name: &'static str) -> bool {
+        self.value(name).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()))
     }
 
     /// Notes that a field was read but its value is wrong.
     pub(super) fn wrong(&mut self, name: &'static str, code: u32, message: impl Into<String>) {
         let value = self.map.and_then(|map| map.get(name)).unwrap_or(&Value::Null);
         self.findings.add(self.path.key(name), value, code, message);
+    }
+
+    /// Notes that an item of a list field is wrong.
+    pub(super) fn wrong_item(&mut self, name: &'static str, index: usize, code: u32, message: impl Into<String>) {
+        let list = self.map.and_then(|map| map.get(name)).and_then(Value::as_array);
+        let value = list.and_then(|list| list.get(index)).filter(|_| !self.secrets.contains(&name));
+        let path = self.path.key(name);
+        match value {
+            Some(value) => self.findings.add(path.index(index), value, code, message),
+            None => self.findings.add_bare(path.index(index), code, message),
+        }
     }
 
     /// Notes that an entry of an object field is wrong.
@@ -145,14 +333,60 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn wrong_template(&mut self, name: &'static str, text: &str) {
-        self.findings.add(self.path.key(name), &Value::from(text), TEMPLATE, TEMPLATES_UNSUPPORTED);
+    fn require(&mut self, name: &'static str, example: &str) {
+        if self.map.and_then(|map| map.get(name)).is_none_or(Value::is_null) {
+            self.findings.add_bare(self.path.key(name), CONFIG, format!("is missing: write for example {example}"));
+        }
+    }
+
+    /// The items of a list with their places, if their number is right.
+    fn items(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
+        let items = match self.value(name) {
+            None => &[],
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(single) => std::slice::from_ref(single),
+        };
+        let is_right = self.is_count(name, items.len(), &count, over_max);
+        items.iter().enumerate().filter(move |_| is_right)
+    }
+
+    fn is_count(&mut self, name: &'static str, len: usize, count: &RangeInclusive<usize>, over_max: u32) -> bool {
+        if count.contains(&len) {
+            return true;
+        }
+        let (least, most) = (count.start(), count.end());
+        if len < *least {
+            self.findings.add_bare(self.path.key(name), CONFIG, format!("needs {least} entry at least"));
+        } else {
+            let message = format!("has {len} entries: at most {most} are possible");
+            self.findings.add_bare(self.path.key(name), over_max, message);
+        }
+        false
+    }
+
+    fn compile(&mut self, path: Path<'_>, value: &Value, is_shown: bool) -> Option<Template> {
+        let mistake = match value {
+            Value::String(text) => match Template::compile(text, self.scope) {
+                Ok(template) => return Some(template),
+                Err(mistake) => (TEMPLATE, mistake),
+            },
+            Value::Bool(_) | Value::Number(_) if self.takes_scalars => {
+                return Template::compile(&value.to_string(), self.scope).ok();
+            }
+            _ => (CONFIG, MUST_BE_TEXT.into()),
+        };
+        match mistake {
+            (code, message) if is_shown => self.findings.add(path, value, code, message),
+            (TEMPLATE, _) => self.findings.add_bare(path, TEMPLATE, "has a ${…} with a mistake; it may be a secret"),
+            (code, message) => self.findings.add_bare(path, code, message),
+        }
+        None
     }
 }
 
-fn has_template(text: &str) -> bool {
-    text.contains("${")
-}
-
-const TEMPLATES_UNSUPPORTED: &str =
-    "has a ${…} template, which this gateway cannot evaluate yet: write the text as it shall be";
+const MUST_BE_TEXT: &str = "must be a text: put it into quotes";

@@ -7,20 +7,25 @@
 mod actions;
 mod document;
 mod error;
+mod expression;
 mod fields;
+mod networks;
 mod path;
 mod phase;
+mod run;
+mod template;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use adit::endpoint_url::EndpointUrl;
+use adit::endpoint_url::{EndpointUrl, Scheme};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 pub use document::{DOCUMENT_BYTES_MAX, Place, RULES_MAX};
 pub use error::{PolicyError, PolicyErrors};
-pub use phase::Policy;
+pub use phase::{Policy, Position};
+pub use run::State;
 
 /// What a policy decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +34,49 @@ pub enum Verdict {
     /// No action ended the run: the traffic goes to the endpoint's own upstream.
     Continue,
     /// The traffic goes to this internal endpoint of the same account.
-    Forward(Arc<EndpointUrl>),
+    Forward {
+        /// Where to.
+        url: Arc<EndpointUrl>,
+        /// Where the policy goes on when the endpoint cannot be reached; `None`: that is the end.
+        on_error: Option<Position>,
+    },
     /// The traffic is refused: HTTP answers with this status and no body, TCP and TLS close.
     Deny {
         /// The status for HTTP.
         status: StatusCode,
     },
+    /// The traffic is refused with a reason: HTTP answers with a page that has it, TCP and TLS close.
+    Refuse(Box<Refused>),
     /// The gateway answers by itself; only for HTTP.
     Respond(Arc<CustomResponse>),
+    /// The connection is closed without an answer.
+    Close,
 }
 
-/// The answer of a `custom-response` action.
+/// A refusal that says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The status for HTTP.
+    pub status: StatusCode,
+    /// The number of its ERR_NGROK code.
+    pub code: u32,
+    /// What the visitor is told.
+    pub message: &'static str,
+    /// Headers of the answer.
+    pub headers: HeaderMap,
+    /// What only the log is told. Never a secret.
+    pub reason: Option<String>,
+}
+
+impl Refused {
+    /// A refusal without headers.
+    #[must_use]
+    pub fn new(status: StatusCode, code: u32, message: &'static str) -> Self {
+        Self { status, code, message, headers: HeaderMap::new(), reason: None }
+    }
+}
+
+/// An answer of the gateway's own that a policy wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomResponse {
     /// The status, 200 to 599.
@@ -50,6 +87,14 @@ pub struct CustomResponse {
     pub body: Bytes,
 }
 
+impl CustomResponse {
+    /// A response of a status alone.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+}
+
 /// What is known of a connection before anything of it was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection<'a> {
@@ -57,6 +102,8 @@ pub struct Connection<'a> {
     pub peer: SocketAddr,
     /// The address of ours that it connected to.
     pub local: SocketAddr,
+    /// How the visitor speaks.
+    pub scheme: Scheme,
     /// The endpoint whose policy runs.
     pub endpoint: &'a EndpointUrl,
 }
@@ -66,6 +113,17 @@ pub struct Connection<'a> {
 pub struct Request<'a> {
     /// The connection that it came on.
     pub connection: Connection<'a>,
-    /// Its head, as it will go to the agent.
+    /// Its head, as it will go to the agent, with its `host` among the headers.
     pub head: &'a mut http::request::Parts,
+}
+
+/// What is known of a response once its head has been read. Actions may change the head.
+#[derive(Debug)]
+pub struct Response<'a> {
+    /// The connection that the request came on.
+    pub connection: Connection<'a>,
+    /// The head of the request, as it went to the agent.
+    pub request: &'a http::request::Parts,
+    /// The head of the response, as it will go to the visitor.
+    pub head: &'a mut http::response::Parts,
 }

@@ -1,35 +1,45 @@
 //! The phases of a policy, and running them.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
+use http::StatusCode;
+use time::OffsetDateTime;
 
-use super::actions::Action;
-use super::{Connection, Request, Verdict};
+use super::actions::{Action, Outcome};
+use super::error::EVALUATION_FAILED;
+use super::expression::{Expression, Value};
+use super::run::{Run, Subject};
+use super::{Connection, Refused, Request, Response, State, Verdict};
 
 /// When rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Once a connection has come, before anything of it is read.
-    OnTcpConnect,
+    TcpConnect,
     /// Once the head of an HTTP request has been read.
-    OnHttpRequest,
+    HttpRequest,
+    /// Once the head of the response has been read.
+    HttpResponse,
 }
 
 impl Phase {
     /// Its key in a document.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::OnTcpConnect => "on_tcp_connect",
-            Self::OnHttpRequest => "on_http_request",
+            Self::TcpConnect => "on_tcp_connect",
+            Self::HttpRequest => "on_http_request",
+            Self::HttpResponse => "on_http_response",
         }
     }
 
     /// The phase in which an endpoint of this scheme has to make up its mind at the latest.
     pub(super) const fn last_of(scheme: Scheme) -> Self {
         match scheme {
-            Scheme::Http | Scheme::Https => Self::OnHttpRequest,
-            Scheme::Tls | Scheme::Tcp => Self::OnTcpConnect,
+            Scheme::Http | Scheme::Https => Self::HttpRequest,
+            Scheme::Tls | Scheme::Tcp => Self::TcpConnect,
         }
     }
 }
@@ -40,33 +50,29 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What the actions of a phase work on.
-#[derive(Debug)]
-pub(super) enum Subject<'a, 'b> {
-    /// In [`Phase::OnTcpConnect`].
-    #[expect(dead_code, reason = "no action looks at the connection yet")]
-    Connection(Connection<'a>),
-    /// In [`Phase::OnHttpRequest`].
-    #[expect(dead_code, reason = "no action looks at the request yet")]
-    Request(&'a mut Request<'b>),
-}
-
 /// What an action did to the run.
 #[derive(Debug)]
 #[must_use]
 pub(super) enum Step {
     /// The next action follows.
-    #[expect(dead_code, reason = "all actions so far are terminating")]
     Next,
     /// The run ends here.
     End(Verdict),
 }
 
-/// A checked and compiled policy. It is immutable and shared by everything that runs it.
+/// The place behind an action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    rule: usize,
+    action: usize,
+}
+
+/// A checked and compiled policy. It is immutable but for what its actions count, and shared by everything that runs it.
 #[derive(Debug, Default)]
 pub struct Policy {
     pub(super) on_tcp_connect: Vec<Rule>,
     pub(super) on_http_request: Vec<Rule>,
+    pub(super) on_http_response: Vec<Rule>,
 }
 
 /// Actions that run together.
@@ -74,6 +80,8 @@ pub struct Policy {
 pub(super) struct Rule {
     /// The label that the document gives it.
     pub(super) name: Option<Box<str>>,
+    /// All of them have to be true.
+    pub(super) expressions: Vec<Expression>,
     /// In order; at least one.
     pub(super) actions: Vec<Box<dyn Action>>,
 }
@@ -83,15 +91,44 @@ impl Policy {
     ///
     /// For `tls` and `tcp` endpoints [`Verdict::Continue`] means the endpoint's own agent; for HTTP it means that
     /// [`Policy::on_http_request`] comes next. [`Verdict::Respond`] is not possible here.
-    pub fn on_tcp_connect(&self, connection: Connection<'_>) -> Verdict {
-        run(Phase::OnTcpConnect, &self.on_tcp_connect, &mut Subject::Connection(connection))
+    pub fn on_tcp_connect(&self, connection: Connection<'_>, state: &mut State, from: Position) -> Verdict {
+        if self.on_tcp_connect.is_empty() {
+            return Verdict::Continue;
+        }
+        let mut run = Run::new(Subject::Connection(connection), state, OffsetDateTime::now_utc());
+        let mut walk = Walk { phase: Phase::TcpConnect, rules: &self.on_tcp_connect, at: from };
+        loop {
+            match walk.next(&mut run) {
+                Ok(Found::Action(action)) => {
+                    let verdict = match action.run(&mut run) {
+                        Outcome::Done(Step::Next) => continue,
+                        Outcome::Done(Step::End(verdict)) => verdict,
+                        // No action that asks others is possible in this phase.
+                        Outcome::Later(_) => Verdict::Close,
+                    };
+                    return walk.end(verdict, &run);
+                }
+                Ok(Found::Nothing) => return Verdict::Continue,
+                Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
+            }
+        }
     }
 
     /// Decides about an HTTP request, whose head the actions may change.
-    ///
-    /// It is a future because actions that ask others (a key server, an identity provider) will wait here.
-    pub async fn on_http_request(&self, request: &mut Request<'_>) -> Verdict {
-        run(Phase::OnHttpRequest, &self.on_http_request, &mut Subject::Request(request))
+    pub async fn on_http_request(&self, request: &mut Request<'_>, state: &mut State, from: Position) -> Verdict {
+        let subject = Subject::Request(request);
+        run_http(Phase::HttpRequest, &self.on_http_request, subject, state, from).await
+    }
+
+    /// Runs over a response, whose head the actions may change. [`Verdict::Continue`] lets it through.
+    pub async fn on_http_response(&self, response: &mut Response<'_>, state: &mut State) -> Verdict {
+        let subject = Subject::Response(response);
+        run_http(Phase::HttpResponse, &self.on_http_response, subject, state, Position::default()).await
+    }
+
+    /// True when responses have to pass [`Policy::on_http_response`].
+    pub fn has_response_rules(&self) -> bool {
+        !self.on_http_response.is_empty()
     }
 
     /// The internal endpoints that it may hand traffic to.
@@ -103,8 +140,9 @@ impl Policy {
     /// True when no traffic gets past the rules of this phase.
     pub(super) fn surely_ends(&self, phase: Phase) -> bool {
         let rules = match phase {
-            Phase::OnTcpConnect => &self.on_tcp_connect,
-            Phase::OnHttpRequest => &self.on_http_request,
+            Phase::TcpConnect => &self.on_tcp_connect,
+            Phase::HttpRequest => &self.on_http_request,
+            Phase::HttpResponse => &self.on_http_response,
         };
         rules.iter().any(Rule::surely_ends)
     }
@@ -113,24 +151,122 @@ impl Policy {
 impl Rule {
     /// True when no traffic gets past this rule.
     pub(super) fn surely_ends(&self) -> bool {
-        self.actions.iter().any(|action| action.is_terminating())
+        self.expressions.is_empty() && self.actions.iter().any(|action| action.is_terminating())
+    }
+
+    /// A rule that protects must not be skipped because its condition has no value: that would let through what it was
+    /// written to stop.
+    fn protects(&self) -> bool {
+        self.actions.iter().any(|action| action.protects())
+    }
+
+    fn applies(&self, run: &mut Run<'_, '_, '_>) -> Result<bool, (usize, super::expression::Fault)> {
+        for (index, expression) in self.expressions.iter().enumerate() {
+            if !run.holds(expression).map_err(|fault| (index, fault))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-fn run(phase: Phase, rules: &[Rule], subject: &mut Subject<'_, '_>) -> Verdict {
-    for (index, rule) in rules.iter().enumerate() {
-        for action in &rule.actions {
-            match action.run(subject) {
-                Step::Next => {}
-                Step::End(verdict) => {
-                    let name = rule.name.as_deref().unwrap_or_default();
-                    tracing::debug!(%phase, rule = index, name, verdict = %Short(&verdict), "policy ended");
-                    return verdict;
-                }
-            }
+async fn run_http(
+    phase: Phase,
+    rules: &[Rule],
+    subject: Subject<'_, '_>,
+    state: &mut State,
+    from: Position,
+) -> Verdict {
+    if rules.is_empty() {
+        return Verdict::Continue;
+    }
+    let mut run = Run::new(subject, state, OffsetDateTime::now_utc());
+    let mut walk = Walk { phase, rules, at: from };
+    loop {
+        let action = match walk.next(&mut run) {
+            Ok(Found::Action(action)) => action,
+            Ok(Found::Nothing) => return Verdict::Continue,
+            Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
+        };
+        let step = match action.run(&mut run) {
+            Outcome::Done(step) => step,
+            Outcome::Later(waiting) => waiting.await,
+        };
+        if let Step::End(verdict) = step {
+            return walk.end(verdict, &run);
         }
     }
-    Verdict::Continue
+}
+
+/// A walk over the rules of a phase.
+struct Walk<'p> {
+    phase: Phase,
+    rules: &'p [Rule],
+    /// What comes next.
+    at: Position,
+}
+
+/// What a walk came to.
+enum Found<'p> {
+    Action(&'p dyn Action),
+    Nothing,
+}
+
+impl<'p> Walk<'p> {
+    /// The next action that is to run.
+    fn next(&mut self, run: &mut Run<'_, '_, '_>) -> Result<Found<'p>, Box<Refused>> {
+        while let Some(rule) = self.rules.get(self.at.rule) {
+            let is_skipped = self.at.action == 0 && !self.enters(rule, run)?;
+            match rule.actions.get(self.at.action).filter(|_| !is_skipped) {
+                Some(action) => {
+                    self.at.action += 1;
+                    run.behind = self.at;
+                    return Ok(Found::Action(&**action));
+                }
+                None => self.at = Position { rule: self.at.rule + 1, action: 0 },
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    fn enters(&self, rule: &Rule, run: &mut Run<'_, '_, '_>) -> Result<bool, Box<Refused>> {
+        let (index, fault) = match rule.applies(run) {
+            Ok(applies) => return Ok(applies),
+            Err(failed) => failed,
+        };
+        let (phase, name) = (self.phase, rule.name.as_deref().unwrap_or_default());
+        if !rule.protects() && fault != super::expression::Fault::Cost {
+            tracing::debug!(%phase, rule = self.at.rule, name, expression = index, %fault, "rule skipped: no value");
+            return Ok(false);
+        }
+        tracing::warn!(%phase, rule = self.at.rule, name, expression = index, %fault, "an expression has no value");
+        let message = "A condition of this endpoint's Traffic Policy has no value for this request, and the rule that it \
+                       belongs to must not be skipped.";
+        Err(Box::new(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, EVALUATION_FAILED, message)))
+    }
+
+    fn end(&self, verdict: Verdict, run: &Run<'_, '_, '_>) -> Verdict {
+        let (rule, phase) = (self.at.rule, self.phase);
+        let name = self.rules.get(rule).and_then(|rule| rule.name.as_deref()).unwrap_or_default();
+        let connection = run.connection();
+        let (visitor, endpoint) = (connection.peer, connection.endpoint);
+        match &verdict {
+            Verdict::Refuse(refused) => {
+                let (status, code) = (refused.status.as_u16(), refused.code);
+                let reason = refused.reason.as_deref().unwrap_or_default();
+                tracing::info!(%endpoint, %visitor, %phase, rule, name, status, code, reason, "refused by policy");
+            }
+            Verdict::Deny { status } => {
+                let status = status.as_u16();
+                tracing::info!(%endpoint, %visitor, %phase, rule, name, status, "refused by policy");
+            }
+            Verdict::Close => tracing::info!(%endpoint, %visitor, %phase, rule, name, "closed by policy"),
+            Verdict::Continue | Verdict::Forward { .. } | Verdict::Respond(_) => {
+                tracing::debug!(%endpoint, %visitor, %phase, rule, name, verdict = %Short(&verdict), "policy ended");
+            }
+        }
+        verdict
+    }
 }
 
 /// A verdict for the log: without bodies and headers.
@@ -140,9 +276,14 @@ impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Verdict::Continue => f.write_str("continue"),
-            Verdict::Forward(url) => write!(f, "forward to {url}"),
+            Verdict::Forward { url, .. } => write!(f, "forward to {url}"),
             Verdict::Deny { status } => write!(f, "deny with {}", status.as_u16()),
+            Verdict::Refuse(refused) => write!(f, "refuse with {}", refused.status.as_u16()),
             Verdict::Respond(response) => write!(f, "respond with {}", response.status.as_u16()),
+            Verdict::Close => f.write_str("close"),
         }
     }
 }
+
+/// The results of actions and the values of `set-vars`, by name.
+pub(super) type Values = BTreeMap<Arc<str>, Value>;

@@ -1,23 +1,29 @@
-//! `custom-response`: the gateway answers by itself; no agent sees the request.
+//! `custom-response`: the gateway answers by itself; no agent sees the request, or no visitor the agent's response.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::super::document::Place;
-use super::super::error::{CONFIG_VALUE, HEADER_NAME, HEADER_VALUE, HEADERS_TOO_MANY};
+use super::super::error::CONFIG_VALUE;
+use super::super::expression::Fault;
 use super::super::fields::Fields;
-use super::super::phase::{Phase, Step, Subject};
+use super::super::phase::Phase;
+use super::super::run::Run;
+use super::super::template::Template;
 use super::super::{CustomResponse, Verdict};
-use super::{Action, Kind};
+use super::header::{self, Headers};
+use super::{Action, HTTP, Kind, Outcome};
 
-pub(super) const KIND: Kind = Kind { name: "custom-response", phases: &[Phase::OnHttpRequest], compile };
+pub(super) const KIND: Kind = Kind { name: "custom-response", phases: HTTP, compile };
 
 #[derive(Debug)]
 struct Respond {
-    response: Arc<CustomResponse>,
+    status: StatusCode,
+    body: Option<Template>,
+    headers: Headers,
 }
 
 impl Action for Respond {
@@ -25,43 +31,42 @@ impl Action for Respond {
         true
     }
 
-    fn run(&self, _subject: &mut Subject<'_, '_>) -> Step {
-        Step::End(Verdict::Respond(Arc::clone(&self.response)))
+    fn protects(&self) -> bool {
+        self.status.is_client_error() || self.status.is_server_error()
+    }
+
+    fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
+        match self.response(run) {
+            Ok(response) => Outcome::end(Verdict::Respond(Arc::new(response))),
+            Err((field, fault)) => Outcome::failed(field, &fault),
+        }
+    }
+}
+
+impl Respond {
+    fn response(&self, run: &mut Run<'_, '_, '_>) -> Result<CustomResponse, (&'static str, Fault)> {
+        let body = self.body.as_ref().map(|body| run.render(body)).transpose().map_err(|fault| ("body", fault))?;
+        let body = Bytes::from(body.unwrap_or_default());
+        let rendered = header::render(&self.headers, run).map_err(|fault| ("headers", fault))?;
+        let mut headers: HeaderMap = rendered.into_iter().collect();
+        if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&body)));
+        }
+        Ok(CustomResponse { status: self.status, headers, body })
     }
 }
 
 fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<dyn Action>> {
     let status = fields.status("status_code", 200..=599, StatusCode::OK);
-    let body = Bytes::copy_from_slice(fields.text("body").unwrap_or_default().as_bytes());
-    if !body.is_empty()
-        && matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
+    // The former name of `body`.
+    let body = fields.template("body").or_else(|| fields.template("content"));
+    let body = body.filter(|body| body.fixed() != Some(""));
+    if body.is_some() && matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
     {
         fields.wrong("body", CONFIG_VALUE, format!("must be empty: a response of status {} has none", status.as_u16()));
     }
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields.texts("headers", HEADERS_MAX, HEADERS_TOO_MANY) {
-        match header(name, value) {
-            Ok((name, value)) => {
-                headers.append(name, value);
-            }
-            Err((code, message)) => fields.wrong_entry("headers", name, code, message),
-        }
-    }
-    if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&body)));
-    }
-    Some(Box::new(Respond { response: Arc::new(CustomResponse { status, headers, body }) }))
-}
-
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), (u32, &'static str)> {
-    let name = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| (HEADER_NAME, "is not the name of a header: letters, digits and - are possible"))?;
-    if RESERVED.contains(&name) || crate::http::is_failure_header(&name) {
-        return Err((HEADER_NAME, "is a header that only the gateway itself sets"));
-    }
-    let value = HeaderValue::from_str(value)
-        .map_err(|_| (HEADER_VALUE, "is not the value of a header: visible characters and spaces are possible"))?;
-    Ok((name, value))
+    let headers = header::read(fields, "headers", 0);
+    Some(Box::new(Respond { status, body, headers }))
 }
 
 /// The type of a body that has none given: JSON and markup are recognised, the rest is plain text.
@@ -85,14 +90,8 @@ fn content_type(body: &[u8]) -> &'static str {
     "text/plain; charset=utf-8"
 }
 
-/// As in ngrok's reference.
-const HEADERS_MAX: usize = 10;
-
 /// The longest of the tags that are looked for.
 const MARKUP_PREFIX: usize = b"<!doctype html".len();
-
-/// Headers that frame the message or steer the connection: the server writes them.
-const RESERVED: [HeaderName; 6] = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 #[cfg(test)]
 mod tests {

@@ -5,10 +5,11 @@ use http::StatusCode;
 use super::super::Verdict;
 use super::super::document::Place;
 use super::super::fields::Fields;
-use super::super::phase::{Phase, Step, Subject};
-use super::{Action, Kind};
+use super::super::phase::Phase;
+use super::super::run::Run;
+use super::{Action, Kind, Outcome};
 
-pub(super) const KIND: Kind = Kind { name: "deny", phases: &[Phase::OnTcpConnect, Phase::OnHttpRequest], compile };
+pub(super) const KIND: Kind = Kind { name: "deny", phases: &[Phase::TcpConnect, Phase::HttpRequest], compile };
 
 #[derive(Debug)]
 struct Deny {
@@ -20,16 +21,20 @@ impl Action for Deny {
         true
     }
 
-    fn run(&self, _subject: &mut Subject<'_, '_>) -> Step {
-        Step::End(Verdict::Deny { status: self.status })
+    fn protects(&self) -> bool {
+        true
+    }
+
+    fn run<'r>(&'r self, _run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
+        Outcome::end(Verdict::Deny { status: self.status })
     }
 }
 
 fn compile(fields: &mut Fields<'_>, phase: Phase, _place: Place) -> Option<Box<dyn Action>> {
     let status = match phase {
-        Phase::OnTcpConnect => StatusCode::FORBIDDEN,
+        Phase::TcpConnect => StatusCode::FORBIDDEN,
         // 1xx would not end the exchange.
-        Phase::OnHttpRequest => fields.status("status_code", 200..=599, StatusCode::FORBIDDEN),
+        Phase::HttpRequest | Phase::HttpResponse => fields.status("status_code", 200..=599, StatusCode::FORBIDDEN),
     };
     Some(Box::new(Deny { status }))
 }

@@ -6,58 +6,93 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 
 use super::super::Verdict;
 use super::super::document::Place;
-use super::super::error::{ACTION_PROTOCOL, CONFIG, CONFIG_VALUE};
+use super::super::error::{ACTION_PROTOCOL, CONFIG_VALUE};
+use super::super::expression::Fault;
 use super::super::fields::Fields;
-use super::super::phase::{Phase, Step, Subject};
-use super::{Action, Kind};
+use super::super::phase::Phase;
+use super::super::run::Run;
+use super::super::template::Template;
+use super::{Action, Kind, Outcome};
 
 pub(super) const KIND: Kind =
-    Kind { name: "forward-internal", phases: &[Phase::OnTcpConnect, Phase::OnHttpRequest], compile };
+    Kind { name: "forward-internal", phases: &[Phase::TcpConnect, Phase::HttpRequest], compile };
 
 #[derive(Debug)]
 struct ForwardInternal {
-    url: Arc<EndpointUrl>,
+    target: Target,
+    from: Scheme,
+    /// Go on with the next action when the endpoint cannot be reached.
+    continues: bool,
+}
+
+#[derive(Debug)]
+enum Target {
+    Fixed(Arc<EndpointUrl>),
+    Worked(Template),
 }
 
 impl Action for ForwardInternal {
     fn is_terminating(&self) -> bool {
-        true
+        !self.continues
     }
 
     fn forwards_to(&self) -> Option<&EndpointUrl> {
-        Some(&self.url)
+        match &self.target {
+            Target::Fixed(url) => Some(url),
+            Target::Worked(_) => None,
+        }
     }
 
-    fn run(&self, _subject: &mut Subject<'_, '_>) -> Step {
-        Step::End(Verdict::Forward(Arc::clone(&self.url)))
+    fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
+        let url = match &self.target {
+            Target::Fixed(url) => Arc::clone(url),
+            Target::Worked(template) => match self.work_out(template, run) {
+                Ok(url) => Arc::new(url),
+                Err(fault) => return Outcome::failed("url", &fault),
+            },
+        };
+        Outcome::end(Verdict::Forward { url, on_error: self.continues.then_some(run.behind) })
+    }
+}
+
+impl ForwardInternal {
+    fn work_out(&self, template: &Template, run: &mut Run<'_, '_, '_>) -> Result<EndpointUrl, Fault> {
+        let text = run.render(template)?;
+        let url = EndpointUrl::parse(&text).map_err(|error| Fault::Invalid(error.to_string()))?;
+        check_target(&url, self.from).map_err(Fault::Invalid)?;
+        Ok(url)
     }
 }
 
 fn compile(fields: &mut Fields<'_>, phase: Phase, place: Place) -> Option<Box<dyn Action>> {
-    let url = fields.required_text("url", "https://api.internal");
-    let on_error = fields.text("on_error");
-    if phase == Phase::OnTcpConnect && place.scheme().is_http() {
+    let url = fields.required_template("url", "https://api.internal");
+    let on_error = fields.choice("on_error", &["halt", "continue"]);
+    if phase == Phase::TcpConnect && place.scheme().is_http() {
         let message = "forward-internal of an http or https endpoint belongs into on_http_request";
         fields.wrong_action(ACTION_PROTOCOL, message);
         return None;
     }
-    match on_error {
-        None | Some("halt") => {}
-        Some("continue") => fields.wrong("on_error", CONFIG, "is not supported yet by this gateway: only halt is"),
-        Some(_) => fields.wrong("on_error", CONFIG_VALUE, "must be halt"),
-    }
-    let url = match EndpointUrl::parse(url?) {
-        Ok(url) => url,
-        Err(error) => {
-            fields.wrong("url", CONFIG_VALUE, error.to_string());
+    let url = url?;
+    let target = match url.fixed() {
+        None if !place.is_cloud() => {
+            // What it becomes could not be held against the credential's rules beforehand.
+            let message = "cannot have a ${…} in the policy of an agent: only policies of cloud endpoints may";
+            fields.wrong("url", CONFIG_VALUE, message);
             return None;
         }
+        None => Target::Worked(url),
+        Some(text) => {
+            let parsed = EndpointUrl::parse(text).map_err(|error| error.to_string());
+            match parsed.and_then(|url| check_target(&url, place.scheme()).map(|()| url)) {
+                Ok(url) => Target::Fixed(Arc::new(url)),
+                Err(message) => {
+                    fields.wrong("url", CONFIG_VALUE, message);
+                    return None;
+                }
+            }
+        }
     };
-    if let Err(message) = check_target(&url, place.scheme()) {
-        fields.wrong("url", CONFIG_VALUE, message);
-        return None;
-    }
-    Some(Box::new(ForwardInternal { url: Arc::new(url) }))
+    Some(Box::new(ForwardInternal { target, from: place.scheme(), continues: on_error == Some("continue") }))
 }
 
 fn check_target(url: &EndpointUrl, from: Scheme) -> Result<(), String> {

@@ -1,22 +1,46 @@
 //! The actions, and the one mechanism that all of them use: a [`Kind`] that reads the configuration, and an [`Action`]
 //! that runs.
 
+mod add_headers;
+mod basic_auth;
+mod close_connection;
 mod custom_response;
 mod deny;
 mod forward_internal;
+mod header;
+mod log;
+mod rate_limit;
+mod redirect;
+mod remove_headers;
+mod restrict_ips;
+mod set_vars;
+mod url_rewrite;
 
 use std::fmt;
+use std::pin::Pin;
 
 use adit::endpoint_url::EndpointUrl;
+use http::StatusCode;
 
 use super::document::Place;
+use super::error::EVALUATION_FAILED;
+use super::expression::Fault;
 use super::fields::Fields;
-use super::phase::{Phase, Step, Subject};
+use super::phase::{Phase, Step};
+use super::run::Run;
+use super::{Refused, Verdict};
 
 /// One action of a compiled policy.
 pub(super) trait Action: fmt::Debug + Send + Sync {
     /// True when whatever comes behind it can never run.
-    fn is_terminating(&self) -> bool;
+    fn is_terminating(&self) -> bool {
+        false
+    }
+
+    /// True when it keeps traffic away from the upstream, so that its rule must not be skipped for want of a value.
+    fn protects(&self) -> bool {
+        false
+    }
 
     /// The internal endpoint that it may hand traffic to.
     fn forwards_to(&self) -> Option<&EndpointUrl> {
@@ -24,7 +48,40 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
     }
 
     /// Does its work. It is called only in the phases that its [`Kind`] names.
-    fn run(&self, subject: &mut Subject<'_, '_>) -> Step;
+    fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r>;
+}
+
+/// What became of an action.
+#[must_use]
+pub(super) enum Outcome<'r> {
+    /// It is done.
+    Done(Step),
+    /// It has to ask others first; not in `on_tcp_connect`.
+    #[expect(dead_code, reason = "no action asks others yet")]
+    Later(Pin<Box<dyn Future<Output = Step> + Send + 'r>>),
+}
+
+impl Outcome<'_> {
+    /// The next action follows.
+    const NEXT: Self = Self::Done(Step::Next);
+
+    /// The run ends.
+    fn end(verdict: Verdict) -> Self {
+        Self::Done(Step::End(verdict))
+    }
+
+    /// The traffic is refused.
+    fn refuse(refused: Refused) -> Self {
+        Self::end(Verdict::Refuse(Box::new(refused)))
+    }
+
+    /// A template or an expression of the action has no value: the request cannot go on as its policy wants it to.
+    fn failed(field: &str, fault: &Fault) -> Self {
+        let message = "A value in this endpoint's Traffic Policy cannot be worked out for this request.";
+        let mut refused = Refused::new(StatusCode::INTERNAL_SERVER_ERROR, EVALUATION_FAILED, message);
+        refused.reason = Some(format!("{field}: {fault}"));
+        Self::refuse(refused)
+    }
 }
 
 /// One type of action.
@@ -50,4 +107,25 @@ pub(super) fn names(phase: Phase) -> String {
 }
 
 /// Every action there is.
-const KINDS: &[&Kind] = &[&custom_response::KIND, &deny::KIND, &forward_internal::KIND];
+const KINDS: &[&Kind] = &[
+    &add_headers::KIND,
+    &basic_auth::KIND,
+    &close_connection::KIND,
+    &custom_response::KIND,
+    &deny::KIND,
+    &forward_internal::KIND,
+    &log::KIND,
+    &rate_limit::KIND,
+    &redirect::KIND,
+    &remove_headers::KIND,
+    &restrict_ips::KIND,
+    &set_vars::KIND,
+    &url_rewrite::KIND,
+];
+
+/// The phases of requests and responses.
+const HTTP: &[Phase] = &[Phase::HttpRequest, Phase::HttpResponse];
+const EVERYWHERE: &[Phase] = &[Phase::TcpConnect, Phase::HttpRequest, Phase::HttpResponse];
+
+#[cfg(test)]
+mod tests;

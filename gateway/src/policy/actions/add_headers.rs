@@ -1,0 +1,49 @@
+//! `add-headers`: adds headers to the request or the response; what is there stays, but for `host`.
+
+use http::header::HOST;
+
+use super::super::document::Place;
+use super::super::error::HEADER_NAME;
+use super::super::fields::Fields;
+use super::super::phase::Phase;
+use super::super::run::Run;
+use super::header::{self, Headers};
+use super::{Action, HTTP, Kind, Outcome};
+
+pub(super) const KIND: Kind = Kind { name: "add-headers", phases: HTTP, compile };
+
+#[derive(Debug)]
+struct AddHeaders {
+    headers: Headers,
+}
+
+impl Action for AddHeaders {
+    fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
+        let added = match header::render(&self.headers, run) {
+            Ok(added) => added,
+            Err(fault) => return Outcome::failed("headers", &fault),
+        };
+        let Some(headers) = run.headers() else { return Outcome::NEXT };
+        for (name, value) in added {
+            if name == HOST {
+                headers.insert(name, value);
+            } else {
+                headers.append(name, value);
+            }
+        }
+        Outcome::NEXT
+    }
+}
+
+fn compile(fields: &mut Fields<'_>, phase: Phase, _place: Place) -> Option<Box<dyn Action>> {
+    let headers = header::read(fields, "headers", 1);
+    for (name, _) in &headers {
+        let is_odd_host = *name == HOST && phase == Phase::HttpResponse;
+        match header::parse_changeable(name.as_str(), is_odd_host) {
+            Ok(_) if is_odd_host => fields.wrong_entry("headers", "host", HEADER_NAME, "is not a header of responses"),
+            Ok(_) => {}
+            Err(message) => fields.wrong_entry("headers", name.as_str(), HEADER_NAME, message),
+        }
+    }
+    Some(Box::new(AddHeaders { headers }))
+}

@@ -1,0 +1,70 @@
+//! Expressions in the Common Expression Language (CEL).
+//!
+//! The crate `cel` parses, because a grammar is not ours to invent. What it makes is checked once, when the policy is
+//! loaded: every variable and function must be known in the phase, regular expressions and networks are compiled. What
+//! remains is evaluated here and not by the crate, which has no bound for the cost of an evaluation, wants every variable
+//! beforehand, and has none that are a text and have members at the same time, as `req.url` and `req.url.host`.
+
+mod compile;
+mod evaluate;
+mod functions;
+mod loops;
+mod operators;
+mod value;
+mod variables;
+
+pub(super) use compile::{Mistake, Scope, compile_pattern};
+pub(super) use evaluate::{Budget, Fault};
+pub(super) use value::Value;
+pub(super) use variables::{Facts, RequestFacts, query_pairs, split_port};
+
+use compile::Node;
+use evaluate::Evaluation;
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(super) struct Expression {
+    root: Node,
+    names_vars: bool,
+}
+
+impl Expression {
+    /// Parses and checks an expression for a phase.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; parts of it may be quoted.
+    pub(super) fn compile(source: &str, scope: Scope<'_>) -> Result<Self, Mistake> {
+        let (root, names_vars) = compile::compile(source, scope)?;
+        Ok(Self { root, names_vars })
+    }
+
+    /// True when it refers to what `set-vars` sets.
+    pub(super) fn names_vars(&self) -> bool {
+        self.names_vars
+    }
+
+    /// Evaluates it; what that costs is taken from `budget`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    pub(super) fn evaluate(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<Value, Fault> {
+        Evaluation::new(facts, budget).value(&self.root)
+    }
+
+    /// Evaluates it as a condition.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::evaluate`], and when it is neither true nor false.
+    pub(super) fn holds(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<bool, Fault> {
+        match self.evaluate(facts, budget)? {
+            Value::Bool(holds) => Ok(holds),
+            other => Err(Fault::Type(format!("the expression is {}, and neither true nor false", other.kind()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! What one run of a phase works with.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use time::OffsetDateTime;
+
+use super::expression::{Budget, Expression, Facts, Fault, RequestFacts, Value};
+use super::phase::{Position, Values};
+use super::template::Template;
+use super::{Connection, Request, Response};
+
+/// What a policy remembers from phase to phase of one request.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(super) vars: Values,
+    pub(super) results: Values,
+    pub(super) watchers: Vec<Arc<dyn Watcher>>,
+}
+
+impl State {
+    /// Notes that the internal endpoint that an action named could not be reached.
+    pub fn forward_failed(&mut self, url: &str, code: u32, message: &str) {
+        let error = Value::map([("code", Value::text(&error_code(code))), ("message", Value::text(message))]);
+        self.results.insert("forward_internal".into(), Value::map([("url", Value::text(url)), ("error", error)]));
+    }
+
+    /// True when somebody wants to be told how the request ends.
+    pub fn is_watched(&self) -> bool {
+        !self.watchers.is_empty()
+    }
+
+    /// Tells those who want to know how the request ended: with a response of this status, or `None` without any.
+    pub fn ended(&mut self, status: Option<http::StatusCode>) {
+        self.watchers.drain(..).for_each(|watcher| watcher.ended(status));
+    }
+}
+
+/// Told how a request ends.
+pub(super) trait Watcher: std::fmt::Debug + Send + Sync {
+    fn ended(&self, status: Option<http::StatusCode>);
+}
+
+/// What the actions of a phase work on.
+#[derive(Debug)]
+pub(super) enum Subject<'a, 'b> {
+    /// In `on_tcp_connect`.
+    Connection(Connection<'a>),
+    /// In `on_http_request`.
+    Request(&'a mut Request<'b>),
+    /// In `on_http_response`.
+    Response(&'a mut Response<'b>),
+}
+
+/// One run of a phase.
+#[derive(Debug)]
+pub(super) struct Run<'r, 'a, 'b> {
+    pub(super) subject: Subject<'a, 'b>,
+    pub(super) state: &'r mut State,
+    pub(super) now: OffsetDateTime,
+    /// Where to go on when what the action that runs now decides cannot be done.
+    pub(super) behind: Position,
+    budget: Budget,
+}
+
+impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
+    pub(super) fn new(subject: Subject<'a, 'b>, state: &'r mut State, now: OffsetDateTime) -> Self {
+        Self { subject, state, now, behind: Position::default(), budget: Budget::default() }
+    }
+
+    pub(super) fn connection(&self) -> Connection<'_> {
+        match &self.subject {
+            Subject::Connection(connection) => *connection,
+            Subject::Request(request) => request.connection,
+            Subject::Response(response) => response.connection,
+        }
+    }
+
+    /// The headers that actions change: of the request, or of the response.
+    pub(super) fn headers(&mut self) -> Option<&mut http::HeaderMap> {
+        match &mut self.subject {
+            Subject::Connection(_) => None,
+            Subject::Request(request) => Some(&mut request.head.headers),
+            Subject::Response(response) => Some(&mut response.head.headers),
+        }
+    }
+
+    pub(super) fn holds(&mut self, expression: &Expression) -> Result<bool, Fault> {
+        expression.holds(&facts(&self.subject, self.state, self.now), &mut self.budget)
+    }
+
+    pub(super) fn value(&mut self, expression: &Expression) -> Result<Value, Fault> {
+        expression.evaluate(&facts(&self.subject, self.state, self.now), &mut self.budget)
+    }
+
+    pub(super) fn render(&mut self, template: &Template) -> Result<String, Fault> {
+        template.render(&facts(&self.subject, self.state, self.now), &mut self.budget)
+    }
+
+    /// Keeps what an action found out as `actions.ngrok.NAME`.
+    pub(super) fn set_result(&mut self, name: &'static str, value: Value) {
+        self.state.results.insert(name.into(), value);
+    }
+}
+
+fn facts<'f>(subject: &'f Subject<'_, '_>, state: &'f State, now: OffsetDateTime) -> Facts<'f> {
+    let (connection, request, response) = match subject {
+        Subject::Connection(connection) => (*connection, None, None),
+        Subject::Request(request) => (request.connection, Some(request_facts(request.head)), None),
+        Subject::Response(response) => {
+            let head = (response.head.status, &response.head.headers);
+            (response.connection, Some(request_facts(response.request)), Some(head))
+        }
+    };
+    Facts { connection, request, response, now, vars: &state.vars, results: &state.results }
+}
+
+fn request_facts(head: &Parts) -> RequestFacts<'_> {
+    RequestFacts { method: &head.method, uri: &head.uri, version: head.version, headers: &head.headers }
+}
+
+/// A code as clients know it.
+pub(super) fn error_code(code: u32) -> String {
+    format!("ERR_NGROK_{code}")
+}

@@ -1,0 +1,122 @@
+//! Texts with `${…}` in them, each an expression whose value stands there when the action runs.
+
+use super::expression::{Budget, Expression, Facts, Fault, Mistake, Scope};
+
+/// A compiled text.
+#[derive(Debug)]
+pub(super) struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Literal(Box<str>),
+    Expression(Expression),
+}
+
+impl Template {
+    /// Compiles a text for a phase.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one of the expressions, or that one has no end.
+    pub(super) fn compile(text: &str, scope: Scope<'_>) -> Result<Self, Mistake> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((literal, tail)) = rest.split_once(OPENING) {
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.into()));
+            }
+            let end = end_of(tail).ok_or("has a ${ without the } that belongs to it")?;
+            let (source, tail) = tail.split_at(end);
+            let expression = Expression::compile(source, scope).map_err(|mistake| format!("${{{source}}} {mistake}"));
+            parts.push(Part::Expression(expression?));
+            if parts.len() > PARTS_MAX {
+                return Err(format!("has more than {PARTS_MAX} parts"));
+            }
+            rest = tail.get(1..).unwrap_or_default();
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.into()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The text, if it is the same every time.
+    pub(super) fn fixed(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// True when one of its expressions refers to what `set-vars` sets.
+    pub(super) fn names_vars(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.names_vars()))
+    }
+
+    /// The text with the values of its expressions in it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    pub(super) fn render(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<String, Fault> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Expression(expression) => text.push_str(&expression.evaluate(facts, budget)?.shown()),
+            }
+        }
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Fault::Invalid(format!("a text with ${{…}} becomes longer than {TEXT_BYTES_MAX} bytes")));
+        }
+        Ok(text)
+    }
+}
+
+/// Where the expression ends: at the first `}` that is in no string and closes no map.
+fn end_of(text: &str) -> Option<usize> {
+    let (mut depth, mut quote, mut is_escaped) = (0_usize, None, false);
+    for (at, character) in text.char_indices() {
+        match (quote, character) {
+            (Some(_), _) if is_escaped => is_escaped = false,
+            (Some(_), '\\') => is_escaped = true,
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(character),
+            (None, '{') => depth += 1,
+            (None, '}') if depth == 0 => return Some(at),
+            (None, '}') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+const OPENING: &str = "${";
+/// Literals and expressions of one text.
+const PARTS_MAX: usize = 200;
+/// What a text may become: larger bodies belong to a service.
+const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expression_ends_at_its_own_brace() {
+        for (text, end) in [
+            ("a} b", Some(1)),
+            ("{'a': 1}['a']} }", Some(13)),
+            ("'}' + \"}\"}", Some(9)),
+            (r"'\'}'}", Some(5)),
+            ("'}", None),
+            ("{}", None),
+            ("", None),
+        ] {
+            assert_eq!(end_of(text), end, "{text}");
+        }
+    }
+}
