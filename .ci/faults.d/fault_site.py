@@ -33,7 +33,7 @@ class Site(Files):
     def __init__(self, case, agent=None, gateway=None):
         super().__init__(case.scratch, case.binaries, None)
         self.case = case
-        self.agent = agent or {}
+        self.agent = dict(agent or {})
         self.gateway = gateway or {}
         # In front of the agent's command: a network namespace, limits, another clock.
         self.agent_prefix = []

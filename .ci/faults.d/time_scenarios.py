@@ -8,9 +8,9 @@ import time
 
 from clients import read_exactly
 from failure import expect, expect_equal
-
-from fault import fault
 from faketime import Clock
+from fault import fault
+from program import wait_until
 
 BOOT = "1970-01-01 00:00:30"
 AHEAD = "2082-11-28 00:00:00"
@@ -40,7 +40,7 @@ def clock_of_1970_connects_and_jumps_of_56_years_end_nothing(case):
             echo_for(visitor, BEAT_SECONDS + 1)
             site.exchange()
             expect(f"t={moment[:4]}-" in site.agent_log()[mark:], f"nothing was logged in {moment[:4]}")
-    expect_equal((site.sessions(), site.failures()), (1, 0), "sessions and failures")
+    expect_equal((site.sessions(), site.losses()), (1, 0), "sessions, and how many were lost")
 
 
 @fault(seconds=120)
@@ -53,14 +53,16 @@ def certificate_out_of_its_time_is_explained_and_used_soon_after_the_clock_is_se
     site.start_upstreams()
     clock.set(BOOT)
     site.start_agent(wait=False)
-    site.wait_for_failure(3)
-    expect_line(site.agent_log(), rf"is not valid before {start}T.* the system clock says 1970-01-01T.* was taken, when")
+    wait_for_waits(site, 3)
+    expect_line(
+        site.agent_log(), rf"is not valid before {start}T.* the system clock says 1970-01-01T.* was taken, when"
+    )
     used_soon(site, clock, 1)
 
     mark = len(site.agent_log())
     clock.set(AHEAD)
     proxy.reset()
-    site.wait_for_failure(site.failures() + 3)
+    wait_for_waits(site, waits_of(site) + 3)
     expect_line(site.agent_log()[mark:], r"expired at 20..-.*, and the system clock says 2082-11-28T")
     used_soon(site, clock, 2)
 
@@ -92,6 +94,8 @@ def pinned_gateway_is_reached_at_any_time_and_only_with_its_key(case):
 def site_with_clock(case, **options):
     """A site whose agent goes by a clock of its own."""
     site, clock = case.site(**options), Clock(case.scratch)
+    # Says how long each wait is.
+    site.agent["log_level"] = "debug"
     site.agent_environment = clock.environment
     return site, clock
 
@@ -126,6 +130,14 @@ def echo_for(visitor, seconds):
 
 def expect_line(log, pattern):
     expect(any(re.search(pattern, line) for line in log.splitlines()), f"no line of the log has {pattern}")
+
+
+def waits_of(site):
+    return len(WAIT.findall(site.agent_log()))
+
+
+def wait_for_waits(site, count):
+    wait_until(lambda: waits_of(site) >= count, f"the agent to wait {count} times", 60, site.programs["agent"])
 
 
 def used_soon(site, clock, session):
