@@ -15,8 +15,8 @@ BACK_SECONDS = 35
 class Faults:
     """`one` makes the next fault, ends it, and waits until there is a session again."""
 
-    def __init__(self, chance, site, proxy, upstream):
-        self._chance, self._site, self._proxy, self._upstream = chance, site, proxy, upstream
+    def __init__(self, chance, site, proxy, upstream, tally):
+        self._chance, self._site, self._proxy, self._upstream, self._tally = chance, site, proxy, upstream, tally
         self._counts = Counter()
         self.longest = 0.0
         # Faults after which no session came back in time.
@@ -108,6 +108,7 @@ class Faults:
         self._end_gateway(signal.SIGTERM)
 
     def _kill_gateway(self):
+        self._tally.kills += 1
         self._end_gateway(signal.SIGKILL)
 
     def _end_gateway(self, number):
