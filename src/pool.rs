@@ -9,35 +9,58 @@ pub const BLOCK_LEN: usize = 4096;
 
 type Block = Box<[u8]>;
 
-/// The budget: how many blocks are out, and a few spare ones.
+/// The budget: how many blocks are out, what else is charged to it, and a few spare blocks.
 pub struct Pool {
     free: Vec<Block>,
     blocks_used: usize,
     blocks_made: usize,
-    blocks_max: usize,
+    /// Bytes held elsewhere.
+    charged: usize,
+    bytes_max: usize,
 }
 
 impl std::fmt::Debug for Pool {
     /// Without the spare blocks, in which old bytes stand.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("used", &self.blocks_used).field("max", &self.blocks_max).finish_non_exhaustive()
+        f.debug_struct("Pool").field("used", &self.used_bytes()).field("max", &self.bytes_max).finish_non_exhaustive()
     }
 }
 
 impl Pool {
     /// A pool that lends at most `bytes_max` bytes in blocks of [`BLOCK_LEN`], at least one block.
     pub fn new(bytes_max: usize) -> Self {
-        Self { free: Vec::new(), blocks_used: 0, blocks_made: 0, blocks_max: (bytes_max / BLOCK_LEN).max(1) }
+        Self { free: Vec::new(), blocks_used: 0, blocks_made: 0, charged: 0, bytes_max: bytes_max.max(BLOCK_LEN) }
     }
 
     /// Share of the budget in use, in percent.
     pub fn used_percent(&self) -> usize {
-        self.blocks_used.saturating_mul(100) / self.blocks_max
+        self.used_bytes().saturating_mul(100) / self.bytes_max
     }
 
-    /// Bytes lent now, counted in whole blocks.
+    /// Bytes lent now, counted in whole blocks, and those charged.
     pub fn used_bytes(&self) -> usize {
-        self.blocks_used * BLOCK_LEN
+        self.blocks_used * BLOCK_LEN + self.charged
+    }
+
+    /// Counts bytes that are held elsewhere: blocks get what they leave. Whether there is room for them is for the
+    /// caller to see, with [`Pool::has_room`].
+    pub fn charge(&mut self, bytes: usize) {
+        self.charged = self.charged.saturating_add(bytes);
+    }
+
+    /// Bytes held elsewhere are gone.
+    pub fn release(&mut self, bytes: usize) {
+        self.charged = self.charged.saturating_sub(bytes);
+    }
+
+    /// Bytes that are held elsewhere.
+    pub fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Whether so many bytes more are within the budget.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.used_bytes().saturating_add(bytes) <= self.bytes_max
     }
 
     /// Blocks lent now.
@@ -51,7 +74,7 @@ impl Pool {
     }
 
     fn take(&mut self) -> Option<Block> {
-        if self.blocks_used >= self.blocks_max {
+        if !self.has_room(BLOCK_LEN) {
             return None;
         }
         self.blocks_used += 1;
@@ -183,6 +206,18 @@ mod tests {
         assert_eq!(queue.push(&mut pool, b"x"), 1);
         queue.clear(&mut pool);
         assert_eq!((queue.len(), pool.used_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_charged_is_taken_off_the_blocks() {
+        let mut pool = Pool::new(4 * BLOCK_LEN);
+        let mut queue = BlockQueue::default();
+        pool.charge(2 * BLOCK_LEN + 1);
+        assert_eq!((pool.used_percent(), pool.charged()), (50, 2 * BLOCK_LEN + 1));
+        assert_eq!(queue.push(&mut pool, &[7; 3 * BLOCK_LEN]), BLOCK_LEN);
+        pool.release(1);
+        assert_eq!(queue.push(&mut pool, &[7; 3 * BLOCK_LEN]), BLOCK_LEN);
+        assert!(pool.has_room(0) && !pool.has_room(1));
     }
 
     #[test]

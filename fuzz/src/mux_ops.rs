@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use adit::frame::ErrorCode;
+use adit::mux::limits::{WINDOW, WINDOW_MIN};
 use adit::mux::{AbortStyle, Event, Key, Limits, Mux, Side, Sink};
 
 use crate::input::Input;
@@ -13,6 +14,11 @@ pub fn mux_ops(data: &[u8]) {
     let mut input = Input(data);
     let setup = input.byte();
     let mut ends = [End::new(Side::Agent, setup & 3), End::new(Side::Gateway, setup >> 2 & 3)];
+    if setup & 16 != 0 {
+        // Each grants what the other hears; the agent as little as can be.
+        ends[0].mux.agree_windows(WINDOW);
+        ends[1].mux.agree_windows(WINDOW_MIN);
+    }
     let mut ledger = Ledger::default();
     while !input.is_empty() {
         let [a, b] = &mut ends;
@@ -133,7 +139,8 @@ impl Sink for Direct<'_> {
 impl End {
     fn new(side: Side, setup: u8) -> Self {
         let credit_min = if setup & 1 == 0 { 1 } else { 32 << 10 };
-        let limits = Limits { streams_max: 20, open_max: 8, credit_min, ..Limits::default() };
+        let window = if side == Side::Agent { WINDOW_MIN } else { WINDOW };
+        let limits = Limits { streams_max: 20, open_max: 8, credit_min, window, ..Limits::default() };
         let mut mux = Mux::new(side, limits);
         if setup & 2 != 0 {
             mux.set_abort_style(AbortStyle::WakeThenReset);
@@ -276,5 +283,6 @@ fn byte_at(number: u32, opener: bool, at: usize) -> u8 {
     seed.to_be_bytes()[3] ^ at.to_be_bytes()[7] ^ at.to_be_bytes()[6]
 }
 
-/// Every round empties both directions, and nothing new is begun. A call can be a few windows long, a round moves one.
-const ROUNDS_TO_REST: usize = 50;
+/// Every round empties both directions, and nothing new is begun. A call can be some seventy of the smallest windows
+/// long, a round moves one.
+const ROUNDS_TO_REST: usize = 150;

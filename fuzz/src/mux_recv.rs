@@ -14,7 +14,7 @@ pub fn mux_recv(data: &[u8]) {
     let side = if setup & 1 == 0 { Side::Agent } else { Side::Gateway };
     let credit_min = [1, 1000, 32 << 10, 128 << 10][usize::from(setup >> 1 & 3)];
     let memory_max = if setup & 8 == 0 { 256 << 10 } else { 64 << 10 };
-    let limits = Limits { streams_max: 12, open_max: 10, memory_max, credit_min };
+    let limits = Limits { streams_max: 12, open_max: 10, memory_max, credit_min, ..Limits::default() };
     let mut mux = Mux::new(side, limits);
     if setup & 16 != 0 {
         mux.set_abort_style(AbortStyle::WakeThenReset);

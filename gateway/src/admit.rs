@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 
-use adit::message::{AditExtra, AuthReply, AuthReplyExtra, AuthRequest, EXTRA_VERSION, Secret, WireError, codes};
+use adit::message::{AditExtra, AuthReply, AuthReplyExtra, AuthRequest, Secret, WireError, codes};
+use adit::mux::limits::{WINDOW, is_usable_window};
 use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
 
 use crate::bounded::Bounded;
@@ -97,6 +98,7 @@ impl Gateway {
             facts: PeerFacts {
                 client_type: request.extra.client_type.clone(),
                 streams_max: Some(streams_max),
+                window: request.extra.adit.as_ref().and_then(|adit| adit.window),
                 liveness: liveness(request),
             },
             agent,
@@ -168,7 +170,9 @@ impl Gateway {
     }
 
     fn welcome(&self, agent: &Agent, request: &AuthRequest, streams_max: usize) -> AuthReply {
-        let adit = AditExtra { version: EXTRA_VERSION, streams_max: u32::try_from(streams_max).ok() };
+        let theirs = request.extra.adit.as_ref().and_then(|adit| adit.window);
+        let window = theirs.filter(|window| is_usable_window(*window)).map(|_| WINDOW);
+        let adit = AditExtra { streams_max: u32::try_from(streams_max).ok(), window, ..AditExtra::default() };
         AuthReply {
             version: PROTOCOL_VERSION.to_owned(),
             client_id: agent.client.as_str().to_owned(),
@@ -373,9 +377,9 @@ mod tests {
         let mut request = AuthRequest::default();
         assert_eq!(streams_max(2000, &request), 500);
         assert_eq!(streams_max(8, &request), 8);
-        request.extra.adit = Some(AditExtra { version: 1, streams_max: Some(64) });
+        request.extra.adit = Some(AditExtra { streams_max: Some(64), ..AditExtra::default() });
         assert_eq!(streams_max(2000, &request), 64);
-        request.extra.adit = Some(AditExtra { version: 1, streams_max: Some(u32::MAX) });
+        request.extra.adit = Some(AditExtra { streams_max: Some(u32::MAX), ..AditExtra::default() });
         assert_eq!(streams_max(2000, &request), 2000);
     }
 

@@ -275,6 +275,6 @@ fn limits(config: &Config) -> Limits {
 const REFUSALS_LOGGED_MAX: usize = 20;
 /// How long a refused agent has to read why (wire document 4.2).
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
-/// Bytes of one session that visitors have not taken yet: 192 of them can stand still, each with a full window, before
-/// the others get less credit.
+/// Bytes of one session that visitors have not taken yet: 192 of them can stand still, each with the window it began with,
+/// before the others get less credit. Windows grow by at most half of it.
 const RECEIVED_MAX: usize = 64 << 20;

@@ -65,6 +65,8 @@ pub struct AditExtra {
     pub version: u32,
     /// How many streams at a time the peer may have open towards the sender; `None` means what ngrok's agents bear.
     pub streams_max: Option<u32>,
+    /// The receive window, in bytes, that the sender grants each stream which the gateway opens; `None` means 262144.
+    pub window: Option<u32>,
 }
 
 impl AuthRequest {
@@ -143,6 +145,13 @@ impl AuthExtra {
     }
 }
 
+impl Default for AditExtra {
+    /// The present version, and nothing beyond it.
+    fn default() -> Self {
+        Self { version: EXTRA_VERSION, streams_max: None, window: None }
+    }
+}
+
 impl AditExtra {
     fn read(extra: &Map<String, Value>) -> Result<Option<Self>, MessageError> {
         let Some(object) = lookup::optional_object(extra, "Extra.Adit")? else {
@@ -153,15 +162,19 @@ impl AditExtra {
             .filter(|version| *version > 0)
             .ok_or(MessageError::Value { field: "Extra.Adit.Version", expected: "an integer from 1" })?;
         let streams_max = lookup::optional_u32(object, "Extra.Adit.StreamsMax")?;
-        Ok(Some(Self { version, streams_max }))
+        let window = lookup::optional_u32(object, "Extra.Adit.Window")?;
+        Ok(Some(Self { version, streams_max, window }))
     }
 
     fn write_into(adit: Option<Self>, writer: ObjectWriter) -> ObjectWriter {
-        let Some(Self { version, streams_max }) = adit else {
+        let Some(Self { version, streams_max, window }) = adit else {
             return writer;
         };
-        let object = ObjectWriter::new().member("Version", &version);
-        writer.object("Adit", object.optional("StreamsMax", streams_max.as_ref()))
+        let object = ObjectWriter::new()
+            .member("Version", &version)
+            .optional("StreamsMax", streams_max.as_ref())
+            .optional("Window", window.as_ref());
+        writer.object("Adit", object)
     }
 }
 
@@ -352,11 +365,18 @@ mod tests {
     #[test]
     fn adit_object_needs_a_version_and_may_have_more_members() {
         let adit = |object: &str| request(&format!(r#""Adit":{object}"#)).map(|r| r.extra.adit);
-        let known = AditExtra { version: 1, streams_max: Some(4096) };
-        assert_eq!(adit(r#"{"Version":1,"StreamsMax":4096}"#), Ok(Some(known)));
-        assert_eq!(adit(r#"{"Version":2,"New":[]}"#), Ok(Some(AditExtra { version: 2, streams_max: None })));
+        let known = AditExtra { streams_max: Some(4096), window: Some(65_536), ..AditExtra::default() };
+        assert_eq!(adit(r#"{"Version":1,"StreamsMax":4096,"Window":65536}"#), Ok(Some(known)));
+        assert_eq!(adit(r#"{"Version":2,"New":[]}"#), Ok(Some(AditExtra { version: 2, ..AditExtra::default() })));
         assert_eq!(adit("null"), Ok(None));
-        for object in ["{}", r#"{"Version":0}"#, r#"{"Version":"1"}"#, r#"{"Version":1,"StreamsMax":-1}"#, "1"] {
+        for object in [
+            "{}",
+            r#"{"Version":0}"#,
+            r#"{"Version":"1"}"#,
+            r#"{"Version":1,"StreamsMax":-1}"#,
+            r#"{"Version":1,"Window":"1"}"#,
+            "1",
+        ] {
             assert!(adit(object).is_err(), "{object}");
         }
     }
@@ -364,9 +384,9 @@ mod tests {
     #[test]
     fn adit_object_has_its_documented_form() {
         let mut reply = AuthReply::default();
-        reply.extra.adit = Some(AditExtra { version: EXTRA_VERSION, streams_max: Some(7) });
+        reply.extra.adit = Some(AditExtra { streams_max: Some(7), window: Some(65_536), ..AditExtra::default() });
         let json = String::from_utf8(reply.to_json()).unwrap();
-        assert!(json.ends_with(r#","Adit":{"Version":1,"StreamsMax":7}}}"#), "{json}");
+        assert!(json.ends_with(r#","Adit":{"Version":1,"StreamsMax":7,"Window":65536}}}"#), "{json}");
     }
 
     #[test]
@@ -395,8 +415,8 @@ mod tests {
     }
 
     fn adit() -> impl Strategy<Value = Option<AditExtra>> {
-        let object = (1u32.., any::<Option<u32>>());
-        option::of(object.prop_map(|(version, streams_max)| AditExtra { version, streams_max }))
+        let object = (1u32.., any::<Option<u32>>(), any::<Option<u32>>());
+        option::of(object.prop_map(|(version, streams_max, window)| AditExtra { version, streams_max, window }))
     }
 
     fn reply_extra() -> impl Strategy<Value = AuthReplyExtra> {

@@ -19,6 +19,12 @@ pub struct StreamAudit {
     pub unread: usize,
     /// Bytes consumed and not yet granted again.
     pub due: usize,
+    /// What the peer may have sent and not got back.
+    pub window: usize,
+    /// What the window has grown by.
+    pub growth: usize,
+    /// Everything that the peer was granted, that is unread and that is due: the window, and more while it shrinks.
+    pub promised: usize,
     /// Whether a grant would be right now.
     pub may_take_turn: bool,
     /// Whether the stream died and its user was not told yet.
@@ -35,6 +41,14 @@ impl Mux {
         let blocks: usize = self.store.iter().map(|(_, stream)| stream.queue.blocks()).sum();
         if blocks != self.pool.blocks_used() {
             return Err(format!("streams hold {blocks} blocks, the pool counts {}", self.pool.blocks_used()));
+        }
+        let outboxes: usize = self.store.iter().map(|(_, stream)| stream.outbox.len()).sum();
+        if outboxes != self.outboxes() {
+            return Err(format!("outboxes hold {outboxes} bytes, the pool counts {}", self.outboxes()));
+        }
+        let grown: usize = self.store.iter().map(|(_, stream)| stream.recv.growth() as usize).sum();
+        if grown != self.windows_grown() || grown > self.limits.memory_max {
+            return Err(format!("windows have grown by {grown} bytes, {} are counted", self.windows_grown()));
         }
         for (name, queue) in
             [("events", &self.events), ("urgent", &self.urgent), ("turns", &self.turns), ("credits", &self.credits)]
@@ -55,7 +69,7 @@ impl Mux {
         let queued = stream.queued;
         let pending = stream.pending;
         let has_event = pending.opened || pending.readable || pending.finished || pending.reset.is_some();
-        let owes = pending.reset.is_none() && stream.recv.due() >= self.limits.credit_min.max(1);
+        let owes = pending.reset.is_none() && stream.recv.is_due(self.limits.credit_min);
         let rules = [
             ("is marked as queued for events, and is not", queued.event == self.events.contains(&key)),
             ("is marked as queued to send, and is not", queued.urgent == self.urgent.contains(&key)),
@@ -79,6 +93,9 @@ impl Mux {
             allowance: usize::try_from(stream.recv.allowance()).unwrap_or(usize::MAX),
             unread: stream.queue.len(),
             due: usize::try_from(stream.recv.due()).unwrap_or(usize::MAX),
+            window: usize::try_from(stream.recv.window()).unwrap_or(usize::MAX),
+            growth: usize::try_from(stream.recv.growth()).unwrap_or(usize::MAX),
+            promised: usize::try_from(stream.recv.promised()).unwrap_or(usize::MAX),
             may_take_turn: stream.can_take_turn(),
             is_dead: pending.reset.is_some(),
         })

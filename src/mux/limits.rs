@@ -1,7 +1,21 @@
 //! Every bound of the multiplexer and its reason.
 
-/// Credit that each direction of a stream starts with, in bytes. Fixed by the protocol, not negotiated.
+use std::time::Duration;
+
+/// Credit that each direction of a stream starts with, in bytes. Fixed by the protocol; only two ends of ours agree on
+/// less, see [`super::Mux::agree_windows`].
 pub const WINDOW: u32 = 262_144;
+
+/// Least window that two ends of ours can agree on: a stream's first frame, which travels whole, fits.
+pub const WINDOW_MIN: u32 = 16 * 1024;
+
+/// Largest window that a stream grows to, in bytes, memory allowing: 600 Mbit/s over 200 ms.
+pub const WINDOW_GROWN_MAX: u32 = 16 * 1024 * 1024;
+
+/// Whether two ends can agree on a window of so many bytes to begin with.
+pub fn is_usable_window(bytes: u32) -> bool {
+    (WINDOW_MIN..=WINDOW).contains(&bytes)
+}
 
 /// Most payload bytes of one DATA frame that we send. Header and payload together fill one TLS record of 16 KiB, so a
 /// frame never costs two, and a control frame never waits behind more than one record of another stream.
@@ -11,11 +25,16 @@ pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 /// bytes are never queued here, they are read under a grant.
 pub const OUTBOX_MAX: usize = 1024 * 1024 + 64 * 1024;
 
-/// Bytes that the outboxes of all streams hold together: eight of the longest messages. A peer that calls and calls and
-/// reads no reply would fill one for every stream.
+/// Bytes that the outboxes of all streams hold together: eight of the longest messages, or a quarter of the memory
+/// budget if that is less. A peer that calls and calls and reads no reply would fill one for every stream.
 pub const OUTBOXES_MAX: usize = 8 * OUTBOX_MAX;
 
-/// Messages up to this length do not count against [`OUTBOXES_MAX`]: beats and ordinary replies, one for a stream.
+/// See [`OUTBOXES_MAX`].
+pub(super) fn outboxes_max(memory_max: usize) -> usize {
+    OUTBOXES_MAX.min(memory_max / 4)
+}
+
+/// Messages up to this length, beats and ordinary replies, may fill as much again.
 pub const OUTBOX_FREE: usize = 4096;
 
 /// RST frames waiting to be written, beyond one for each stream that may live (all may be aborted at once). A peer that
@@ -37,24 +56,45 @@ pub struct Limits {
     /// Live streams, both sides' together, at which we open no more. Below `streams_max`, so that heartbeats and calls
     /// of the peer find room: the official Rust family dies of the 512th stream, hence 500.
     pub open_max: usize,
-    /// Received bytes held for all streams together.
+    /// Bytes held for all streams together: what was received, what waits to be sent, and what the user says it holds.
     pub memory_max: usize,
     /// Consumed bytes of a stream that are owed back before a WNDINC is written. At most half of [`WINDOW`], so that
     /// a sender never sits at zero credit while our buffer is empty.
     pub credit_min: u32,
+    /// Credit that the peer's direction of a stream which the gateway opens begins with, once both ends have said that
+    /// they agree on such: see [`super::Mux::agree_windows`]. From [`WINDOW_MIN`] to [`WINDOW`].
+    pub window: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams_max: 512, open_max: 500, memory_max: 8 * 1024 * 1024, credit_min: 32 * 1024 }
+        Self { streams_max: 512, open_max: 500, memory_max: 8 * 1024 * 1024, credit_min: 32 * 1024, window: WINDOW }
     }
 }
 
-/// Share of the memory budget, in percent, from which no credit is returned.
+/// Share of the memory budget, in percent, from which no window grows.
+pub(super) const GROW_PERCENT: usize = 50;
+
+/// Part of the memory budget that all windows together may grow by. Each takes half of what the others have left, so
+/// that a second stream never finds nothing.
+pub(super) const GROWTH_SHARE: usize = 2;
+
+/// A window that not even one window was consumed of for so long, and for so many round trips, shrinks.
+pub(super) const IDLE: Duration = Duration::from_secs(10);
+
+/// See [`IDLE`].
+pub(super) const IDLE_ROUND_TRIPS: u32 = 16;
+
+/// How often grown windows are looked through for idle ones.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
+
+/// Share of the memory budget, in percent, from which no credit is returned and windows shrink.
 pub(super) const WITHHOLD_PERCENT: usize = 75;
 
 /// Share of the memory budget, in percent, from which new streams of the peer are refused.
 pub(super) const REFUSE_PERCENT: usize = 90;
 
+const _: () = assert!(GROW_PERCENT < WITHHOLD_PERCENT);
 const _: () = assert!(WITHHOLD_PERCENT < REFUSE_PERCENT && REFUSE_PERCENT < 100);
+const _: () = assert!(FRAME_DATA_MAX <= WINDOW_MIN as usize);
 const _: () = assert!(FRAME_DATA_MAX + crate::frame::HEADER_LEN == 16_384);

@@ -10,6 +10,7 @@
 
 mod audit;
 mod error;
+mod growth;
 pub mod limits;
 mod receive;
 mod store;
@@ -24,6 +25,7 @@ pub use error::{LinkError, OpenError, SendError};
 pub use limits::Limits;
 pub use store::Key;
 
+use self::growth::Growth;
 use self::receive::{Body, Recent};
 use self::store::Store;
 use self::stream::Stream;
@@ -92,12 +94,22 @@ pub struct Grant {
     pub max: usize,
 }
 
+/// What the memory budget has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shortage {
+    /// Streams of the peer that were refused.
+    pub refused: u32,
+    /// Streams that were aborted because nobody drained them.
+    pub aborted: u32,
+}
+
 /// One end of a link.
 #[derive(Debug)]
 pub struct Mux {
     side: Side,
     limits: Limits,
     abort_style: AbortStyle,
+    growth: Growth,
     store: Store,
     pool: Pool,
 
@@ -117,6 +129,9 @@ pub struct Mux {
     go_away: GoAway,
     /// Counts calls of `recv`: the age of what a stream holds.
     turn: u64,
+    /// Bytes that the user holds.
+    held: usize,
+    shortage: Shortage,
 }
 
 impl Mux {
@@ -130,6 +145,7 @@ impl Mux {
             side,
             limits,
             abort_style: AbortStyle::Reset,
+            growth: Growth::default(),
             store: Store::default(),
             pool: Pool::new(limits.memory_max),
             decoder: Decoder::default(),
@@ -146,6 +162,8 @@ impl Mux {
             resets_overflowed: false,
             go_away: GoAway::None,
             turn: 0,
+            held: 0,
+            shortage: Shortage::default(),
         }
     }
 
@@ -174,9 +192,13 @@ impl Mux {
         if self.next_local_id > STREAM_ID_MAX - ID_RESERVE {
             return Err(OpenError::IdsExhausted);
         }
-        let mut stream = Stream::new(0, true);
+        if !self.make_room(first.len()) {
+            return Err(OpenError::Limit);
+        }
+        let mut stream = Stream::new(0, true, self.windows(self.side == Side::Gateway));
         stream.outbox.extend_from_slice(first);
         stream.first_len = first.len();
+        self.pool.charge(first.len());
         let key = self.store.insert(stream);
         self.queue_urgent(key);
         Ok(key)
@@ -188,13 +210,19 @@ impl Mux {
     /// [`SendError`] when the outbox, or all of them together, have no room for all of `bytes` or the direction is over;
     /// nothing was queued.
     pub fn send(&mut self, key: Key, bytes: &[u8]) -> Result<(), SendError> {
-        if bytes.len() > limits::OUTBOX_FREE && self.outboxes().saturating_add(bytes.len()) > limits::OUTBOXES_MAX {
+        let most = limits::outboxes_max(self.limits.memory_max);
+        let most = if bytes.len() > limits::OUTBOX_FREE { most } else { 2 * most };
+        if self.outboxes().saturating_add(bytes.len()) > most || !self.make_room(bytes.len()) {
             return Err(SendError);
         }
         let stream = self.store.at(key).ok_or(SendError)?;
+        let before = stream.outbox.len();
         if !stream.fill_outbox(bytes) {
             return Err(SendError);
         }
+        let after = stream.outbox.len();
+        self.pool.release(before);
+        self.pool.charge(after);
         self.queue_urgent(key);
         Ok(())
     }
@@ -337,19 +365,49 @@ impl Mux {
         if self.is_ending() { 0 } else { self.limits.open_max.saturating_sub(self.store.len()) }
     }
 
-    /// Received bytes held now, in whole blocks.
+    /// Bytes of the memory budget in use: received ones in whole blocks, outboxes, and what [`Mux::set_held`] said.
     pub fn memory_used(&self) -> usize {
         self.pool.used_bytes()
     }
 
+    /// What the memory budget has cost so far.
+    pub fn shortage(&self) -> Shortage {
+        self.shortage
+    }
+
+    /// Whether more is in use than the budget allows: only what was said in [`Mux::set_held`] can lead to it.
+    pub fn is_over_budget(&self) -> bool {
+        !self.pool.has_room(0)
+    }
+
+    /// Bytes that the user holds for its streams elsewhere: they count against the budget. Where they leave too little
+    /// for what was received, the streams longest undrained are aborted.
+    pub fn set_held(&mut self, bytes: usize) {
+        self.pool.release(std::mem::replace(&mut self.held, bytes));
+        let _ = self.make_room(bytes);
+        self.pool.charge(bytes);
+    }
+
     /// Bytes that the outboxes hold.
     fn outboxes(&self) -> usize {
-        self.store.iter().map(|(_, stream)| stream.outbox.len()).sum()
+        self.pool.charged().saturating_sub(self.held)
+    }
+
+    /// Whether the budget has room for bytes that are not in blocks, once blocks have made what they can.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        while !self.pool.has_room(bytes) {
+            if !self.relieve() {
+                return false;
+            }
+        }
+        true
     }
 
     fn remove(&mut self, key: Key) {
         let Some(mut stream) = self.store.remove(key) else { return };
         stream.queue.clear(&mut self.pool);
+        self.pool.release(stream.outbox.len());
+        self.forget_growth(&stream.recv);
         // A queue never holds a stale key, so none is longer than the table of streams.
         for (queued, queue) in [
             (stream.queued.event, &mut self.events),

@@ -1,7 +1,7 @@
 //! What the peer's frames do.
 
 use super::limits::{GO_AWAY_TEXT_KEPT, RECENT_MAX, REFUSE_PERCENT};
-use super::stream::{Outbox, Stream};
+use super::stream::Stream;
 use super::transmit::GoAway;
 use super::{Event, Key, LinkError, Mux, Side, Sink};
 use crate::frame::{ErrorCode, Item};
@@ -48,6 +48,7 @@ impl Mux {
         }
         self.turn = self.turn.wrapping_add(1);
         let result = self.recv_items(&mut input, sink);
+        self.shrink_if_short();
         if let Err(error) = result {
             self.go_away(error.code(), &error.to_string());
         }
@@ -99,11 +100,13 @@ impl Mux {
             return Err(LinkError::PeerIdReused { id });
         }
         self.last_remote_id = id;
-        if self.store.len() >= self.limits.streams_max || self.pool.used_percent() >= REFUSE_PERCENT {
+        let is_short = self.pool.used_percent() >= REFUSE_PERCENT;
+        if self.store.len() >= self.limits.streams_max || is_short {
+            self.shortage.refused = self.shortage.refused.wrapping_add(u32::from(is_short));
             self.queue_refusal(id, ErrorCode::STREAM_REFUSED);
             return Ok(None);
         }
-        let mut stream = Stream::new(id, false);
+        let mut stream = Stream::new(id, false, self.windows(self.side == Side::Agent));
         if !stream.recv.charge(len) {
             self.queue_refusal(id, ErrorCode::FLOW_CONTROL_ERROR);
             return Ok(None);
@@ -138,6 +141,7 @@ impl Mux {
             self.abort(key, ErrorCode::FLOW_CONTROL_ERROR);
             return None;
         }
+        self.grow_window(key);
         Some(key)
     }
 
@@ -159,7 +163,7 @@ impl Mux {
         if code != ErrorCode::STREAM_CLOSED || !stream.fin_received {
             self.fail_stream(key, code);
         } else if !stream.fin_sent {
-            stream.outbox = Outbox::default();
+            self.pool.release(std::mem::take(&mut stream.outbox).len());
             stream.outbox_sent = 0;
             stream.refused.get_or_insert(code);
             self.queue_refused(key);
@@ -194,23 +198,26 @@ impl Mux {
             let pushed = stream.queue.push(&mut self.pool, bytes);
             bytes = &bytes[pushed..];
             self.queue_event(key);
-            if !bytes.is_empty() {
-                self.relieve();
+            if !bytes.is_empty() && !self.relieve() {
+                // Everything is held elsewhere.
+                self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
             }
         }
     }
 
-    /// The memory budget is used up: aborts the stream that was not drained for the longest time.
-    fn relieve(&mut self) {
+    /// The memory budget is used up: aborts the stream that was not drained for the longest time. False when none holds
+    /// anything.
+    pub(super) fn relieve(&mut self) -> bool {
         let stalest = self
             .store
             .iter()
             .filter(|(_, stream)| !stream.queue.is_empty())
             .min_by_key(|(_, stream)| stream.drained_at)
             .map(|(key, _)| key);
-        if let Some(key) = stalest {
-            self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
-        }
+        let Some(key) = stalest else { return false };
+        self.shortage.aborted = self.shortage.aborted.wrapping_add(1);
+        self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
+        true
     }
 
     /// Aborts a stream because of what the peer did: RST to the peer, an event to the user.
@@ -228,7 +235,7 @@ impl Mux {
             return;
         }
         stream.queue.clear(&mut self.pool);
-        stream.outbox = Outbox::default();
+        self.pool.release(std::mem::take(&mut stream.outbox).len());
         stream.outbox_sent = 0;
         stream.pending.readable = false;
         stream.pending.finished = false;

@@ -105,6 +105,11 @@ impl Store {
         })
     }
 
+    /// The same, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.slots.iter_mut().filter_map(|slot| slot.stream.as_mut())
+    }
+
     fn list(&mut self, local: bool) -> &mut Vec<(u32, Key)> {
         if local { &mut self.local } else { &mut self.remote }
     }
@@ -118,12 +123,16 @@ mod tests {
 
     use super::*;
 
+    fn stream(id: u32, local: bool) -> Stream {
+        Stream { id, local, ..Stream::default() }
+    }
+
     #[test]
     fn stale_key_never_reaches_a_new_stream() {
         let mut store = Store::default();
-        let old = store.insert(Stream::new(2, true));
+        let old = store.insert(stream(2, true));
         assert!(store.remove(old).is_some());
-        let new = store.insert(Stream::new(4, true));
+        let new = store.insert(stream(4, true));
         assert_eq!(old.index(), new.index());
         assert!(store.at(old).is_none() && store.peek(old).is_none() && store.remove(old).is_none());
         assert_eq!(store.find(4, true), Some(new));
@@ -133,8 +142,8 @@ mod tests {
     #[test]
     fn unannounced_stream_is_found_by_id_once_announced() {
         let mut store = Store::default();
-        let first = store.insert(Stream::new(0, true));
-        let second = store.insert(Stream::new(0, true));
+        let first = store.insert(stream(0, true));
+        let second = store.insert(stream(0, true));
         store.announce(second, 2);
         store.announce(first, 4);
         assert_eq!((store.find(2, true), store.find(4, true)), (Some(second), Some(first)));
@@ -156,7 +165,7 @@ mod tests {
                         let local = step == 0;
                         let id = if local { 0 } else { next_remote };
                         next_remote += if local { 0 } else { 2 };
-                        let key = store.insert(Stream::new(id, local));
+                        let key = store.insert(stream(id, local));
                         prop_assert!(!keys.contains(&key), "{:?} was given before", key);
                         keys.push(key);
                         live.insert(key, (id, local));

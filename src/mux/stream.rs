@@ -1,6 +1,6 @@
 //! The state of one stream.
 
-use super::limits::{OUTBOX_MAX, WINDOW};
+use super::limits::OUTBOX_MAX;
 use super::window::{RecvWindow, SendWindow};
 use crate::frame::ErrorCode;
 use crate::pool::BlockQueue;
@@ -81,8 +81,8 @@ pub(super) struct Queued {
 }
 
 impl Stream {
-    pub(super) fn new(id: u32, local: bool) -> Self {
-        Self { id, local, send: SendWindow::new(WINDOW), recv: RecvWindow::new(WINDOW), ..Self::default() }
+    pub(super) fn new(id: u32, local: bool, (send, recv): (SendWindow, RecvWindow)) -> Self {
+        Self { id, local, send, recv, ..Self::default() }
     }
 
     /// Whether the first frame was written (always true for the peer's streams).

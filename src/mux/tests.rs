@@ -12,6 +12,7 @@ mod memory;
 mod opening;
 mod transmitting;
 mod violations;
+mod windows;
 
 fn agent() -> Mux {
     Mux::new(Side::Agent, Limits::default())

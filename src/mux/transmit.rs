@@ -1,7 +1,6 @@
 //! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
 
 use super::limits::{FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
-use super::stream::Outbox;
 use super::{AbortStyle, Grant, Key, Mux};
 use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
 
@@ -175,7 +174,7 @@ impl Mux {
         stream.outbox_sent += len;
         stream.fin_sent |= last;
         if stream.outbox_left() == 0 {
-            stream.outbox = Outbox::default();
+            self.pool.release(std::mem::take(&mut stream.outbox).len());
             stream.outbox_sent = 0;
         }
         true
@@ -198,8 +197,7 @@ impl Mux {
     pub(super) fn queue_credit(&mut self, key: Key) {
         let credit_min = self.limits.credit_min;
         let Some(stream) = self.store.at(key) else { return };
-        let due = stream.recv.due() >= credit_min.max(1);
-        if due && !std::mem::replace(&mut stream.queued.credit, true) {
+        if stream.recv.is_due(credit_min) && !std::mem::replace(&mut stream.queued.credit, true) {
             self.credits.push_back(key);
         }
     }

@@ -9,6 +9,7 @@ pub mod gateway;
 mod heartbeat;
 mod incoming;
 mod random;
+mod round_trip;
 mod table;
 
 pub use agent::AgentSession;

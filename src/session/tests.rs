@@ -128,7 +128,7 @@ impl Pair {
     }
 
     fn accept(&mut self, call: Key) {
-        let adit = AditExtra { version: 1, streams_max: Some(500) };
+        let adit = AditExtra { streams_max: Some(500), ..AditExtra::default() };
         let reply = AuthReply {
             version: "3".to_owned(),
             client_id: "client".to_owned(),
@@ -139,7 +139,8 @@ impl Pair {
                 ..AuthReplyExtra::default()
             },
         };
-        let facts = PeerFacts { client_type: "adit".to_owned(), streams_max: Some(500), liveness: LIVENESS };
+        let facts =
+            PeerFacts { client_type: "adit".to_owned(), streams_max: Some(500), window: None, liveness: LIVENESS };
         self.gateway.accept_auth(call, &reply, &facts, Limits::default());
     }
 

@@ -13,6 +13,7 @@ use adit::message::{
     AditExtra, AuthReply, AuthReplyExtra, AuthRequest, BindReply, BindReplyExtra, BindRequest, CommandReply,
     EmptyReply, ProxyHeader, Secret, StreamType, WireError,
 };
+use adit::mux::limits::WINDOW;
 use adit::mux::{Key, Limits};
 use adit::session::GatewaySession;
 use adit::session::gateway::{Event, PeerFacts, Request};
@@ -25,6 +26,8 @@ use crate::patience::Watched;
 pub(crate) struct Script {
     /// It announces `Extra.Adit`.
     pub(crate) adit: bool,
+    /// The window that it grants, if it agrees on windows.
+    pub(crate) window: Option<u32>,
     /// It refuses every log-in.
     pub(crate) refuses: Option<WireError>,
     /// It refuses the endpoint with this name.
@@ -389,15 +392,17 @@ impl State {
         let extra = AuthReplyExtra {
             account_name: "main".to_owned(),
             cookie: Secret::new(COOKIE.to_owned()),
-            adit: self.script.adit.then_some(AditExtra { version: 1, streams_max: None }),
+            adit: self.script.adit.then_some(AditExtra { window: self.script.window, ..AditExtra::default() }),
             ..AuthReplyExtra::default()
         };
         let client_id = if request.client_id.is_empty() { CLIENT_ID.to_owned() } else { request.client_id.clone() };
         let reply = AuthReply { version: "3".to_owned(), client_id, error: None, extra };
-        let streams_max = request.extra.adit.as_ref().and_then(|adit| adit.streams_max);
+        let theirs = request.extra.adit.as_ref().filter(|_| self.script.adit);
+        let streams_max = theirs.and_then(|adit| adit.streams_max);
         let facts = PeerFacts {
             client_type: request.extra.client_type.clone(),
             streams_max: streams_max.map(|max| usize::try_from(max).unwrap()),
+            window: theirs.and_then(|adit| adit.window),
             liveness: Duration::from_secs(60),
         };
         self.session.accept_auth(call, &reply, &facts, LIMITS);
@@ -429,4 +434,4 @@ pub(crate) const COOKIE: &str = "cookie-1";
 
 /// More than any test opens, and memory for what they hold back.
 const LIMITS: Limits =
-    Limits { streams_max: 4096, open_max: 4096, memory_max: 64 * 1024 * 1024, credit_min: 32 * 1024 };
+    Limits { streams_max: 4096, open_max: 4096, memory_max: 64 * 1024 * 1024, credit_min: 32 * 1024, window: WINDOW };

@@ -1,7 +1,9 @@
 //! Two ends, two pipes, and what chance does to them.
 
+use std::time::{Duration, Instant};
+
 use adit::frame::ErrorCode;
-use adit::mux::limits::WINDOW;
+use adit::mux::limits::{WINDOW, WINDOW_MIN};
 use adit::mux::{AbortStyle, Limits, Side};
 use adit::pool::BLOCK_LEN;
 
@@ -33,6 +35,10 @@ pub(crate) struct Tally {
     pub(crate) cuts: usize,
     pub(crate) go_aways: usize,
     pub(crate) rests: usize,
+    /// Streams seen with a window that was agreed on, that has grown, that shrinks.
+    pub(crate) agreed: usize,
+    pub(crate) grown: usize,
+    pub(crate) shrinking: usize,
 }
 
 impl Tally {
@@ -42,7 +48,7 @@ impl Tally {
         }
     }
 
-    fn counts(&mut self) -> [&mut usize; 11] {
+    fn counts(&mut self) -> [&mut usize; 14] {
         [
             &mut self.streams,
             &mut self.opens_refused,
@@ -55,6 +61,9 @@ impl Tally {
             &mut self.cuts,
             &mut self.go_aways,
             &mut self.rests,
+            &mut self.agreed,
+            &mut self.grown,
+            &mut self.shrinking,
         ]
     }
 
@@ -85,6 +94,7 @@ pub(crate) struct World {
     /// Chance of a reset among the rarer things that users do, in percent.
     resets: usize,
     sabotage: Sabotage,
+    now: Instant,
 }
 
 impl World {
@@ -92,13 +102,14 @@ impl World {
         let mut random = Random::new(seed);
         let scarce = random.chance(25);
         let limits = |random: &mut Random| {
+            let window = WINDOW_MIN + u32::try_from(random.below((WINDOW - WINDOW_MIN) as usize + 1)).unwrap_or(0);
             let credit_min = *[1, 1000, 32 * 1024, 128 * 1024].get(random.below(4)).unwrap_or(&1);
             if scarce {
                 let memory_max = BLOCK_LEN * (20 + random.below(100));
                 let streams_max = 2 + random.below(6);
-                Limits { streams_max, open_max: 1 + random.below(streams_max), memory_max, credit_min }
+                Limits { streams_max, open_max: 1 + random.below(streams_max), memory_max, credit_min, window }
             } else {
-                Limits { credit_min, ..Limits::default() }
+                Limits { credit_min, window, ..Limits::default() }
             }
         };
         let wakes = [random.chance(30), random.chance(30)];
@@ -107,6 +118,15 @@ impl World {
             let habits = Habits { limits: limits(&mut random), abort_style, scarce, peer_wakes: wakes[1 - who] };
             End::new(side, habits)
         });
+        if random.chance(60) {
+            let windows = ends.each_ref().map(|end| end.habits.limits.window);
+            ends[0].mux.agree_windows(windows[1]);
+            ends[1].mux.agree_windows(windows[0]);
+        }
+        let round_trip = Duration::from_millis(random.size(50_000) as u64);
+        for end in &mut ends {
+            end.mux.set_round_trip(round_trip);
+        }
         ends[0].forget_want = sabotage == Sabotage::ForgetWant;
         ends[0].end_early = sabotage == Sabotage::EndEarly;
         let fate = match random.below(10) {
@@ -124,6 +144,7 @@ impl World {
             fate,
             resets,
             sabotage,
+            now: Instant::now(),
         }
     }
 
@@ -186,7 +207,10 @@ impl World {
 
     /// Gives an end up to `n` bytes of what is on its way to it.
     fn deliver(&mut self, who: usize, n: usize) -> Result<(), String> {
-        let Self { random, ends, pipes, talks, tally, .. } = self;
+        let Self { random, ends, pipes, talks, tally, now, .. } = self;
+        let ms = if random.chance(5) { random.below(2_000_000) } else { random.size(4000) };
+        *now += Duration::from_millis(ms as u64);
+        ends[who].mux.set_now(*now);
         let pipe = &mut pipes[1 - who];
         if pipe.stalled > 0 {
             return Ok(());
@@ -200,11 +224,9 @@ impl World {
     }
 
     /// Credit is neither made nor lost: for every stream that lives at both ends, in both directions.
-    fn check(&self) -> Result<(), String> {
-        let [a, b] = &self.ends;
-        for (sender, receiver, there, back) in
-            [(a, b, &self.pipes[0], &self.pipes[1]), (b, a, &self.pipes[1], &self.pipes[0])]
-        {
+    fn check(&mut self) -> Result<(), String> {
+        let Self { ends: [a, b], pipes: [to_b, to_a], tally, .. } = self;
+        for (sender, receiver, there, back) in [(&*a, &*b, &*to_b, &*to_a), (&*b, &*a, &*to_a, &*to_b)] {
             for from in sender.audit.iter().filter(|from| from.id != 0 && !from.is_dead) {
                 let to = receiver.audit.binary_search_by_key(&from.id, |to| to.id);
                 let Some(to) = to.ok().and_then(|at| receiver.audit.get(at)).filter(|to| !to.is_dead) else { continue };
@@ -212,7 +234,10 @@ impl World {
                 let credit = back.on_its_way(from.id).credit;
                 let sum = from.credit + data.data + to.unread + to.due + credit;
                 let allowance = from.credit + data.unannounced + credit;
-                if sum != WINDOW as usize || to.allowance != allowance {
+                tally.agreed += usize::from(to.window < WINDOW as usize);
+                tally.grown += usize::from(to.growth > 0);
+                tally.shrinking += usize::from(to.promised > to.window);
+                if sum != to.promised || to.allowance != allowance {
                     let (from_id, from_credit) = (from.id, from.credit);
                     return Err(format!(
                         "credit is not conserved on stream {from_id}: sender has {from_credit}, {} bytes and {credit} of \
@@ -319,6 +344,6 @@ const STREAMS_MAX: usize = 12;
 const ROOM_MAX: usize = 200_000;
 /// An end does not write while more than this is on its way.
 const PIPE_MAX: usize = 300_000;
-/// Rounds of one action each, after the faults. The longest flow is four windows long, a window takes four actions at
-/// either end, in the right order. The rest is for chance.
-const ROUNDS_MAX: usize = 2000;
+/// Rounds of one action each, after the faults. The longest flow is forty of the smallest windows long, a window takes
+/// four actions at either end, in the right order. The rest is for chance.
+const ROUNDS_MAX: usize = 10_000;

@@ -32,6 +32,18 @@ async fn our_own_extension_is_answered_when_offered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn window_is_answered_only_when_a_usable_one_was_offered() {
+    let world = World::new();
+    for (offered, answered) in [(16_384, true), (262_144, true), (0, false), (16_383, false), (262_145, false)] {
+        let mut request = auth(world.site1.expose());
+        request["Extra"]["Adit"] = json!({"Version": 1, "Window": offered});
+        let reply = world.connect().call(AUTH, &request).await;
+        let expected = if answered { json!(262_144) } else { Value::Null };
+        assert_eq!(reply["Extra"]["Adit"]["Window"], expected, "{offered}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn wrong_tokens_are_refused_with_their_code_and_without_being_repeated() {
     let world = World::new();
     let mut swapped = world.site1.expose().to_owned();

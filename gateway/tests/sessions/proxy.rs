@@ -184,6 +184,30 @@ async fn answer_of_an_agent_that_takes_no_more_is_read_to_its_clean_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn agent_that_agreed_on_a_window_gets_that_and_then_what_it_grants() {
+    let world = World::new();
+    let mut peer = world.connect();
+    let mut request = auth(world.site1.expose());
+    request["Extra"]["Adit"] = json!({"Version": 1, "Window": 32_768});
+    peer.call(AUTH, &request).await;
+    peer.bind(APP).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut stream = world.visit("main", APP).await;
+    peer.credits = false;
+    let visit = peer.visit().await;
+    let writing = tokio::spawn(async move { stream.write_all(&vec![7; 400_000]).await });
+    peer.idle(Duration::from_secs(1)).await;
+    // The header takes its part.
+    let first = peer.inboxes[&visit.id].data.len();
+    assert!((32_000..32_768).contains(&first), "{first}");
+    // More than the protocol's window may be granted too.
+    peer.credit(visit.id, 300_000).await;
+    peer.idle(Duration::from_secs(1)).await;
+    assert_eq!(peer.inboxes[&visit.id].data.len(), first + 300_000);
+    writing.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn abort_wakes_a_reader_and_a_writer_that_wait() {
     let Scene { mut peer, stream, visit, .. } = Scene::new().await;
     peer.credits = false;

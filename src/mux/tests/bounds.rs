@@ -107,7 +107,7 @@ fn outbox_of_a_stream_that_never_reached_the_wire_is_bounded_too() {
 
 #[test]
 fn outboxes_of_all_streams_together_are_bounded_and_short_messages_pass() {
-    let mut mux = gateway();
+    let mut mux = Mux::new(Side::Gateway, Limits { memory_max: 4 * OUTBOXES_MAX, ..Limits::default() });
     let keys: Vec<_> = (3..23).step_by(2).map(|id| accept(&mut mux, id)).collect();
     let long = vec![0; OUTBOX_MAX / 2];
     let taken = std::iter::repeat_n(&keys[..9], 2).flatten().filter(|key| mux.send(**key, &long).is_ok()).count();
@@ -116,6 +116,21 @@ fn outboxes_of_all_streams_together_are_bounded_and_short_messages_pass() {
     mux.send(keys[9], &vec![0; OUTBOX_FREE]).unwrap();
     mux.reset(keys[0], ErrorCode::STREAM_CANCELLED);
     mux.send(keys[9], &long).unwrap();
+}
+
+#[test]
+fn outboxes_fill_a_quarter_of_the_budget_and_short_messages_another() {
+    let memory_max = 1 << 20;
+    let mut mux = Mux::new(Side::Gateway, Limits { memory_max, ..Limits::default() });
+    let keys: Vec<_> = (3..403).step_by(2).map(|id| accept(&mut mux, id)).collect();
+    mux.send(keys[0], &vec![0; memory_max / 4]).unwrap();
+    assert_eq!(mux.send(keys[1], &vec![0; OUTBOX_FREE + 1]), Err(SendError));
+    let taken = keys[1..].iter().filter(|key| mux.send(**key, &[0; OUTBOX_FREE]).is_ok()).count();
+    assert_eq!(taken, memory_max / 4 / OUTBOX_FREE);
+    assert_eq!(mux.memory_used(), memory_max / 2);
+    out(&mut mux);
+    mux.reset(keys[0], ErrorCode::STREAM_CANCELLED);
+    assert_eq!(mux.memory_used(), 0);
 }
 
 fn id(n: usize) -> u32 {

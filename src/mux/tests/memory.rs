@@ -172,3 +172,107 @@ fn nothing_is_reserved_for_an_open_stream() {
     }
     assert_eq!((mux.streams(), mux.memory_used()), (500, 0));
 }
+
+/// What a peer of the official kind does: as many streams as it may have, and on each the whole of the window that the
+/// protocol fixes, whatever becomes of the others.
+fn flood(mux: &mut Mux, streams: u32, mut after_each: impl FnMut(&mut Mux)) {
+    let piece = 16 * 1024;
+    for n in 0..streams {
+        recv(mux, &open(2 * n + 2));
+        after_each(mux);
+    }
+    for _ in 0..limits::WINDOW as usize / piece - 1 {
+        for n in 0..streams {
+            mux.recv(&data(2 * n + 2, DataFlag::None, &vec![0; piece]), &mut ()).unwrap();
+            after_each(mux);
+        }
+    }
+}
+
+#[test]
+fn budget_holds_against_fixed_windows_on_512_streams_whose_upstreams_all_stand_still() {
+    let mut mux = Mux::new(Side::Agent, Limits { streams_max: 1024, ..Limits::default() });
+    let memory_max = Limits::default().memory_max;
+    let (mut most, mut resets, mut keys) = (0, 0, Vec::new());
+    flood(&mut mux, 512, |mux| {
+        most = most.max(mux.memory_used());
+        while let Some(event) = mux.poll_event() {
+            match event {
+                Event::Opened(key) => keys.push(key),
+                Event::Reset(_, code) => {
+                    assert_eq!(code, ErrorCode::ENHANCE_YOUR_CALM);
+                    resets += 1;
+                }
+                _ => {}
+            }
+        }
+        // The peer reads.
+        mux.poll_transmit(&mut Vec::new(), usize::MAX);
+    });
+    assert!(most <= memory_max && most > memory_max - BLOCK_LEN, "{most}");
+    let alive = keys.iter().filter(|key| mux.queue(**key).is_some()).count();
+    assert_eq!(alive + resets, 512);
+    let held: usize = keys.iter().filter_map(|key| mux.queue(*key)).map(crate::pool::BlockQueue::len).sum();
+    assert!(held > memory_max * 9 / 10, "those that are left keep what they have: {held}");
+    assert_eq!(mux.shortage(), Shortage { refused: 0, aborted: u32::try_from(resets).unwrap() });
+    // No newcomer, until memory is free.
+    recv(&mut mux, &open(9002));
+    assert_eq!(written(&mut mux).last().unwrap(), "RST 9002 5");
+    assert_eq!(mux.shortage().refused, 1);
+    for key in keys {
+        mux.consume(key, usize::MAX);
+    }
+    assert_eq!(mux.memory_used(), 0);
+    recv(&mut mux, &open(9004));
+    assert!(matches!(mux.poll_event(), Some(Event::Opened(_))));
+}
+
+#[test]
+fn stream_that_is_drained_flows_while_511_others_stand_still() {
+    let mut mux = Mux::new(Side::Agent, Limits { streams_max: 1024, ..Limits::default() });
+    let flowing = accept(&mut mux, 2);
+    for n in 1..512 {
+        recv(&mut mux, &open(2 * n + 2));
+    }
+    let (mut credit, mut delivered) = (limits::WINDOW as usize - 4, 0);
+    for round in 0..100 {
+        for n in (1..512).filter(|n| n % 100 == round) {
+            for _ in 0..15 {
+                mux.recv(&data(2 * n + 2, DataFlag::None, &[0; 16 * 1024]), &mut ()).unwrap();
+            }
+        }
+        let len = credit.min(100_000);
+        recv(&mut mux, &data(2, DataFlag::None, &vec![0; len]));
+        while mux.poll_event().is_some() {}
+        mux.consume(flowing, len);
+        (credit, delivered) = (credit - len, delivered + len);
+        for line in written(&mut mux) {
+            if let Some(more) = line.strip_prefix("WNDINC 2 ") {
+                credit += more.parse::<usize>().unwrap();
+            }
+        }
+    }
+    assert!(mux.shortage().aborted > 0, "memory was short");
+    assert_eq!(delivered, 100 * 100_000);
+}
+
+#[test]
+fn what_the_user_holds_counts_against_the_budget_and_pushes_out_what_was_received() {
+    let mut mux = small(Side::Gateway);
+    let [a, b] = streams(&mut mux);
+    recv(&mut mux, &blocks(3, 8));
+    recv(&mut mux, &blocks(5, 8));
+    events(&mut mux);
+    mux.set_held(4 * BLOCK_LEN);
+    assert_eq!((mux.memory_used(), mux.is_over_budget()), (BLOCKS * BLOCK_LEN, false));
+    mux.set_held(4 * BLOCK_LEN + 1);
+    assert_eq!(events(&mut mux), [Event::Reset(a, ErrorCode::ENHANCE_YOUR_CALM)]);
+    mux.set_held(BLOCKS * BLOCK_LEN + 1);
+    assert_eq!(events(&mut mux), [Event::Reset(b, ErrorCode::ENHANCE_YOUR_CALM)]);
+    assert!(mux.is_over_budget());
+    // And what comes now has no room at all.
+    recv(&mut mux, &open(7));
+    assert_eq!(written(&mut mux), ["RST 3 10", "RST 5 10", "RST 7 5"]);
+    mux.set_held(0);
+    assert_eq!(mux.memory_used(), 0);
+}

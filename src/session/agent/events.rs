@@ -32,6 +32,21 @@ pub struct Settings {
     pub limits: mux::Limits,
 }
 
+/// What a session holds now, for logs and status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Streams that live, those of the session itself among them.
+    pub streams: usize,
+    /// Bytes of the memory budget in use.
+    pub memory: usize,
+    /// The budget in bytes.
+    pub memory_max: usize,
+    /// What all receive windows together have grown by, in bytes.
+    pub windows_grown: usize,
+    /// What the budget has cost in this session.
+    pub shortage: mux::Shortage,
+}
+
 /// What the driver has to know.
 #[derive(Debug)]
 pub enum Event {

@@ -9,14 +9,15 @@ mod streams;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use self::events::{Command, End, Event, Settings};
+pub use self::events::{Command, End, Event, Settings, Usage};
 use super::binds::{Binds, Resumption};
 use super::heartbeat::{Requester, Responder};
 use super::incoming::{JsonText, TypePrefix};
 use super::random::Random;
+use super::round_trip::RoundTrip;
 use super::table::Table;
 use crate::frame::{ErrorCode, HEADER_LEN};
-use crate::message::{AditExtra, AuthExtra, AuthRequest, EXTRA_VERSION, ProxyHeaderReader, StreamType, UnbindRequest};
+use crate::message::{AditExtra, AuthExtra, AuthRequest, ProxyHeaderReader, StreamType, UnbindRequest};
 use crate::mux::{Grant, Key, LinkError, Mux, Side, Sink};
 use crate::pool::BlockQueue;
 
@@ -31,11 +32,16 @@ pub struct AgentSession {
     events: VecDeque<Event>,
     heartbeat: Option<Requester>,
     random: Random,
+    round_trip: RoundTrip,
     stage: Stage,
     /// The peer announced `Extra.Adit`: it knows what is ours alone.
     peer_is_adit: bool,
     /// The latest time that a caller gave.
     now: Instant,
+    /// Bytes that the driver holds.
+    held: usize,
+    /// Bytes of answers, commands and headers that were incomplete when they were last counted.
+    unfinished: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +55,7 @@ enum Stage {
 #[derive(Debug)]
 enum Role {
     Beats,
-    Call { call: Call, text: JsonText, deadline: Option<Instant> },
+    Call { call: Call, text: JsonText, asked_at: Instant, deadline: Option<Instant> },
     Start(TypePrefix),
     Header(ProxyHeaderReader),
     Proxy,
@@ -87,9 +93,12 @@ impl AgentSession {
             events: VecDeque::new(),
             heartbeat,
             random: Random::new(seed),
+            round_trip: RoundTrip::default(),
             stage: Stage::LoggingIn,
             peer_is_adit: false,
             now,
+            held: 0,
+            unfinished: 0,
         };
         let auth = session.auth_request().to_json();
         session.call(Call::Auth, StreamType::Auth, &auth, now);
@@ -108,6 +117,7 @@ impl AgentSession {
     /// [`LinkError`]: write what [`Self::poll_transmit`] gives (the GOAWAY), then close the connection.
     pub fn recv(&mut self, input: &[u8], sink: &mut impl Sink, now: Instant) -> Result<(), LinkError> {
         self.now = now;
+        self.mux.set_now(now);
         let result = self.mux.recv(input, sink);
         self.translate(now);
         result
@@ -160,6 +170,7 @@ impl AgentSession {
     /// Does what is due. May be called early or twice.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.mux.set_now(now);
         self.translate(now);
         if self.stage == Stage::Ended {
             return;
@@ -220,6 +231,11 @@ impl AgentSession {
         self.discard(stream);
     }
 
+    /// There is no place for a proxied stream: tells the gateway, and forgets the stream.
+    pub fn refuse(&mut self, stream: Key) {
+        self.abort(stream, ErrorCode::STREAM_REFUSED);
+    }
+
     /// See [`Mux::want_send`].
     pub fn want_send(&mut self, stream: Key) {
         self.mux.want_send(stream);
@@ -267,9 +283,26 @@ impl AgentSession {
         self.mux.stream_id(stream)
     }
 
-    /// Received bytes held now.
-    pub fn memory_used(&self) -> usize {
-        self.mux.memory_used()
+    /// Bytes that the driver holds for the link and its streams: see [`Mux::set_held`].
+    pub fn set_held(&mut self, bytes: usize) {
+        self.held = bytes;
+        self.mux.set_held(self.held + self.unfinished);
+    }
+
+    /// See [`Mux::is_over_budget`].
+    pub fn is_over_budget(&self) -> bool {
+        self.mux.is_over_budget()
+    }
+
+    /// What the session holds now.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            streams: self.mux.streams(),
+            memory: self.mux.memory_used(),
+            memory_max: self.settings.limits.memory_max,
+            windows_grown: self.mux.windows_grown(),
+            shortage: self.mux.shortage(),
+        }
     }
 
     fn auth_request(&self) -> AuthRequest {
@@ -295,8 +328,9 @@ impl AgentSession {
                 client_type: "adit".to_owned(),
                 leg_number: 0,
                 adit: Some(AditExtra {
-                    version: EXTRA_VERSION,
                     streams_max: u32::try_from(settings.limits.streams_max.saturating_sub(OWN_STREAMS)).ok(),
+                    window: Some(settings.limits.window),
+                    ..AditExtra::default()
                 }),
             },
         }
@@ -314,7 +348,13 @@ impl AgentSession {
             Call::Auth => None,
             Call::Bind(_) | Call::Unbind => now.checked_add(CALL_DEADLINE),
         };
-        self.roles.put(key, Role::Call { call, text: JsonText::default(), deadline });
+        self.roles.put(key, Role::Call { call, text: JsonText::default(), asked_at: now, deadline });
+    }
+
+    /// The gateway has answered something at once, after this time.
+    fn on_round_trip(&mut self, sample: Duration) {
+        let round_trip = self.round_trip.add(sample);
+        self.mux.set_round_trip(round_trip);
     }
 
     fn beat(&mut self, now: Instant) {
@@ -373,7 +413,7 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
 pub const OWN_STREAMS: usize = 12;
 
 /// Bytes of unfinished answers, commands and headers that one session may hold: an answer of the longest to each of the
-/// binds under way.
+/// binds under way, or a quarter of the memory budget if that is less.
 pub const UNFINISHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const UPDATE_UNSUPPORTED: &str = "this agent is part of its box's firmware and is updated with it";

@@ -23,6 +23,9 @@ impl AgentSession {
                 mux::Event::GoAway(code, text) => self.end(End::GoAway(code, text)),
             }
         }
+        if self.unfinished > 0 {
+            self.count_unfinished();
+        }
     }
 
     /// Feeds the stream's bytes to its role until they are used up or belong to the driver.
@@ -39,6 +42,10 @@ impl AgentSession {
                     let Some(heartbeat) = &mut self.heartbeat else { return };
                     let (used, round_trip) = heartbeat.on_reply(chunk, now);
                     self.mux.consume(key, used);
+                    // The first beat is written before the TLS handshake is done: it says nothing about the path.
+                    if let Some(round_trip) = round_trip.filter(|_| self.stage != Stage::LoggingIn) {
+                        self.on_round_trip(round_trip);
+                    }
                     self.events.extend(round_trip.map(Event::Beat));
                 }
                 Role::Start(prefix) => {
@@ -63,6 +70,13 @@ impl AgentSession {
                 Role::Discard => self.discard(key),
             }
         }
+    }
+
+    /// Counts again what is unfinished, against the budget too. True when it is too much.
+    fn count_unfinished(&mut self) -> bool {
+        self.unfinished = self.unfinished_bytes();
+        self.mux.set_held(self.held + self.unfinished);
+        self.unfinished > UNFINISHED_BYTES_MAX.min(self.settings.limits.memory_max / 4)
     }
 
     /// What answers, commands and headers hold that are not complete yet.
@@ -98,7 +112,7 @@ impl AgentSession {
             Ok(None) => {
                 let used = chunk.len();
                 self.mux.consume(key, used);
-                if self.unfinished_bytes() > UNFINISHED_BYTES_MAX {
+                if self.count_unfinished() {
                     self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
                 }
             }
@@ -126,19 +140,22 @@ impl AgentSession {
 
     fn on_reply_bytes(&mut self, key: Key, now: Instant) {
         let chunk = self.mux.chunk(key);
-        let Some(Role::Call { call, text, .. }) = self.roles.at(key) else { return };
-        let (call, used) = (*call, chunk.len());
+        let Some(Role::Call { call, text, asked_at, .. }) = self.roles.at(key) else { return };
+        let (call, asked_at, used) = (*call, *asked_at, chunk.len());
         let step = text.push(chunk);
         let reply = matches!(step, Ok(true)).then(|| text.take());
         self.mux.consume(key, used);
         match (step, reply) {
             (Ok(_), Some(reply)) => {
                 self.roles.put(key, Role::Discard);
+                if matches!(call, Call::Bind(_)) {
+                    self.on_round_trip(now.saturating_duration_since(asked_at));
+                }
                 self.on_reply(call, &reply, now);
                 // The FIN says that the reply was consumed, and the endpoint registered: it comes after both.
                 self.mux.finish(key);
             }
-            (Ok(_), None) if self.unfinished_bytes() > UNFINISHED_BYTES_MAX => {
+            (Ok(_), None) if self.count_unfinished() => {
                 self.end(End::BadReply(call.name(), "too many long answers at once".to_owned()));
             }
             (Ok(_), None) => {}
@@ -165,6 +182,9 @@ impl AgentSession {
             return;
         }
         self.peer_is_adit = reply.extra.adit.is_some();
+        if let Some(window) = reply.extra.adit.as_ref().and_then(|adit| adit.window) {
+            self.mux.agree_windows(window);
+        }
         self.resumption.client_id.clone_from(&reply.client_id);
         self.resumption.cookie = reply.extra.cookie.clone();
         if let Some(heartbeat) = &mut self.heartbeat {
@@ -216,7 +236,7 @@ impl AgentSession {
         self.mux.consume(key, used);
         match (step, json) {
             (Ok(_), Some(json)) => self.on_command(key, kind, &json),
-            (Ok(_), None) if self.unfinished_bytes() > UNFINISHED_BYTES_MAX => {
+            (Ok(_), None) if self.count_unfinished() => {
                 self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
             }
             (Ok(_), None) => {}

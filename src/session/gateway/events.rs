@@ -67,6 +67,8 @@ pub struct PeerFacts {
     pub client_type: String,
     /// `Extra.Adit.StreamsMax`; `None` for official peers, which get [`super::OFFICIAL_STREAMS_MAX`].
     pub streams_max: Option<usize>,
+    /// `Extra.Adit.Window`; it holds when the reply has a window too. `None`: the protocol's in both directions.
+    pub window: Option<u32>,
     /// The session is dead after this long without any byte.
     pub liveness: Duration,
 }

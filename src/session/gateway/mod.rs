@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub use self::events::{Event, PeerFacts, Request};
 use super::heartbeat::Responder;
 use super::incoming::{JsonText, TypePrefix};
+use super::round_trip::RoundTrip;
 use super::table::Table;
 use crate::frame::{ErrorCode, HEADER_LEN};
 use crate::message::{AuthReply, ProxyHeader, StreamType};
@@ -27,6 +28,7 @@ pub struct GatewaySession {
     stage: Stage,
     call_bytes: usize,
     liveness: Option<Duration>,
+    round_trip: RoundTrip,
     last_heard: Instant,
     dead: bool,
 }
@@ -43,10 +45,21 @@ enum Stage {
 enum Role {
     Start(TypePrefix),
     Echo(Responder),
-    Call { kind: StreamType, text: JsonText },
-    Answering { peer_finished: bool },
-    Answered,
-    Command { text: JsonText, deadline: Option<Instant> },
+    Call {
+        kind: StreamType,
+        text: JsonText,
+    },
+    Answering {
+        peer_finished: bool,
+    },
+    /// Since then the agent can confirm that it has read the reply, which it does at once.
+    Answered {
+        at: Instant,
+    },
+    Command {
+        text: JsonText,
+        deadline: Option<Instant>,
+    },
     Proxy,
     Discard,
 }
@@ -64,6 +77,7 @@ impl GatewaySession {
             stage: Stage::Anonymous,
             call_bytes: 0,
             liveness: None,
+            round_trip: RoundTrip::default(),
             last_heard: now,
             dead: false,
         }
@@ -75,6 +89,7 @@ impl GatewaySession {
     /// [`LinkError`]: write what [`Self::poll_transmit`] gives (the GOAWAY), then close the connection.
     pub fn recv(&mut self, input: &[u8], sink: &mut impl Sink, now: Instant) -> Result<(), LinkError> {
         self.last_heard = now;
+        self.mux.set_now(now);
         let result = self.mux.recv(input, sink);
         self.translate();
         result
@@ -122,6 +137,7 @@ impl GatewaySession {
 
     /// Does what is due. May be called early or twice.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.mux.set_now(now);
         self.translate();
         if !self.dead && self.dead_at().is_some_and(|at| now >= at) {
             self.dead = true;
@@ -142,6 +158,10 @@ impl GatewaySession {
         let peer_max = facts.streams_max.unwrap_or(OFFICIAL_STREAMS_MAX);
         let open_max = limits.open_max.min(peer_max);
         self.mux.set_streams(open_max, open_max.saturating_add(PEER_RESERVE));
+        let ours = reply.extra.adit.as_ref().and_then(|adit| adit.window);
+        if let Some(window) = facts.window.filter(|_| ours == Some(limits.window)) {
+            self.mux.agree_windows(window);
+        }
         if RUST_FAMILY.contains(&facts.client_type.as_str()) {
             self.mux.set_abort_style(AbortStyle::WakeThenReset);
         }
@@ -164,7 +184,7 @@ impl GatewaySession {
             return;
         }
         self.mux.finish(call);
-        self.roles.put(call, Role::Answered);
+        self.roles.put(call, Role::Answered { at: self.last_heard });
         if peer_finished {
             self.end_call(call, true);
         }
@@ -254,7 +274,12 @@ impl GatewaySession {
         self.mux.stream_id(stream)
     }
 
-    /// Received bytes held now.
+    /// What the receive windows of all streams together have grown by, in bytes.
+    pub fn windows_grown(&self) -> usize {
+        self.mux.windows_grown()
+    }
+
+    /// Bytes of the memory budget in use.
     pub fn memory_used(&self) -> usize {
         self.mux.memory_used()
     }

@@ -75,7 +75,7 @@ impl GatewaySession {
                     }
                     used
                 }
-                Role::Answering { .. } | Role::Answered | Role::Discard | Role::Proxy => chunk.len(),
+                Role::Answering { .. } | Role::Answered { .. } | Role::Discard | Role::Proxy => chunk.len(),
             };
             self.mux.consume(key, used);
         }
@@ -173,7 +173,11 @@ impl GatewaySession {
             None => {}
             Some(Role::Proxy) => self.events.push_back(Event::Finished(key)),
             Some(Role::Answering { peer_finished }) => *peer_finished = true,
-            Some(Role::Answered) => self.end_call(key, true),
+            Some(Role::Answered { at }) => {
+                let round_trip = self.round_trip.add(self.last_heard.saturating_duration_since(*at));
+                self.mux.set_round_trip(round_trip);
+                self.end_call(key, true);
+            }
             // A type or a call that ends in the middle.
             Some(Role::Start(_) | Role::Call { .. }) => self.drop_stream(key, ErrorCode::PROTOCOL_ERROR),
             Some(Role::Command { .. }) => self.end_command(key, None),
@@ -191,7 +195,7 @@ impl GatewaySession {
                 self.roles.take(key);
                 self.events.push_back(Event::Reset(key, code));
             }
-            Some(Role::Answering { .. } | Role::Answered) => self.end_call(key, false),
+            Some(Role::Answering { .. } | Role::Answered { .. }) => self.end_call(key, false),
             Some(Role::Command { .. }) => {
                 self.roles.take(key);
                 self.events.push_back(Event::CommandDone { command: key, reply: None });
