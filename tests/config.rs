@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit::config::{
     Binding, CONFIG_BYTES_MAX, CONNECT_PINS_MAX, Config, ConfigErrors, ConnectCas, DESCRIPTION_BYTES_MAX,
-    ENDPOINTS_MAX, METADATA_BYTES_MAX, PublicKeyPin, TRAFFIC_POLICY_BYTES_MAX, TlsCiphers, Warning,
+    ENDPOINTS_MAX, METADATA_BYTES_MAX, PublicKeyPin, Resources, TRAFFIC_POLICY_BYTES_MAX, TlsCiphers, Warning,
 };
 use adit::endpoint_url::{RequestedUrl, Scheme};
 use adit::log_format::{LogFormat, LogLevel};
@@ -111,6 +111,7 @@ fn small_file_has_the_documented_defaults() {
     assert_eq!(agent.drain_timeout, Duration::from_secs(10));
     assert_eq!((agent.log.level, agent.log.format), (LogLevel::Info, LogFormat::Logfmt));
     assert!(!agent.remote_management && agent.metadata.is_empty());
+    assert_eq!(agent.resources, Resources { memory_max: 8 << 20, streams_max: 2036, idle_timeout: None });
     let endpoint = &config.endpoints[0];
     assert_eq!(endpoint.upstream.to_string(), "http://localhost:8080");
     assert_eq!(endpoint.binding, Binding::Internal);
@@ -127,6 +128,7 @@ fn every_key_is_read() {
             "connect_timeout": "5s", "heartbeat_interval": "1m30s", "heartbeat_tolerance": "2s",
             "metadata": "box 7", "log": "stderr", "log_level": "debug", "log_format": "json",
             "remote_management": true, "drain_timeout": "0s",
+            "memory_max": "4MiB", "streams_max": 100, "idle_timeout": "2h",
         },
         "endpoints": [
             {
@@ -155,6 +157,8 @@ fn every_key_is_read() {
     assert_eq!((agent.log.level, agent.log.format), (LogLevel::Debug, LogFormat::Json));
     assert!(agent.remote_management);
     assert_eq!(agent.drain_timeout, Duration::ZERO);
+    let idle_timeout = Some(Duration::from_secs(7200));
+    assert_eq!(agent.resources, Resources { memory_max: 4 << 20, streams_max: 100, idle_timeout });
     let [db, web, any] = config.endpoints.as_slice() else { panic!() };
     assert_eq!(db.url, RequestedUrl::parse("tcp://db.internal:5432").unwrap());
     assert_eq!(db.upstream.to_string(), "tcp://192.0.2.5:5432");
@@ -197,6 +201,16 @@ fn each_mistake_is_named_with_path_value_and_what_would_be_right() {
             "agent.heartbeat_interval: 10: must be a duration in quotes such as \"10s\", \"1m30s\" or \"500ms\"",
         ),
         ("/agent/drain_timeout", json!("11m"), "agent.drain_timeout: \"11m\": must be from 0s to 10m"),
+        (
+            "/agent/memory_max",
+            json!("8MB"),
+            "agent.memory_max: \"8MB\": must be a size such as \"8MiB\" or \"512KiB\", or a number of bytes",
+        ),
+        ("/agent/memory_max", json!("1023KiB"), "agent.memory_max: \"1023KiB\": must be from 1MiB to 1GiB"),
+        ("/agent/memory_max", json!((1 << 30) + 1), "agent.memory_max: 1073741825: must be from 1MiB to 1GiB"),
+        ("/agent/streams_max", json!(0), "agent.streams_max: 0: must be a whole number from 1 to 2036"),
+        ("/agent/streams_max", json!(2037), "agent.streams_max: 2037: must be a whole number from 1 to 2036"),
+        ("/agent/idle_timeout", json!("721h"), "agent.idle_timeout: \"721h\": must be from 0s to 720h"),
         (
             "/agent/log_level",
             json!("loud"),
@@ -493,6 +507,14 @@ fn limits_hold_at_the_bound_and_not_beyond() {
         assert!(problems(&with(pointer, json!("x".repeat(bytes_max)))).is_empty(), "{pointer}");
         assert_eq!(problems(&with(pointer, json!("x".repeat(bytes_max + 1)))).len(), 1, "{pointer}");
     }
+    let budget = |memory_max: usize| {
+        let mut config = with("/agent/memory_max", json!(memory_max));
+        config["endpoints"][0]["traffic_policy"] = json!("x".repeat(TRAFFIC_POLICY_BYTES_MAX));
+        problems(&config)
+    };
+    assert!(budget(2 << 20).is_empty());
+    let expected = "agent.memory_max: 2097151: must be at least 2MiB, eight times the traffic policies of the file";
+    assert_eq!(budget((2 << 20) - 1), [expected]);
     let endpoints = |count: usize| -> Value {
         let list = (0..count).map(|index| endpoint(&format!("e{index}"), &format!("tcp://x.internal:{}", index + 1)));
         with("/endpoints", list.collect())

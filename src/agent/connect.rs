@@ -233,7 +233,7 @@ impl Agent {
         };
         let agent = &self.config.agent;
         socket_options::prepare_link(&socket, agent.heartbeat_interval + agent.heartbeat_tolerance);
-        let settings = super::link::settings(&self.config);
+        let settings = super::link::settings(&self.config, &self.capacity);
         let resumption = std::mem::take(&mut self.resumption);
         let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
         let ready = Ready { readable: true, writable: true, read_closed: false };

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Agent;
+use super::capacity::Capacity;
 use super::connect::{Cause, Connection};
 use crate::config::Config;
 use crate::frame::ErrorCode;
-use crate::mux;
+use crate::message::ProxyHeader;
+use crate::mux::{self, Key};
 use crate::net::link::{Link, LinkEnd};
 use crate::session::EndpointSpec;
-use crate::session::agent::{Command, End, Event, Settings};
+use crate::session::agent::{Command, End, Event, OWN_STREAMS, Settings};
 use crate::tls;
 
 /// A link and what the agent notes about it.
@@ -26,6 +28,8 @@ pub(super) struct Linked {
     pub(super) unbound: bool,
     /// The link can do more without another event.
     pub(super) again: bool,
+    /// What the memory budget had cost when it was last looked at.
+    shortage: mux::Shortage,
 }
 
 impl Linked {
@@ -39,6 +43,7 @@ impl Linked {
             up_at: None,
             unbound: false,
             again: false,
+            shortage: mux::Shortage::default(),
         }
     }
 
@@ -78,6 +83,7 @@ impl Agent {
     fn turn_link(&mut self) -> Result<Option<Over>, LinkEnd> {
         let now = self.now;
         let Connection::Linked(linked) = &mut self.connection else { return Ok(None) };
+        self.streams.begin_turn(now);
         let filled = linked.link.fill(&mut self.streams, now);
         if filled.is_ok() {
             linked.link.session.handle_timeout(now);
@@ -96,6 +102,7 @@ impl Agent {
         self.streams.run(&mut linked.link.session, self.poll.registry(), now);
         let more_to_write = linked.link.flush(&mut self.streams)?;
         linked.again = more_to_read || more_to_write;
+        linked.report_shortage();
         Ok(None)
     }
 
@@ -137,21 +144,21 @@ impl Agent {
                 let (name, _) = self.names(endpoint);
                 log::warn!("session={number} endpoint={name} stopped by the gateway until the next session: {error}");
             }
-            Event::Proxy { stream, endpoint, header } => {
-                let id = linked.link.session.stream_id(stream);
-                log::debug!(
-                    "session={number} stream={id} endpoint={} opened for visitor {:?}",
-                    self.config.endpoints.get(endpoint).map_or("?", |endpoint| &endpoint.name),
-                    header.client_addr
-                );
-                self.streams.open(stream, endpoint, id, &mut self.resolver, now);
-            }
+            Event::Proxy { stream, endpoint, header } => self.take_visitor(stream, endpoint, &header),
             Event::ProxyRefused(reason) => log::warn!("session={number} turned a stream of the gateway away: {reason}"),
             Event::Readable(stream) | Event::Finished(stream) => self.streams.wake(stream),
             Event::Reset(stream, code) => self.streams.on_reset(stream, &format!("aborted by the gateway: {code}")),
             Event::Beat(round_trip) => {
-                let ms = round_trip.as_secs_f64() * 1000.0;
-                log::debug!("session={number} took={ms:.1}ms heartbeat came back");
+                let (ms, usage) = (round_trip.as_secs_f64() * 1000.0, linked.link.session.usage());
+                log::debug!(
+                    "session={number} took={ms:.1}ms heartbeat came back; streams {} of {}, buffers {} of {} bytes, \
+                     windows grown by {} bytes",
+                    self.streams.len(),
+                    self.capacity.streams,
+                    usage.memory,
+                    usage.memory_max,
+                    usage.windows_grown,
+                );
             }
             Event::Command { command, allowed: false } => {
                 log::warn!("session={number} the gateway asked for {command:?}; refused");
@@ -164,6 +171,27 @@ impl Agent {
             Event::Ended(end) => return Some(Over::Failed(Cause::Network, over(&end))),
         }
         None
+    }
+
+    /// Begins to connect a visitor with its upstream, if there is a place.
+    fn take_visitor(&mut self, stream: Key, endpoint: usize, header: &ProxyHeader) {
+        let Connection::Linked(linked) = &mut self.connection else { return };
+        let (number, id) = (linked.number, linked.link.session.stream_id(stream));
+        if self.streams.len() >= self.capacity.streams {
+            linked.link.session.refuse(stream);
+            log::warn!(
+                "session={number} stream={id} a visitor was refused: there are {} already, as many as \
+                 agent.streams_max and the limit of descriptors allow",
+                self.capacity.streams
+            );
+            return;
+        }
+        log::debug!(
+            "session={number} stream={id} endpoint={} opened for visitor {:?}",
+            self.config.endpoints.get(endpoint).map_or("?", |endpoint| &endpoint.name),
+            header.client_addr
+        );
+        self.streams.open(stream, endpoint, id, &mut self.resolver, self.now);
     }
 
     fn names(&self, endpoint: usize) -> (&str, String) {
@@ -222,6 +250,25 @@ impl Agent {
 }
 
 impl Linked {
+    /// Says that the memory budget is used up, once for all that come again.
+    fn report_shortage(&mut self) {
+        let shortage = self.link.session.usage().shortage;
+        let before = std::mem::replace(&mut self.shortage, shortage);
+        let number = self.number;
+        if shortage.aborted != before.aborted {
+            log::warn!(
+                "session={number} a visitor was aborted: buffers are full of what upstreams do not read; \
+                 agent.memory_max sets how much that may be"
+            );
+        }
+        if shortage.refused != before.refused {
+            log::warn!(
+                "session={number} a visitor was refused: buffers are nearly full of what upstreams do not read; \
+                 agent.memory_max sets how much that may be"
+            );
+        }
+    }
+
     fn silence(&self) -> String {
         let step = if self.link.is_handshaking() { "TLS handshake" } else { "log-in" };
         format!("{} took the connection, but the {step} got no answer in time", self.address)
@@ -229,8 +276,9 @@ impl Linked {
 }
 
 /// What the agent says of itself and wants from the gateway.
-pub(super) fn settings(config: &Config) -> Settings {
+pub(super) fn settings(config: &Config, capacity: &Capacity) -> Settings {
     let agent = &config.agent;
+    let streams_max = capacity.streams + OWN_STREAMS;
     let endpoints = config.endpoints.iter().map(|endpoint| EndpointSpec {
         name: endpoint.name.clone(),
         url: endpoint.url.clone(),
@@ -252,7 +300,13 @@ pub(super) fn settings(config: &Config) -> Settings {
         heartbeat_tolerance: agent.heartbeat_tolerance,
         remote_management: agent.remote_management,
         endpoints: endpoints.collect(),
-        limits: mux::Limits { streams_max: STREAMS_MAX, open_max: STREAMS_MAX, ..mux::Limits::default() },
+        limits: mux::Limits {
+            streams_max,
+            open_max: streams_max,
+            memory_max: agent.resources.memory_max,
+            window: capacity.window(),
+            ..mux::Limits::default()
+        },
     }
 }
 
@@ -299,7 +353,4 @@ fn tls_advice(error: &rustls::Error) -> &'static str {
 /// A session that lasted this long proves that the way to the gateway works: the next failure is a first one.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Streams at one time. An idle one costs a socket and about a hundred bytes, received data is bounded separately.
-const STREAMS_MAX: usize = 2048;
-
-const _: () = assert!(crate::net::resolve::UPSTREAM_WAITERS_MAX >= STREAMS_MAX);
+const _: () = assert!(crate::net::resolve::UPSTREAM_WAITERS_MAX >= crate::config::STREAMS_MAX);

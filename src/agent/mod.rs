@@ -3,6 +3,7 @@
 //! Each turn of the loop reads the clock once, notes which sockets are ready, takes what the link has, lets the
 //! upstreams that can do something do it, writes the link, and fires what is due. Nothing in it blocks.
 
+mod capacity;
 mod connect;
 mod control;
 mod link;
@@ -18,6 +19,7 @@ use mio::{Events, Poll, Token, Waker};
 
 pub use control::Handle;
 
+use self::capacity::Capacity;
 use self::connect::Connection;
 use self::control::Control;
 use self::streams::Streams;
@@ -51,6 +53,7 @@ impl std::error::Error for RunError {}
 /// One agent.
 pub struct Agent {
     config: Config,
+    capacity: Capacity,
     poll: Poll,
     control: Control,
     resolver: Resolver,
@@ -87,9 +90,11 @@ impl Agent {
         if let Some(warning) = tls::clock_warning() {
             log::warn!("{warning}");
         }
+        let capacity = Capacity::new(&agent.resources);
         let now = clock();
         Ok(Self {
             poll,
+            capacity,
             resolver: Resolver::new(Arc::clone(&waker)),
             control: Control::new(waker),
             connect_tls,
@@ -97,7 +102,7 @@ impl Agent {
             resumption: Resumption::default(),
             backoff: Backoff::new(),
             random: Random::new(seed()),
-            streams: Streams::new(upstreams, now),
+            streams: Streams::new(upstreams, agent.resources.idle_timeout, now),
             session_number: 0,
             drain_until: None,
             now,
@@ -123,6 +128,7 @@ impl Agent {
     /// # Errors
     /// [`RunError::System`] when the loop itself cannot go on. Never because of the network or a refusal.
     pub fn run(mut self) -> Result<(), RunError> {
+        self.capacity.log();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             let timeout = self.timeout();

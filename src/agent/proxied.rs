@@ -36,6 +36,12 @@ pub(super) struct Proxied {
     pub(super) to_upstream: u64,
     pub(super) from_upstream: u64,
     pub(super) sent_at: Instant,
+    /// When a byte last moved in either direction, or a direction ended.
+    pub(super) moved_at: Instant,
+    /// A connection on which nothing moves for this long is ended.
+    pub(super) idle_timeout: Option<Duration>,
+    /// What it holds in this process, as it was last counted.
+    pub(super) held: usize,
 }
 
 /// Where the connection to the upstream stands.
@@ -101,7 +107,10 @@ impl Proxied {
             self.state = State::Open(io);
         }
         match &self.state {
-            State::Open(_) => self.pump(session, now),
+            State::Open(_) => match self.pump(session, now) {
+                Step::Wait => self.wait_quietly(now),
+                step => step,
+            },
             State::Resolving(_) if self.is_late(now) => Step::Unreachable("the name look-up timed out".to_owned()),
             State::Failed if self.from_upstream == 0 && self.to_upstream == 0 && !self.read_ended => {
                 Step::Unreachable(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
@@ -113,7 +122,7 @@ impl Proxied {
 
     fn pump(&mut self, session: &mut AgentSession, now: Instant) -> Step {
         self.deadline = None;
-        let again = self.write_queue(session);
+        let again = self.write_queue(session, now);
         if let Some(error) = &self.failure {
             let text = error.to_string();
             return self.fail(text, now);
@@ -126,6 +135,19 @@ impl Proxied {
             session.want_send(self.stream);
         }
         if again { Step::Again } else { Step::Wait }
+    }
+
+    /// Nothing is to be done until something comes: ends a connection on which nothing has come for too long.
+    fn wait_quietly(&mut self, now: Instant) -> Step {
+        let Some((limit, reason)) = quiet_max(self.read_ended, self.write_ended, self.idle_timeout) else {
+            return Step::Wait;
+        };
+        let until = self.moved_at + limit;
+        if now >= until {
+            return Step::Abort(reason.to_owned());
+        }
+        self.deadline = Some(until);
+        Step::WaitUntil(until)
     }
 
     /// Both directions are over.
@@ -152,7 +174,7 @@ impl Proxied {
 
     /// Moves what the stream has received to the upstream, at most [`WRITE_MAX`] bytes. True when there is more, and
     /// room for it.
-    fn write_queue(&mut self, session: &mut AgentSession) -> bool {
+    fn write_queue(&mut self, session: &mut AgentSession, now: Instant) -> bool {
         let State::Open(io) = &mut self.state else { return false };
         let mut left = WRITE_MAX;
         let mut broken = if self.write_error.is_none() { io.flush().err() } else { None };
@@ -165,6 +187,7 @@ impl Proxied {
                 Ok(len) => {
                     session.consume(self.stream, len);
                     self.to_upstream += len as u64;
+                    self.moved_at = now;
                     left = left.saturating_sub(len);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -173,6 +196,7 @@ impl Proxied {
         }
         if broken.is_none() && !self.write_ended && session.is_finished(self.stream) {
             self.write_ended = true;
+            self.moved_at = now;
             broken = io.shutdown_write().err().filter(|error| error.kind() != io::ErrorKind::NotConnected);
         }
         if let Some(error) = broken {
@@ -225,8 +249,44 @@ impl Proxied {
 /// How long the last bytes may wait for an upstream that has ended its own direction: nobody else waits for them.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long nothing may move, and what it means when that is over. `None`: for ever.
+fn quiet_max(read_ended: bool, write_ended: bool, idle: Option<Duration>) -> Option<(Duration, &'static str)> {
+    let half_closed = match (read_ended, write_ended) {
+        (true, false) => Some((VISITOR_QUIET_MAX, "the upstream has ended and the visitor does nothing")),
+        (false, true) => Some((UPSTREAM_QUIET_MAX, "the visitor has ended and the upstream does nothing")),
+        (true, true) | (false, false) => None,
+    };
+    let idle = idle.map(|time| (time, "nothing moved for agent.idle_timeout"));
+    half_closed.into_iter().chain(idle).min_by_key(|(time, _)| *time)
+}
+
+/// How long a visitor may do nothing after its upstream has ended: each such connection is a socket in CLOSE_WAIT, and
+/// hardly any protocol goes on after the server's end.
+const VISITOR_QUIET_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How long an upstream may do nothing after its visitor has ended: it may be working on the answer to a question that
+/// ends like this.
+const UPSTREAM_QUIET_MAX: Duration = Duration::from_secs(2 * 3600);
+
 /// Bytes moved to one upstream in one turn of the loop, so that the others get theirs.
 const WRITE_MAX: usize = 64 * 1024;
 
 /// How long an abort stays behind the last data sent: enough for the gateway to hand that data on.
 const ABORT_DELAY: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_connections_are_idle_for_ever_and_half_closed_ones_end() {
+        let most = |read_ended, write_ended, idle: Option<u64>| {
+            quiet_max(read_ended, write_ended, idle.map(Duration::from_secs)).map(|(time, _)| time.as_secs())
+        };
+        assert_eq!(most(false, false, None), None);
+        assert_eq!(most(true, false, None), Some(600));
+        assert_eq!(most(false, true, None), Some(7200));
+        assert_eq!(most(false, false, Some(60)), Some(60));
+        assert_eq!([most(true, false, Some(60)), most(true, false, Some(9000))], [Some(60), Some(600)]);
+    }
+}

@@ -12,9 +12,10 @@ use super::proxied::{Proxied, State, Step};
 use super::upstreams::{Upstreams, look_up};
 use crate::mux::{Key, Sink};
 use crate::net::dial::Dial;
-use crate::net::link::{Source, Supply};
+use crate::net::link::{LINK_HELD, Source, Supply};
 use crate::net::ready::Ready;
 use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError, Resolver};
+use crate::net::upstream::TLS_HELD;
 use crate::session::{AgentSession, Table};
 
 /// All connections of the present session.
@@ -27,13 +28,16 @@ pub(super) struct Streams {
     queue: VecDeque<usize>,
     /// Not later than the nearest deadline of a slot; looking at all of them is rarer than keeping them sorted.
     next_deadline: Option<Instant>,
+    idle_timeout: Option<Duration>,
+    /// Bytes that the connections hold in this process, beside what the session knows.
+    held: usize,
     session: u64,
     opened: u64,
     now: Instant,
 }
 
 impl Streams {
-    pub(super) fn new(upstreams: Upstreams, now: Instant) -> Self {
+    pub(super) fn new(upstreams: Upstreams, idle_timeout: Option<Duration>, now: Instant) -> Self {
         Self {
             upstreams,
             slots: Vec::new(),
@@ -41,6 +45,8 @@ impl Streams {
             by_stream: Table::default(),
             queue: VecDeque::new(),
             next_deadline: None,
+            idle_timeout,
+            held: 0,
             session: 0,
             opened: 0,
             now,
@@ -55,6 +61,11 @@ impl Streams {
     /// Connections since the process began.
     pub(super) fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// A turn of the loop begins: what moves in it, moves at this time.
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
     }
 
     /// The link is gone, and with it every stream: upstreams see an abort.
@@ -139,6 +150,9 @@ impl Streams {
             to_upstream: 0,
             from_upstream: 0,
             sent_at: now,
+            moved_at: now,
+            idle_timeout: self.idle_timeout,
+            held: 0,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -206,6 +220,33 @@ impl Streams {
                 }
                 Step::Done => self.remove(slot, Close::Clean, "done"),
             }
+            self.settle(slot);
+            self.keep_budget(session);
+        }
+    }
+
+    /// Notes what a connection holds after it did something.
+    fn settle(&mut self, slot: usize) {
+        let Some(Some(proxied)) = self.slots.get_mut(slot) else { return };
+        let held = match &proxied.state {
+            State::Handshaking(io) | State::Open(io) => io.held(),
+            State::Resolving(_) | State::Dialing(..) | State::Failed => 0,
+        };
+        self.held = (self.held + held).saturating_sub(std::mem::replace(&mut proxied.held, held));
+    }
+
+    /// Tells the session what is held, and aborts connections that hold something while that is too much: first those
+    /// that hold bytes, and the one on which nothing moved for the longest time.
+    fn keep_budget(&mut self, session: &mut AgentSession) {
+        session.set_held(LINK_HELD + self.held);
+        while session.is_over_budget() {
+            let holders = self.slots.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)));
+            let holders = holders.filter(|(_, proxied)| proxied.held > 0);
+            let stalest = holders.min_by_key(|(_, proxied)| (proxied.held <= TLS_HELD, proxied.moved_at));
+            let Some((slot, proxied)) = stalest else { return };
+            session.reset(proxied.stream);
+            self.remove(slot, Close::Abort, "the memory budget is used up");
+            session.set_held(LINK_HELD + self.held);
         }
     }
 
@@ -234,6 +275,7 @@ impl Streams {
     fn remove(&mut self, slot: usize, close: Close, reason: &str) {
         let Some(proxied) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.by_stream.take(proxied.stream);
+        self.held = self.held.saturating_sub(proxied.held);
         self.free.push(slot);
         // Before the line that says so.
         match (close, proxied.state) {
@@ -275,6 +317,7 @@ enum Close {
 impl Sink for Streams {
     /// Writes straight to the upstream when it has room: most bytes are never queued.
     fn take(&mut self, stream: Key, bytes: &[u8]) -> usize {
+        let now = self.now;
         let Some((slot, proxied)) = self.open_io(stream) else { return 0 };
         let State::Open(io) = &mut proxied.state else { return 0 };
         if proxied.write_ended {
@@ -283,6 +326,8 @@ impl Sink for Streams {
         match io.write(std::iter::once(bytes)) {
             Ok(len) => {
                 proxied.to_upstream += len as u64;
+                proxied.moved_at = now;
+                self.settle(slot);
                 len
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -306,12 +351,15 @@ impl Source for Streams {
         match io.read(buffer) {
             Ok(0) => {
                 proxied.read_ended = true;
+                proxied.moved_at = now;
                 self.enqueue(slot);
                 Supply::End
             }
             Ok(len) => {
                 proxied.from_upstream += len as u64;
                 proxied.sent_at = now;
+                proxied.moved_at = now;
+                self.settle(slot);
                 Supply::Bytes(len)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Supply::Nothing,

@@ -8,6 +8,7 @@ use super::authtoken;
 use super::file::TextFile;
 use super::pin::PublicKeyPin;
 use super::reader::Object;
+use super::resources::Resources;
 use crate::log_format::{LogFormat, LogLevel};
 use crate::message::Secret;
 
@@ -41,6 +42,8 @@ pub struct AgentConfig {
     pub remote_management: bool,
     /// How long streams may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// What it may take of its box.
+    pub resources: Resources,
 }
 
 /// What is logged and how it looks.
@@ -101,6 +104,7 @@ pub(super) fn read(
     let level = agent.word("log_level", &LogLevel::WORDS);
     let format = agent.word("log_format", &LogFormat::WORDS);
     let remote_management = agent.boolean("remote_management");
+    let resources = Resources::read(&mut agent);
     read_log(&mut agent);
     turn_away(&mut agent);
     agent.finish();
@@ -118,6 +122,7 @@ pub(super) fn read(
         log: LogConfig { level: level.unwrap_or_default(), format: format.unwrap_or_default() },
         remote_management: remote_management.unwrap_or(false),
         drain_timeout: drain_timeout.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
+        resources,
     })
 }
 

@@ -15,6 +15,8 @@ mod ngrok_keys;
 mod pin;
 pub mod problem;
 pub mod reader;
+mod resources;
+pub mod size;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ pub use self::agent::{
 pub use self::endpoint::{Binding, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, EndpointConfig, TRAFFIC_POLICY_BYTES_MAX};
 pub use self::pin::PublicKeyPin;
 pub use self::problem::{ConfigErrors, Problem, Warning};
+pub use self::resources::{MEMORY_DEFAULT, Resources, STREAMS_MAX};
 pub use self::upstream::{Upstream, UpstreamError};
 
 /// What the agent was told to do.
@@ -122,6 +125,9 @@ fn read_config(
     };
     let sections = root.objects("endpoints", ENDPOINTS_MAX);
     let endpoints = endpoint::read_all(sections);
+    if let Some(agent) = &agent {
+        agent.resources.check(reader, &endpoints);
+    }
     root.refuse("tunnels", "is deprecated by ngrok and not supported: write each of them as an entry of endpoints");
     if !root.has("endpoints") {
         root.warn("endpoints", "there are none: the agent connects and offers nothing");

@@ -15,6 +15,7 @@ use super::document::{Document, join_index, join_key};
 use super::duration::{format_duration, parse_duration};
 use super::nearest::nearest;
 use super::problem::{ConfigErrors, Problem, Problems, SECRET_SHOWN, Warning, shown, shown_text};
+use super::size::{SizeError, format_size, parse_size};
 
 /// Collects the problems and warnings of one file.
 #[derive(Debug)]
@@ -238,6 +239,24 @@ impl<'a> Object<'a> {
             return None;
         }
         Some(duration)
+    }
+
+    /// An amount of memory (`"8MiB"`, `"512KiB"`, a number of bytes) within `range`, in bytes.
+    pub fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let size = match self.value(key)? {
+            Value::String(text) => parse_size(text).ok(),
+            other => other.as_u64(),
+        };
+        let Some(size) = size else {
+            self.problem(key, SizeError);
+            return None;
+        };
+        if !range.contains(&size) {
+            let (least, most) = (format_size(*range.start()), format_size(*range.end()));
+            self.problem(key, format!("must be from {least} to {most}"));
+            return None;
+        }
+        Some(size)
     }
 
     /// One of some words.

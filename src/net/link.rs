@@ -77,8 +77,9 @@ impl Link {
         ready: Ready,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-        session: AgentSession,
+        mut session: AgentSession,
     ) -> Result<Self, rustls::Error> {
+        session.set_held(LINK_HELD);
         let mut tls = ClientConnection::new(config, name)?;
         // Bounded here, by `unflushed`: a frame is never split.
         tls.set_buffer_limit(None);
@@ -282,6 +283,10 @@ impl Link {
 
 /// One read of the socket: four TLS records. Also where a frame is put together for sending.
 const SCRATCH_LEN: usize = 64 * 1024;
+
+/// What the link itself holds at most, to be counted against the memory budget: the scratch buffer; a received record
+/// and what came behind it; control frames before and after encryption; two encrypted frames.
+pub(crate) const LINK_HELD: usize = SCRATCH_LEN + 20 * 1024 + CONTROL_ROOM + CONTROL_ROOM + UNFLUSHED_MAX;
 
 /// Bytes taken from the link in one turn of the loop, so that other sockets get theirs.
 const FILL_MAX: usize = 256 * 1024;

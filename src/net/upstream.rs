@@ -31,6 +31,8 @@ struct Tls {
     plaintext_pending: bool,
     writer_full: bool,
     shutdown_due: bool,
+    /// The last bytes that came were not the end of a record.
+    record_pending: bool,
 }
 
 impl UpstreamIo {
@@ -48,7 +50,13 @@ impl UpstreamIo {
     ) -> Result<Self, rustls::Error> {
         let mut connection = ClientConnection::new(config, name)?;
         connection.set_buffer_limit(Some(WRITER_MAX));
-        let tls = Tls { connection, plaintext_pending: false, writer_full: false, shutdown_due: false };
+        let tls = Tls {
+            connection,
+            plaintext_pending: false,
+            writer_full: false,
+            shutdown_due: false,
+            record_pending: false,
+        };
         Ok(Self { socket, ready, tls: Some(Box::new(tls)), write_failed: false })
     }
 
@@ -149,6 +157,14 @@ impl UpstreamIo {
         self.tls.as_ref().is_none_or(|tls| !tls.shutdown_due && !tls.connection.wants_write())
     }
 
+    /// Bytes that the connection may hold in this process, an upper bound.
+    pub(crate) fn held(&self) -> usize {
+        let Some(tls) = &self.tls else { return 0 };
+        let received = if tls.plaintext_pending || tls.record_pending { RECEIVED_MAX } else { 0 };
+        let written = if tls.connection.wants_write() { WRITER_MAX } else { 0 };
+        TLS_HELD + received + written
+    }
+
     /// Ends our direction, after what was written.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return self.socket.shutdown(Shutdown::Write) };
@@ -182,7 +198,8 @@ impl Tls {
         }
         match self.connection.process_new_packets() {
             Ok(state) => {
-                self.plaintext_pending = state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
+                self.record_pending = state.plaintext_bytes_to_read() == 0;
+                self.plaintext_pending = !self.record_pending || state.peer_has_closed();
                 Ok(true)
             }
             Err(error) => {
@@ -225,6 +242,13 @@ fn write_plain(socket: &mut TcpStream, ready: &mut Ready, slices: &[IoSlice<'_>]
         }
     }
 }
+
+/// What an idle TLS connection holds: keys, the upstream's certificates, and 4 KiB for the next record.
+pub(crate) const TLS_HELD: usize = 12 * 1024;
+
+/// What rustls may hold of received bytes: a decrypted record, and the 4 KiB behind it that came in the same read; or a
+/// record that is not complete yet.
+const RECEIVED_MAX: usize = 20 * 1024;
 
 /// Encrypted bytes that rustls may hold for one upstream: two records and their overhead.
 const WRITER_MAX: usize = 36 * 1024;

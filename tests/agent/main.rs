@@ -11,9 +11,11 @@ mod upstream;
 
 mod aborts;
 mod crowd;
+mod descriptors;
 mod lifecycle;
 mod log_in;
 mod proxying;
 mod shutdown;
+mod stalled;
 mod tls_upstreams;
 mod unreachable;

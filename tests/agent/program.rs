@@ -35,12 +35,13 @@ pub(crate) struct Setup {
     agent: Value,
     gateway_ca: Option<String>,
     upstream_ca: Option<String>,
+    descriptors: Option<usize>,
 }
 
 impl Setup {
     pub(crate) fn new() -> Self {
         let agent = json!({ "authtoken": TOKEN, "log_level": "debug" });
-        Self { endpoints: Vec::new(), agent, gateway_ca: None, upstream_ca: None }
+        Self { endpoints: Vec::new(), agent, gateway_ca: None, upstream_ca: None, descriptors: None }
     }
 
     /// An endpoint named `name` in front of a `tcp://` upstream.
@@ -71,6 +72,12 @@ impl Setup {
         self
     }
 
+    /// The system lets the process have so many descriptors.
+    pub(crate) fn descriptors(mut self, count: usize) -> Self {
+        self.descriptors = Some(count);
+        self
+    }
+
     pub(crate) fn start(mut self, gateway: &Gateway) -> Agent {
         let files = TempDir::new().unwrap();
         let ca = files.path().join("ca.pem");
@@ -82,7 +89,15 @@ impl Setup {
         fs::write(&config, document.to_string()).unwrap();
         fs::set_permissions(&config, Permissions::from_mode(0o600)).unwrap();
 
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        let program = env!("CARGO_BIN_EXE_adit");
+        let mut command = match self.descriptors {
+            Some(count) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), program]);
+                shell
+            }
+            None => Command::new(program),
+        };
         command.args(["run", "--config"]).arg(&config).env_clear();
         if let Some(pem) = &self.upstream_ca {
             let bundle = files.path().join("bundle.pem");
@@ -135,6 +150,24 @@ impl Agent {
 
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sets the limit of descriptors while the process runs.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let arguments = [format!("--pid={}", self.pid), format!("--nofile={count}:")];
+        assert!(Command::new("prlimit").args(arguments).status().unwrap().success());
+    }
+
+    /// Descriptors that the process has.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
+    }
+
+    /// Bytes of memory that the process has for itself.
+    pub(crate) fn anonymous_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
     /// Clock ticks that the process has used.

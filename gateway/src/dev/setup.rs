@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit::config::{
     AgentConfig, CONNECT_TIMEOUT_DEFAULT, Config as AgentFile, ConnectCas, HEARTBEAT_INTERVAL_DEFAULT,
-    HEARTBEAT_TOLERANCE_DEFAULT, HostPort, LogConfig, TlsCiphers,
+    HEARTBEAT_TOLERANCE_DEFAULT, HostPort, LogConfig, Resources, TlsCiphers,
 };
 use adit::message::Secret;
 use serde_json::{Value, json};
@@ -105,6 +105,7 @@ impl Setup {
             log: LogConfig::default(),
             remote_management: false,
             drain_timeout: DRAIN_TIMEOUT,
+            resources: Resources::default(),
         };
         AgentFile { agent, endpoints: self.offers.iter().map(Offer::endpoint).collect() }
     }
