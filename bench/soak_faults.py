@@ -1,5 +1,6 @@
 """The faults of a soak run: a seeded schedule of what networks, operators and upstreams do."""
 
+import json
 import signal
 import time
 from collections import Counter
@@ -10,6 +11,8 @@ from failure import Failure
 PAUSE_SECONDS = (1.0, 5.0)
 # After the fault is over: the longest delay between attempts (20 s) and what an attempt takes.
 BACK_SECONDS = 35
+# An endpoint that comes and goes with reloads.
+EXTRA = {"name": "extra", "url": "https://extra.internal", "upstream": {"url": "9"}}
 
 
 class Faults:
@@ -91,6 +94,12 @@ class Faults:
         self._hold(0.5, 2)
 
     def _reload_agent(self):
+        """With an endpoint more, or with that one gone again."""
+        file = self._site.agent_file
+        document = json.loads(file.read_text())
+        kept = [endpoint for endpoint in document["endpoints"] if endpoint["name"] != EXTRA["name"]]
+        document["endpoints"] = kept if len(kept) < len(document["endpoints"]) else [*kept, EXTRA]
+        file.write_text(json.dumps(document))
         self._site.programs["agent"].signal(signal.SIGHUP)
 
     def _reload_gateway(self):
