@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Backoff {
     /// Attempts that failed since the last success.
     failures: u32,
+    /// How often the gateway said since then when to come back.
+    told: u32,
 }
 
 impl Backoff {
@@ -38,17 +40,30 @@ impl Backoff {
         half + scale(half, random)
     }
 
+    /// The delay when the gateway has said how long to stay away: that long, as far as it is within
+    /// [`RETRY_AFTER_MAX`], and a delay like that of [`Backoff::next`] on top. So a gateway that says the same to all does
+    /// not get them all back at the same moment, and one that says it all the time is asked ever less often. It is no
+    /// failure: what went wrong before does not make this delay longer.
+    pub fn told(&mut self, retry_after: Duration, random: u64) -> Duration {
+        let ceiling = doubled(self.told).min(DELAY_MAX);
+        self.told = self.told.saturating_add(1);
+        retry_after.min(RETRY_AFTER_MAX) + scale(ceiling, random)
+    }
+
     /// Forgets all failures, after a success.
     pub fn reset(&mut self) {
-        self.failures = 0;
+        *self = Self::default();
     }
 
     fn draw(&mut self, delay_max: Duration, random: u64) -> Duration {
-        let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let ceiling = DELAY_FIRST.saturating_mul(factor).min(delay_max);
+        let ceiling = doubled(self.failures).min(delay_max);
         self.failures = self.failures.saturating_add(1);
         scale(ceiling, random)
     }
+}
+
+fn doubled(times: u32) -> Duration {
+    DELAY_FIRST.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX))
 }
 
 /// The part of `ceiling`, ends included, that `random` is of all of `u64`.
@@ -69,6 +84,11 @@ const REFUSED_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// How long a wrong clock, once set right, keeps the agent waiting.
 pub const CLOCK_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// The longest time that a gateway can send an agent away for: with the delay on top no more than after a refusal.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(40);
+
+const _: () = assert!(RETRY_AFTER_MAX.as_secs() + DELAY_MAX.as_secs() <= REFUSED_DELAY_MAX.as_secs());
 
 #[cfg(test)]
 mod tests {
@@ -123,20 +143,32 @@ mod tests {
     }
 
     #[test]
+    fn gateway_says_how_long_within_bounds() {
+        let told = |seconds| Backoff::new().told(Duration::from_secs(seconds), u64::MAX).as_secs();
+        assert_eq!([told(0), told(7), told(40), told(41), told(u64::MAX)], [1, 8, 41, 41, 41]);
+        assert_eq!(ceilings(|backoff| backoff.told(Duration::MAX, u64::MAX)), [41, 42, 44, 48, 56, 60, 60, 60]);
+        assert_eq!(Backoff::new().told(Duration::from_secs(7), 0), Duration::from_secs(7));
+        let mut backoff = Backoff::new();
+        backoff.told(Duration::ZERO, 0);
+        assert_eq!(backoff.next(u64::MAX), DELAY_FIRST, "having been told is no failure");
+    }
+
+    #[test]
     fn endless_failures_do_not_overflow() {
-        let mut backoff = Backoff { failures: u32::MAX - 1 };
+        let mut backoff = Backoff { failures: u32::MAX - 1, told: u32::MAX };
         for _ in 0..3 {
             assert_eq!(backoff.next(u64::MAX), DELAY_MAX);
+            assert_eq!(backoff.told(Duration::MAX, u64::MAX), RETRY_AFTER_MAX + DELAY_MAX);
         }
         for failures in 0..=70 {
-            assert!(Backoff { failures }.next(u64::MAX) >= DELAY_FIRST, "{failures}");
+            assert!(Backoff { failures, told: 0 }.next(u64::MAX) >= DELAY_FIRST, "{failures}");
         }
     }
 
     proptest! {
         #[test]
         fn delay_stays_below_its_ceiling(failures: u32, random: u64) {
-            let backoff = Backoff { failures };
+            let backoff = Backoff { failures, told: failures };
             prop_assert!(backoff.clone().next(random) <= DELAY_MAX);
             prop_assert!(backoff.clone().refused(random) <= REFUSED_DELAY_MAX);
         }

@@ -85,6 +85,13 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))
 }
 
+/// SHA-256. `None` only with a provider that has none.
+pub(crate) fn sha256(bytes: &[u8]) -> Option<Vec<u8>> {
+    // The provider's has no name of its own outside its cipher suites.
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?;
+    Some(suite.common.hash_provider.hash(bytes).as_ref().to_vec())
+}
+
 /// Why there is no TLS configuration.
 #[derive(Debug)]
 pub enum TlsError {

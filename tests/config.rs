@@ -14,6 +14,7 @@ use adit::config::{
 };
 use adit::endpoint_url::{RequestedUrl, Scheme};
 use adit::log_format::{LogFormat, LogLevel};
+use adit::message::INSTANCE_LEN_MAX;
 use adit::proxy_protocol::ProxyProtocol;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -110,7 +111,7 @@ fn small_file_has_the_documented_defaults() {
     assert_eq!(agent.heartbeat_tolerance, Duration::from_secs(15));
     assert_eq!(agent.drain_timeout, Duration::from_secs(10));
     assert_eq!((agent.log.level, agent.log.format), (LogLevel::Info, LogFormat::Logfmt));
-    assert!(!agent.remote_management && agent.metadata.is_empty());
+    assert!(!agent.remote_management && agent.metadata.is_empty() && agent.instance_id.is_none());
     assert_eq!(agent.resources, Resources { memory_max: 8 << 20, streams_max: 2036, idle_timeout: None });
     let endpoint = &config.endpoints[0];
     assert_eq!(endpoint.upstream.to_string(), "http://localhost:8080");
@@ -126,7 +127,7 @@ fn every_key_is_read() {
             "authtoken": "tok_1", "connect_url": "tls://[2001:db8::1]:8443", "connect_cas": "/etc/ca.pem",
             "connect_pin": PIN, "tls_ciphers": "chacha20",
             "connect_timeout": "5s", "heartbeat_interval": "1m30s", "heartbeat_tolerance": "2s",
-            "metadata": "box 7", "log": "stderr", "log_level": "debug", "log_format": "json",
+            "metadata": "box 7", "instance_id": "box-7", "log": "stderr", "log_level": "debug", "log_format": "json",
             "remote_management": true, "drain_timeout": "0s",
             "memory_max": "4MiB", "streams_max": 100, "idle_timeout": "2h",
         },
@@ -153,7 +154,7 @@ fn every_key_is_read() {
     assert_eq!(agent.connect_timeout, Duration::from_secs(5));
     assert_eq!(agent.heartbeat_interval, Duration::from_secs(90));
     assert_eq!(agent.heartbeat_tolerance, Duration::from_secs(2));
-    assert_eq!(agent.metadata, "box 7");
+    assert_eq!((agent.metadata.as_str(), agent.instance_id.as_deref()), ("box 7", Some("box-7")));
     assert_eq!((agent.log.level, agent.log.format), (LogLevel::Debug, LogFormat::Json));
     assert!(agent.remote_management);
     assert_eq!(agent.drain_timeout, Duration::ZERO);
@@ -502,6 +503,7 @@ fn limits_hold_at_the_bound_and_not_beyond() {
         ("/endpoints/0/traffic_policy", TRAFFIC_POLICY_BYTES_MAX),
         ("/endpoints/0/name", 255),
         ("/agent/authtoken", 1024),
+        ("/agent/instance_id", INSTANCE_LEN_MAX),
     ];
     for (pointer, bytes_max) in texts {
         assert!(problems(&with(pointer, json!("x".repeat(bytes_max)))).is_empty(), "{pointer}");

@@ -262,6 +262,7 @@ fn settings(limits: Limits) -> Settings {
     let url = RequestedUrl::parse("tcp://a.internal:1").unwrap();
     Settings {
         authtoken: Secret::new("token"),
+        instance: None,
         metadata: String::new(),
         version: "1".to_owned(),
         os: String::new(),

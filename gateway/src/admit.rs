@@ -16,9 +16,20 @@ use crate::config::Config;
 use crate::config::accounts::{Credential, LogInRefusal};
 use crate::gateway::{Agent, Gateway, REVOKED, State, WAITING_MAX};
 use crate::http::reach::SessionId;
-use crate::identity::{ClientId, Owner};
+use crate::identity::{ClientId, NoRandomness, Owner, Ticket};
+use crate::pace::{Patience, Turn};
 use crate::session::link::Link;
+use crate::succession::may_replace;
 use crate::token::TokenHash;
+
+/// A log-in that is good, and not in yet.
+#[derive(Debug)]
+pub(crate) struct Applicant {
+    pub(crate) agent: Arc<Agent>,
+    /// What it has shown of an earlier session.
+    pub(crate) shown: Option<Ticket>,
+    pub(crate) request: Box<AuthRequest>,
+}
 
 /// An accepted log-in.
 #[derive(Debug)]
@@ -26,6 +37,14 @@ pub(crate) struct Admission {
     pub(crate) agent: Arc<Agent>,
     pub(crate) reply: AuthReply,
     pub(crate) facts: PeerFacts,
+}
+
+/// Why an applicant does not get in now.
+#[derive(Debug)]
+pub(crate) enum Obstacle {
+    Refused(WireError),
+    /// A session that nobody has asked yet has the place: see [`Gateway::claim`].
+    Occupied,
 }
 
 /// Counts the failed log-ins of each source address.
@@ -41,44 +60,34 @@ struct Count {
 }
 
 impl Gateway {
-    /// Judges a log-in. When it is accepted, the session is registered, and an older connection of the same agent has
-    /// been told to end.
+    /// Judges a log-in. Nothing has changed yet when it is good.
     ///
     /// # Errors
     ///
     /// What the agent is told.
-    pub(crate) fn admit(
+    pub(crate) fn judge(
         &self,
         session: SessionId,
         link: &Arc<Link>,
-        request: &AuthRequest,
+        request: Box<AuthRequest>,
         peer: SocketAddr,
         now: Instant,
-    ) -> Result<Admission, WireError> {
-        let config = self.config();
-        let result = self.judge(&config, request, peer.ip(), now);
-        let (credential, client, resumed) = match result {
-            Ok(accepted) => accepted,
-            // Whoever fails all the time has been told of, and does not fill the log.
-            Err(refusal) if refusal.code == Some(codes::SESSIONS_TOO_FAST) => {
-                debug!(%session, address = %peer, "log-in refused: {}", refusal.message);
-                return Err(refusal);
-            }
-            Err(refusal) => {
-                warn!(
-                    %session, address = %peer, code = refusal.code, agent = %shown(&request.extra.user_agent),
-                    "log-in refused: {}", refusal.message
-                );
-                return Err(refusal);
-            }
-        };
+    ) -> Result<Applicant, WireError> {
+        let result = self.judge_request(&self.config(), &request, peer.ip(), now);
+        let Identified { owner, credential, client, shown } =
+            result.inspect_err(|refusal| tell_refusal(session, &request, peer, refusal))?;
+        let no_randomness = |error: NoRandomness| WireError::new(codes::SESSIONS_TOO_FAST, error.to_string());
         let agent = Arc::new(Agent {
             session,
             link: Arc::clone(link),
-            owner: Owner { account: credential.account.clone(), credential: credential.id.clone() },
+            owner,
             client,
             leg: request.extra.leg_number,
-            source: peer.ip(),
+            address: peer,
+            instance: instance(&request).map(Arc::from),
+            ticket: self.identity().new_ticket().map_err(no_randomness)?,
+            metadata: request.extra.metadata.as_str().into(),
+            is_adit: request.extra.adit.is_some(),
             client_type: request.extra.client_type.as_str().into(),
             credential,
             token: TokenHash::of(request.extra.authtoken.expose()),
@@ -86,36 +95,67 @@ impl Gateway {
             waiting: Semaphore::new(WAITING_MAX),
             lines: Mutex::default(),
         });
-        self.enter(&config, &agent, now)?;
+        Ok(Applicant { agent, shown, request })
+    }
+
+    /// When the applicant gets in.
+    pub(crate) fn turn(&self, applicant: &Applicant, now: Instant) -> Turn {
+        let per_second = self.config().limits.logins_per_second_max;
+        let patience = if applicant.agent.is_adit { Patience::ComesBack } else { Patience::Waits };
+        self.state().pace.turn(per_second, patience, now)
+    }
+
+    /// Registers the session. An older one of the same agent has been told to end; `cleared` names one that did not
+    /// answer any more.
+    ///
+    /// # Errors
+    ///
+    /// See [`Obstacle`].
+    pub(crate) fn admit(
+        &self,
+        applicant: &Applicant,
+        cleared: Option<SessionId>,
+        now: Instant,
+    ) -> Result<Admission, Obstacle> {
+        let (agent, request) = (&applicant.agent, &applicant.request);
+        let config = self.config();
+        self.enter(&config, applicant, cleared, now).inspect_err(|obstacle| {
+            if let Obstacle::Refused(refusal) = obstacle {
+                tell_refusal(agent.session, request, agent.address, refusal);
+            }
+        })?;
         info!(
-            %session, account = %agent.owner.account, credential = %agent.owner.credential, address = %peer,
-            leg = agent.leg, agent = %shown(&request.extra.user_agent), version = %shown(&request.extra.version), resumed,
-            "session up"
+            session = %agent.session, account = %agent.owner.account, credential = %agent.owner.credential,
+            address = %agent.address, leg = agent.leg, instance = agent.instance.as_deref(),
+            agent = %shown(&request.extra.user_agent), version = %shown(&request.extra.version),
+            resumed = applicant.shown.is_some(), "session up"
         );
         let streams_max = streams_max(config.limits.streams_per_session_max, request);
         Ok(Admission {
-            reply: self.welcome(&agent, request, streams_max),
+            reply: self.welcome(agent, request, streams_max),
             facts: PeerFacts {
                 client_type: request.extra.client_type.clone(),
                 streams_max: Some(streams_max),
                 window: request.extra.adit.as_ref().and_then(|adit| adit.window),
                 liveness: liveness(request),
             },
-            agent,
+            agent: Arc::clone(agent),
         })
     }
 
-    fn judge(
+    fn judge_request(
         &self,
         config: &Config,
         request: &AuthRequest,
         source: IpAddr,
         now: Instant,
-    ) -> Result<(Arc<Credential>, ClientId, bool), WireError> {
+    ) -> Result<Identified, WireError> {
         let limit = config.limits.login_failures_per_minute_max;
         let is_suspect = self.state().failures.is_over(source, limit, now);
         let accepted = config.accounts.log_in(request.extra.authtoken.expose(), source);
-        let resumed = accepted.as_ref().ok().and_then(|credential| self.resume(credential, request));
+        let resumed = accepted.as_ref().ok().and_then(|credential| {
+            self.identity().resume(&owner(credential), &request.client_id, request.extra.cookie.expose())
+        });
         // Whoever proves an earlier session is not the one who tries tokens behind the same address.
         if is_suspect && resumed.is_none() {
             let text = "too many log-ins have failed from this address; try again in a minute";
@@ -129,35 +169,54 @@ impl Gateway {
         })?;
         check_request(request)?;
         if self.is_draining() {
-            return Err(WireError::new(codes::DRAINING, "the gateway is shutting down; connect again"));
+            return Err(draining());
         }
-        let is_resumed = resumed.is_some();
-        let client = match resumed {
-            Some(client) => client,
-            None => self
-                .identity()
-                .new_client()
-                .map_err(|error| WireError::new(codes::SESSIONS_TOO_FAST, error.to_string()))?,
+        let owner = owner(&credential);
+        let (client, shown) = match (instance(request), resumed) {
+            (Some(instance), resumed) => {
+                let client = self.identity().client_of(&owner, instance);
+                // A session of another instance proves nothing about this one.
+                let shown = resumed.filter(|(resumed, _)| *resumed == client).map(|(_, ticket)| ticket);
+                (client, shown)
+            }
+            (None, Some((client, ticket))) => (client, Some(ticket)),
+            (None, None) => {
+                let client = self.identity().new_client();
+                (client.map_err(|error| WireError::new(codes::SESSIONS_TOO_FAST, error.to_string()))?, None)
+            }
         };
-        Ok((credential, client, is_resumed))
-    }
-
-    fn resume(&self, credential: &Credential, request: &AuthRequest) -> Option<ClientId> {
-        let owner = Owner { account: credential.account.clone(), credential: credential.id.clone() };
-        self.identity().resume(&owner, &request.client_id, request.extra.cookie.expose())
+        Ok(Identified { owner, credential, client, shown })
     }
 
     /// Registers the session in place of an older one of the same agent and leg.
-    fn enter(&self, config: &Config, agent: &Arc<Agent>, now: Instant) -> Result<(), WireError> {
+    fn enter(
+        &self,
+        config: &Config,
+        applicant: &Applicant,
+        cleared: Option<SessionId>,
+        now: Instant,
+    ) -> Result<(), Obstacle> {
+        let agent = &applicant.agent;
         let older = {
             let mut state = self.state();
+            if self.is_draining() {
+                return Err(Obstacle::Refused(draining()));
+            }
             // A reload since the log-in was judged has looked only at the sessions that were there.
             if !agent.is_allowed(&self.config()) {
-                return Err(WireError::new(codes::CREDENTIAL_REVOKED, REVOKED));
+                return Err(Obstacle::Refused(WireError::new(codes::CREDENTIAL_REVOKED, REVOKED)));
             }
-            let older = state.session_of(&agent.client, agent.leg);
+            let older = state.session_of(&agent.client, agent.leg).and_then(|older| state.session(older));
+            let is_cleared = |older: &Agent| {
+                cleared == Some(older.session) || may_replace(agent, older, applicant.shown) || older.link.is_over()
+            };
+            let older = match older {
+                Some(older) if is_cleared(older) => Some(older.session),
+                Some(_) => return Err(Obstacle::Occupied),
+                None => None,
+            };
             if older.is_none() {
-                check_counts(&state, config, &agent.owner.account)?;
+                check_counts(&state, config, &agent.owner.account).map_err(Obstacle::Refused)?;
             }
             let older = older.and_then(|older| state.leave(older, now, config.limits.address_hold));
             state.enter(Arc::clone(agent));
@@ -180,15 +239,48 @@ impl Gateway {
             extra: AuthReplyExtra {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 region: REGION.to_owned(),
-                cookie: Secret::new(self.identity().cookie(&agent.owner, &agent.client)),
+                cookie: Secret::new(self.identity().cookie(&agent.owner, &agent.client, agent.ticket)),
                 account_name: agent.owner.account.to_string(),
                 agent_session_id: agent.session.to_string(),
                 // Only those who know it get it: the official readers ignore what they do not know, but need not.
-                adit: request.extra.adit.map(|_| adit),
+                adit: agent.is_adit.then_some(adit),
                 ..AuthReplyExtra::default()
             },
         }
     }
+}
+
+/// Who an agent is.
+struct Identified {
+    owner: Owner,
+    credential: Arc<Credential>,
+    client: ClientId,
+    shown: Option<Ticket>,
+}
+
+fn owner(credential: &Credential) -> Owner {
+    Owner { account: credential.account.clone(), credential: credential.id.clone() }
+}
+
+fn instance(request: &AuthRequest) -> Option<&str> {
+    request.extra.adit.as_ref().and_then(|adit| adit.instance.as_deref())
+}
+
+fn draining() -> WireError {
+    WireError::new(codes::DRAINING, "the gateway is shutting down; connect again")
+}
+
+/// The line about a log-in that was refused.
+pub(crate) fn tell_refusal(session: SessionId, request: &AuthRequest, peer: SocketAddr, refusal: &WireError) {
+    // Whoever fails all the time has been told of, and does not fill the log.
+    if refusal.code == Some(codes::SESSIONS_TOO_FAST) {
+        debug!(%session, address = %peer, "log-in refused: {}", refusal.message);
+        return;
+    }
+    warn!(
+        %session, address = %peer, code = refusal.code, agent = %shown(&request.extra.user_agent),
+        "log-in refused: {}", refusal.message
+    );
 }
 
 impl Failures {
@@ -264,7 +356,7 @@ fn liveness(request: &AuthRequest) -> Duration {
 
 /// How many proxy streams the agent may have at once.
 fn streams_max(limit: usize, request: &AuthRequest) -> usize {
-    let announced = request.extra.adit.and_then(|adit| adit.streams_max);
+    let announced = request.extra.adit.as_ref().and_then(|adit| adit.streams_max);
     let bearable = announced.map_or(OFFICIAL_STREAMS_MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
     limit.min(bearable)
 }
@@ -278,7 +370,7 @@ fn network(source: IpAddr) -> IpAddr {
 }
 
 /// What an agent says of itself, fit for a log line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -5,7 +5,7 @@ mod reload;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,16 +17,17 @@ use tracing::{debug, warn};
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use adit::frame::ErrorCode;
-use adit::message::ProxyHeader;
+use adit::message::{AditExtra, ProxyHeader};
 use adit::proxy_protocol::ProxyProtocol;
 use adit::session::Random;
 
-use crate::admit::Failures;
+use crate::admit::{Failures, shown};
 use crate::config::Config;
 use crate::config::accounts::Credential;
 use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
-use crate::identity::{BindId, ClientId, Identity, NoRandomness, Owner};
+use crate::identity::{BindId, ClientId, Identity, NoRandomness, Owner, Ticket};
 use crate::identity_key::IdentityKey;
+use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::registry::names::Names;
 use crate::session::link::{Link, Sign};
@@ -58,6 +59,7 @@ pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) failures: Failures,
     pub(crate) random: Random,
+    pub(crate) pace: Pace,
     sessions: HashMap<SessionId, Arc<Agent>>,
     agents: HashMap<(ClientId, u32), SessionId>,
     per_account: HashMap<Arc<str>, usize>,
@@ -72,7 +74,16 @@ pub(crate) struct Agent {
     pub(crate) owner: Owner,
     pub(crate) client: ClientId,
     pub(crate) leg: u32,
-    pub(crate) source: IpAddr,
+    /// Where it connects from.
+    pub(crate) address: SocketAddr,
+    /// Which of its credential's agents it is, if it says so.
+    pub(crate) instance: Option<Arc<str>>,
+    /// Names this session in the Cookie that its agent got.
+    pub(crate) ticket: Ticket,
+    /// What the agent says of itself.
+    pub(crate) metadata: Arc<str>,
+    /// It knows `Extra.Adit`.
+    pub(crate) is_adit: bool,
     pub(crate) client_type: Arc<str>,
     /// The credential as it was at the log-in.
     pub(crate) credential: Arc<Credential>,
@@ -106,6 +117,7 @@ impl Gateway {
             registry: Registry::new(),
             failures: Failures::new(config.limits.login_sources_max),
             random: Random::new(u64::from_ne_bytes(identity.random()?)),
+            pace: Pace::default(),
             sessions: HashMap::new(),
             agents: HashMap::new(),
             per_account: HashMap::new(),
@@ -376,6 +388,25 @@ impl Agent {
             warn!(session = %self.session, "the agent changes its endpoints all the time; not every change gets a line");
         }
         count < LINES_MAX
+    }
+
+    /// Where it is and what it says of itself, for another agent of its own credential.
+    pub(crate) fn whereabouts(&self) -> String {
+        let metadata = shown(&self.metadata);
+        let metadata = if metadata.is_empty() { String::new() } else { format!(", metadata {metadata:?}") };
+        match &self.instance {
+            Some(instance) => format!("{} (instance {instance}{metadata})", self.address),
+            None => format!("{} (no instance{metadata})", self.address),
+        }
+    }
+
+    /// Ends the link and tells the agent for how long to stay away, if it can be told.
+    pub(crate) fn send_away(&self, why: &str, retry_after: Duration) {
+        if !self.is_adit {
+            return self.end(why);
+        }
+        let adit = AditExtra { retry_after: Some(retry_after), ..AditExtra::default() };
+        self.end(&adit.to_go_away(why));
     }
 
     /// Ends the link in an orderly way, at once.

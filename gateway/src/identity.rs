@@ -4,6 +4,10 @@
 //! this credential of this account; a Token proves the same of a bind Id and its URL, within that ClientId. Both
 //! therefore hold after a restart and on every gateway with the key, and are worthless to another account, another
 //! credential or another instance of an agent.
+//!
+//! An agent that says which instance of its credential it is has the ClientId and the bind Ids that the key makes of
+//! that: it gets them back also when it has forgotten everything. Within another credential the same instance makes
+//! another ClientId.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +48,11 @@ pub enum Origin {
     Assigned,
 }
 
+/// Names one session in its Cookie: whoever comes with the Ticket of a session is the process that had it, because only
+/// that one has read it. A process that has forgotten it comes without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket([u8; TICKET_LEN]);
+
 /// Issues and checks identities with one key. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
@@ -71,6 +80,30 @@ impl Identity {
         Ok(ClientId(self.new_name("c_")?.into()))
     }
 
+    /// The ClientId of an instance of a credential's agents, always the same. What agents say they are is no secret, so
+    /// it gives them no right beyond their own credential's.
+    #[must_use]
+    pub fn client_of(&self, owner: &Owner, instance: &str) -> ClientId {
+        let text = framed(&["adit client 1", &owner.account, &owner.credential, instance]);
+        ClientId(self.derived_name("c_", &text).into())
+    }
+
+    /// The bind Id of an endpoint of such an agent, always the same.
+    #[must_use]
+    pub fn bind_of(&self, owner: &Owner, client: &ClientId, url: &EndpointUrl) -> BindId {
+        let text = framed(&["adit bind 1", &owner.account, &owner.credential, client.as_str(), &url.to_string()]);
+        BindId(self.derived_name("b_", &text).into())
+    }
+
+    /// Makes a name for a new session.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomness`]: refuse the log-in.
+    pub fn new_ticket(&self) -> Result<Ticket, NoRandomness> {
+        Ok(Ticket(self.random()?))
+    }
+
     /// Makes a bind Id for a new endpoint.
     ///
     /// # Errors
@@ -80,18 +113,23 @@ impl Identity {
         Ok(BindId(self.new_name("b_")?.into()))
     }
 
-    /// Computes the Cookie that goes with `client` when it logs in as `owner`.
+    /// Computes the Cookie that goes with `client` when it logs in as `owner` and its session is named `ticket`.
     #[must_use]
-    pub fn cookie(&self, owner: &Owner, client: &ClientId) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &cookie_text(owner, client)))
+    pub fn cookie(&self, owner: &Owner, client: &ClientId, ticket: Ticket) -> String {
+        let ticket = URL_SAFE_NO_PAD.encode(ticket.0);
+        let proof = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, &cookie_text(owner, client, &ticket)));
+        format!("{ticket}{proof}")
     }
 
-    /// Gives the identity of an agent that comes back, if `cookie` was issued for exactly this ClientId, account and
-    /// credential. Otherwise the agent gets a new one. Takes the same time for every wrong cookie.
+    /// Gives the identity of an agent that comes back and names its last session, if `cookie` was issued for exactly
+    /// this ClientId, account and credential. Otherwise the agent gets a new one. Takes the same time for every wrong
+    /// cookie.
     #[must_use]
-    pub fn resume(&self, owner: &Owner, client_id: &str, cookie: &str) -> Option<ClientId> {
+    pub fn resume(&self, owner: &Owner, client_id: &str, cookie: &str) -> Option<(ClientId, Ticket)> {
         let client = ClientId::parse(client_id)?;
-        self.is_signed(&cookie_text(owner, &client), cookie).then_some(client)
+        let (text, proof) = cookie.split_at_checked(TICKET_TEXT_LEN)?;
+        let ticket = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Ticket)?;
+        self.is_signed(&cookie_text(owner, &client, text), proof).then_some((client, ticket))
     }
 
     /// Computes the Token that goes with `bind` at `url`.
@@ -130,6 +168,12 @@ impl Identity {
     fn new_name(&self, prefix: &str) -> Result<String, NoRandomness> {
         let bytes: [u8; RANDOM_LEN] = self.random()?;
         Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    fn derived_name(&self, prefix: &str, text: &[u8]) -> String {
+        let tag = hmac::sign(&self.key, text);
+        let bytes = tag.as_ref().get(..RANDOM_LEN).unwrap_or(tag.as_ref());
+        format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
     fn is_signed(&self, text: &[u8], proof: &str) -> bool {
@@ -211,8 +255,8 @@ fn is_id(text: &str) -> bool {
     (1..=ID_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn cookie_text(owner: &Owner, client: &ClientId) -> Vec<u8> {
-    framed(&["adit cookie 1", &owner.account, &owner.credential, client.as_str()])
+fn cookie_text(owner: &Owner, client: &ClientId, ticket: &str) -> Vec<u8> {
+    framed(&["adit cookie 2", &owner.account, &owner.credential, client.as_str(), ticket])
 }
 
 fn token_text(owner: &Owner, client: &ClientId, bind: &BindId, url: &EndpointUrl, origin: Origin) -> Vec<u8> {
@@ -237,6 +281,10 @@ fn framed(parts: &[&str]) -> Vec<u8> {
 pub const ID_LEN_MAX: usize = 64;
 /// Random bytes in an id: 144 bit, above the 128 that make guessing hopeless, and a multiple of 3 for base64.
 const RANDOM_LEN: usize = 18;
+/// Bytes of a ticket: 72 bit, which never repeat by chance, and a multiple of 3 for base64.
+const TICKET_LEN: usize = 9;
+/// Characters of a ticket in a Cookie.
+const TICKET_TEXT_LEN: usize = TICKET_LEN / 3 * 4;
 /// Longest proof worth decoding: 32 bytes make 43 characters of base64.
 const PROOF_LEN_MAX: usize = 64;
 
@@ -283,9 +331,13 @@ mod tests {
     fn cookie_resumes_on_every_gateway_with_the_key_and_for_nobody_else() {
         let owner_a = owner("main", "site-1");
         let client = identity(1).new_client().unwrap();
-        let cookie = identity(1).cookie(&owner_a, &client);
+        let ticket = identity(1).new_ticket().unwrap();
+        let cookie = identity(1).cookie(&owner_a, &client, ticket);
 
-        assert_eq!(identity(1).resume(&owner_a, client.as_str(), &cookie), Some(client.clone()));
+        assert_eq!(identity(1).resume(&owner_a, client.as_str(), &cookie), Some((client.clone(), ticket)));
+        let of_another = identity(1).cookie(&owner_a, &client, Ticket([7; TICKET_LEN]));
+        let mixed = format!("{}{}", &of_another[..TICKET_TEXT_LEN], &cookie[TICKET_TEXT_LEN..]);
+        assert_eq!(identity(1).resume(&owner_a, client.as_str(), &mixed), None, "another session's ticket");
         assert_eq!(identity(2).resume(&owner_a, client.as_str(), &cookie), None, "another key");
         assert_eq!(identity(1).resume(&owner("other", "site-1"), client.as_str(), &cookie), None);
         assert_eq!(identity(1).resume(&owner("main", "site-2"), client.as_str(), &cookie), None);
@@ -293,6 +345,29 @@ mod tests {
         assert_eq!(identity(1).resume(&owner_a, client.as_str(), ""), None);
         assert_eq!(identity(1).resume(&owner_a, client.as_str(), &cookie[1..]), None);
         assert_eq!(identity(1).resume(&owner_a, client.as_str(), &"A".repeat(100_000)), None);
+        assert_eq!(identity(1).resume(&owner_a, client.as_str(), &"é".repeat(40)), None);
+    }
+
+    #[test]
+    fn instance_has_the_same_ids_always_and_only_within_its_credential() {
+        let owner_a = owner("main", "site-1");
+        let client = identity(1).client_of(&owner_a, "box-7");
+        assert_eq!(identity(1).client_of(&owner_a, "box-7"), client);
+        assert!(ClientId::parse(client.as_str()).is_some() && client.as_str().len() == 26);
+        for (key, owner, instance) in [
+            (2, owner("main", "site-1"), "box-7"),
+            (1, owner("other", "site-1"), "box-7"),
+            (1, owner("main", "site-2"), "box-7"),
+            (1, owner("mains", "ite-1"), "box-7"),
+            (1, owner("main", "site-1"), "box-8"),
+        ] {
+            assert_ne!(identity(key).client_of(&owner, instance), client);
+        }
+        let app = url("https://app.internal");
+        let bind = identity(1).bind_of(&owner_a, &client, &app);
+        assert_eq!(identity(1).bind_of(&owner_a, &client, &app), bind);
+        assert_ne!(identity(1).bind_of(&owner_a, &client, &url("https://b.internal")), bind);
+        assert_ne!(identity(1).bind_of(&owner_a, &identity(1).client_of(&owner_a, "box-8"), &app), bind);
     }
 
     #[test]
@@ -323,7 +398,7 @@ mod tests {
     fn account_and_credential_cannot_be_shifted_into_each_other() {
         let identity = identity(1);
         let client = identity.new_client().unwrap();
-        let cookie = identity.cookie(&owner("ab", "c"), &client);
+        let cookie = identity.cookie(&owner("ab", "c"), &client, identity.new_ticket().unwrap());
         assert_eq!(identity.resume(&owner("a", "bc"), client.as_str(), &cookie), None);
     }
 

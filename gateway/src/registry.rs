@@ -106,6 +106,8 @@ pub enum Conflict {
     Taken {
         /// The credential that has it.
         credential: Arc<str>,
+        /// The session that has it.
+        session: SessionId,
     },
     /// An agent of the same account had it a moment ago and is given time to come back.
     Held {
@@ -446,7 +448,7 @@ impl Patch {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Taken { credential } => write!(
+            Self::Taken { credential, .. } => write!(
                 f,
                 "the endpoint is already online through credential '{credential}'; to share the address, all that \
                  serve it must set pooling_enabled"

@@ -12,10 +12,10 @@ use adit::message::{BindReply, BindReplyExtra, BindRequest, PatchRequest, Secret
 use crate::config::Config;
 use crate::config::accounts::Credential;
 use crate::config::listeners::AgentPorts;
-use crate::gateway::{Agent, Gateway, REVOKED};
+use crate::gateway::{Agent, Gateway, REVOKED, State};
 use crate::identity::{BindId, NoRandomness, Origin};
 use crate::policy::{Place, Policy};
-use crate::registry::{Bound, Endpoint, Patch};
+use crate::registry::{Bound, Conflict, Endpoint, Patch};
 
 /// A Bind that succeeded.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Wish<'_> {
         }
         // An Id that does not prove itself is no more than a name for the endpoint towards the agent, which insists on
         // it: it gives no right to anything that is kept under it for somebody else.
-        let bind = bind.map_or_else(|| self.new_id(), Ok)?;
+        let bind = bind.map_or_else(|| self.new_id_for(&url), Ok)?;
         self.enter(url, bind, origin)
     }
 
@@ -272,8 +272,20 @@ impl Wish<'_> {
         if let Some(twin) = twin(self.config, &endpoint.url).filter(|twin| registry.is_taken(twin)) {
             return Err(online(format!("{twin} is online, and cannot be told from {} on this gateway", endpoint.url)));
         }
-        let (registry, is_dead) = state.registry_with_deaths(self.now);
-        registry.bind(endpoint, self.now, &is_dead).map_err(|conflict| online(conflict.to_string()))
+        let bound = {
+            let (registry, is_dead) = state.registry_with_deaths(self.now);
+            registry.bind(endpoint, self.now, &is_dead)
+        };
+        bound.map_err(|conflict| online(self.tell(&state, &conflict)))
+    }
+
+    /// What stands in the way of the endpoint; where it is only to agents of the same credential.
+    fn tell(&self, state: &State, conflict: &Conflict) -> String {
+        let Conflict::Taken { session, .. } = conflict else { return conflict.to_string() };
+        match state.session(*session).filter(|holder| holder.owner == self.agent.owner) {
+            Some(holder) => format!("{conflict}; it is served from {}", holder.whereabouts()),
+            None => conflict.to_string(),
+        }
     }
 
     fn requested_id(&self) -> Result<Option<BindId>, WireError> {
@@ -283,6 +295,17 @@ impl Wish<'_> {
         let text = "the Id is none of this gateway's: it must be 1 to 64 printable ASCII characters";
         let bind = BindId::parse(&self.request.id);
         bind.map(Some).ok_or_else(|| WireError::new(codes::BIND_TOKEN_MALFORMED, text))
+    }
+
+    /// The Id that this instance has for the address always, unless it has bound it already.
+    fn new_id_for(&self, url: &EndpointUrl) -> Result<BindId, WireError> {
+        let Agent { owner, client, session, instance, .. } = self.agent;
+        if instance.is_none() {
+            return self.new_id();
+        }
+        let bind = self.gateway.identity().bind_of(owner, client, url);
+        let is_in_use = self.gateway.state().registry.endpoint(*session, &bind).is_some();
+        if is_in_use { self.new_id() } else { Ok(bind) }
     }
 
     fn new_id(&self) -> Result<BindId, WireError> {

@@ -1,31 +1,34 @@
 //! One agent's connection, from its first byte to its last.
 
+mod failure;
 pub(crate) mod link;
+mod log_in;
+pub(crate) mod probe;
 mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info, warn};
 
 use adit::frame::ErrorCode;
 use adit::message::{
-    AuthReply, AuthRequest, BindLabeledReply, BindReply, BindRequest, EmptyReply, PatchRequest, SrvInfoReply,
-    WireError, codes,
+    AditExtra, BindLabeledReply, BindReply, BindRequest, EmptyReply, PatchRequest, SrvInfoReply, WireError, codes,
 };
 use adit::mux::{Key, Limits};
 use adit::session::gateway::{GatewaySession, Request};
 
-use crate::admit::{Admission, REGION};
+use crate::admit::REGION;
 use crate::config::Config;
 use crate::gateway::{Agent, Gateway};
 use crate::http::reach::SessionId;
 use crate::identity::BindId;
 use link::{Link, Notice};
+use log_in::Waiting;
 use wire::{Rest, Wire};
 
 /// Serves the connection of one agent, TLS being done, until it ends. Everything that the agent has bound ends with it.
@@ -66,6 +69,8 @@ struct Session {
 enum Phase {
     /// Has to log in.
     Anonymous { deadline: Option<Instant> },
+    /// Its log-in is good; it waits for its turn, or for what an older session has to say.
+    Waiting(Box<Waiting>),
     /// Was refused, and has until then to read why.
     Refused { until: Option<Instant> },
     /// Has logged in.
@@ -97,11 +102,16 @@ impl Session {
     async fn run<IO: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<IO>) -> End {
         let mut notices = Vec::new();
         loop {
-            let deadline = match self.phase {
-                Phase::Anonymous { deadline: until } | Phase::Refused { until } => until,
+            let deadline = match &self.phase {
+                Phase::Anonymous { deadline: until } | Phase::Refused { until } => *until,
+                Phase::Waiting(waiting) => Some(waiting.deadline()),
                 Phase::Up(_) => None,
             };
-            let rest = wire.run(deadline, &mut notices).await;
+            let rest = tokio::select! {
+                biased;
+                () = self.phase.heard() => Rest::Notices,
+                rest = wire.run(deadline, &mut notices) => rest,
+            };
             for notice in notices.drain(..) {
                 if let Some(end) = self.handle(notice) {
                     return end;
@@ -114,9 +124,10 @@ impl Session {
                 Rest::Broken(error) => return End::Broken(error),
                 Rest::Protocol(error) => return End::Protocol(error),
             }
-            match self.phase {
-                Phase::Anonymous { deadline: Some(at) } if at <= now() => return End::NoLogIn,
-                Phase::Refused { until: Some(at) } if at <= now() => return End::Refused,
+            match &self.phase {
+                Phase::Anonymous { deadline: Some(at) } if *at <= now() => return End::NoLogIn,
+                Phase::Refused { until: Some(at) } if *at <= now() => return End::Refused,
+                Phase::Waiting(_) => self.proceed(),
                 Phase::Anonymous { .. } | Phase::Refused { .. } | Phase::Up(_) => {}
             }
         }
@@ -137,12 +148,12 @@ impl Session {
     }
 
     fn on_call(&mut self, call: Key, request: Request) {
-        let agent = match (&self.phase, &request) {
+        let (agent, request) = match (&self.phase, request) {
             (_, Request::SrvInfo) => return self.reply(call, &SrvInfoReply { region: REGION.to_owned() }.to_json()),
             (Phase::Anonymous { .. }, Request::Auth(request)) => return self.on_auth(call, request),
-            (Phase::Up(agent), _) => Arc::clone(agent),
+            (Phase::Up(agent), request) => (Arc::clone(agent), request),
             // The protocol's own state machine lets nothing else through; it costs nothing to be sure.
-            (Phase::Anonymous { .. } | Phase::Refused { .. }, _) => {
+            (Phase::Anonymous { .. } | Phase::Waiting(_) | Phase::Refused { .. }, _) => {
                 let error = WireError::new(codes::AUTH_MALFORMED, "log in first");
                 return self.reply(call, &EmptyReply { error: Some(error) }.to_json());
             }
@@ -162,22 +173,6 @@ impl Session {
             Request::Auth(_) | Request::SrvInfo => {
                 let error = WireError::new(codes::AUTH_MALFORMED, "this session has logged in already");
                 self.reply(call, &EmptyReply { error: Some(error) }.to_json());
-            }
-        }
-    }
-
-    fn on_auth(&mut self, call: Key, request: &AuthRequest) {
-        match self.gateway.admit(self.id, &self.link, request, self.peer, now()) {
-            Ok(Admission { agent, reply, facts }) => {
-                self.phase = Phase::Up(agent);
-                self.link.set_liveness(facts.liveness);
-                let limits = limits(&self.gateway.config());
-                self.link.with_session(|session| session.accept_auth(call, &reply, &facts, limits));
-            }
-            Err(error) => {
-                self.phase = Phase::Refused { until: now().checked_add(REFUSED_LINGER) };
-                let reply = AuthReply::refused(error);
-                self.link.with_session(|session| session.refuse_auth(call, &reply));
             }
         }
     }
@@ -230,7 +225,7 @@ impl Session {
                 session = %self.id, account = %agent.owner.account, credential = %agent.owner.credential,
                 address = %self.peer, after, "session down: {end}"
             ),
-            (Phase::Anonymous { .. } | Phase::Refused { .. }, end) => {
+            (Phase::Anonymous { .. } | Phase::Waiting(_) | Phase::Refused { .. }, end) => {
                 debug!(session = %self.id, address = %self.peer, after, "connection of an agent closed: {end}");
             }
         }
@@ -250,7 +245,7 @@ impl Drop for Session {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Told(why) => f.write_str(why),
+            Self::Told(why) => f.write_str(AditExtra::from_go_away(why).0),
             Self::NoLogIn => f.write_str("no log-in in time"),
             Self::Refused => f.write_str("the log-in was refused"),
             Self::GoAway(code, text) => write!(f, "the agent left: {code}, {text:?}"),
@@ -273,8 +268,6 @@ fn limits(config: &Config) -> Limits {
 
 /// Refused Binds of one session that are worth a line each: more are an agent that asks in a loop.
 const REFUSALS_LOGGED_MAX: usize = 20;
-/// How long a refused agent has to read why (wire document 4.2).
-const REFUSED_LINGER: Duration = Duration::from_secs(1);
 /// Bytes of one session that visitors have not taken yet: 192 of them can stand still, each with the window it began with,
 /// before the others get less credit. Windows grow by at most half of it.
 const RECEIVED_MAX: usize = 64 << 20;

@@ -77,6 +77,8 @@ pub(super) enum Cause {
     Refusal,
     /// The gateway's certificate is not valid at this time.
     Clock,
+    /// The gateway has said how long to stay away.
+    Told(Duration),
 }
 
 impl Agent {
@@ -233,7 +235,8 @@ impl Agent {
         };
         let agent = &self.config.agent;
         socket_options::prepare_link(&socket, agent.heartbeat_interval + agent.heartbeat_tolerance);
-        let settings = super::link::settings(&self.config, &self.capacity);
+        self.instance.warn_without(agent);
+        let settings = super::link::settings(&self.config, &self.capacity, self.instance.name(agent));
         let resumption = std::mem::take(&mut self.resumption);
         let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
         let ready = Ready { readable: true, writable: true, read_closed: false };
@@ -254,12 +257,13 @@ impl Agent {
             Cause::Network => self.backoff.next(random),
             Cause::Refusal => self.backoff.refused(random),
             Cause::Clock => self.backoff.clock(random),
+            Cause::Told(away) => self.backoff.told(away, random),
         };
         let number = self.session_number;
         let place = &self.config.agent.connect;
         let within = match cause {
             Cause::Network => "20 s",
-            Cause::Refusal => "a minute",
+            Cause::Refusal | Cause::Told(_) => "a minute",
             Cause::Clock => "5 s, by the clock as it is then",
         };
         log::warn!("session={number} no session with {place}: {reason}; the next attempt follows within {within}");

@@ -129,8 +129,9 @@ impl Agent {
                     reply.extra.version,
                 );
             }
-            Event::AuthRefused(error) => {
-                return Some(Over::Failed(Cause::Refusal, format!("the gateway refuses the log-in: {error}")));
+            Event::AuthRefused { error, retry_after } => {
+                let cause = retry_after.map_or(Cause::Refusal, Cause::Told);
+                return Some(Over::Failed(cause, format!("the gateway refuses the log-in: {error}")));
             }
             Event::Bound { endpoint, url } => {
                 let (name, upstream) = self.names(endpoint);
@@ -168,7 +169,10 @@ impl Agent {
                 return Some(if command == Command::Stop { Over::Stop } else { Over::Restart });
             }
             Event::Unbound => linked.unbound = true,
-            Event::Ended(end) => return Some(Over::Failed(Cause::Network, over(&end))),
+            Event::Ended(end) => {
+                let cause = if let End::GoAway(_, _, Some(away)) = end { Cause::Told(away) } else { Cause::Network };
+                return Some(Over::Failed(cause, over(&end)));
+            }
         }
         None
     }
@@ -221,8 +225,9 @@ impl Agent {
             Over::Failed(cause, reason) => self.failed(*cause, &with_duration(reason, lasted)),
             Over::Restart => {
                 self.streams.abort_all();
-                // A gateway that says it at every log-in must not keep both of us busy with it.
-                let wait = if stable { Duration::ZERO } else { self.backoff.next(self.random.next()) };
+                // Spread like any other return: a gateway that restarts all its agents must not get them back at once,
+                // and one that says it at every log-in not keep both of us busy with it.
+                let wait = self.backoff.next(self.random.next());
                 self.connection = Connection::Waiting { until: now + wait };
             }
             Over::Stop => {
@@ -276,7 +281,7 @@ impl Linked {
 }
 
 /// What the agent says of itself and wants from the gateway.
-pub(super) fn settings(config: &Config, capacity: &Capacity) -> Settings {
+pub(super) fn settings(config: &Config, capacity: &Capacity, instance: Option<String>) -> Settings {
     let agent = &config.agent;
     let streams_max = capacity.streams + OWN_STREAMS;
     let endpoints = config.endpoints.iter().map(|endpoint| EndpointSpec {
@@ -292,6 +297,7 @@ pub(super) fn settings(config: &Config, capacity: &Capacity) -> Settings {
     });
     Settings {
         authtoken: agent.authtoken.clone(),
+        instance,
         metadata: agent.metadata.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         os: std::env::consts::OS.to_owned(),
@@ -312,8 +318,8 @@ pub(super) fn settings(config: &Config, capacity: &Capacity) -> Settings {
 
 fn over(end: &End) -> String {
     match end {
-        End::GoAway(code, text) if text.is_empty() => format!("the gateway ended the session: {code}"),
-        End::GoAway(code, text) => format!("the gateway ended the session: {code}: {text}"),
+        End::GoAway(code, text, _) if text.is_empty() => format!("the gateway ended the session: {code}"),
+        End::GoAway(code, text, _) => format!("the gateway ended the session: {code}: {text}"),
         End::Silence => "no heartbeat came back: the path or the gateway is dead".to_owned(),
         End::CallTimeout(call) => format!("the gateway did not answer {call} in time"),
         End::BadReply(call, error) => format!("the gateway's answer to {call} makes no sense: {error}"),

@@ -6,6 +6,7 @@
 mod capacity;
 mod connect;
 mod control;
+mod instance;
 mod link;
 mod proxied;
 mod streams;
@@ -22,6 +23,7 @@ pub use control::Handle;
 use self::capacity::Capacity;
 use self::connect::Connection;
 use self::control::Control;
+use self::instance::Instance;
 use self::streams::Streams;
 use self::upstreams::Upstreams;
 use crate::backoff::Backoff;
@@ -60,6 +62,7 @@ pub struct Agent {
     connect_tls: Arc<rustls::ClientConfig>,
     connection: Connection,
     resumption: Resumption,
+    instance: Instance,
     backoff: Backoff,
     random: Random,
     streams: Streams,
@@ -100,6 +103,7 @@ impl Agent {
             connect_tls,
             connection: Connection::Waiting { until: now },
             resumption: Resumption::default(),
+            instance: Instance::of_this_box(),
             backoff: Backoff::new(),
             random: Random::new(seed()),
             streams: Streams::new(upstreams, agent.resources.idle_timeout, now),

@@ -10,13 +10,15 @@ use super::pin::PublicKeyPin;
 use super::reader::Object;
 use super::resources::Resources;
 use crate::log_format::{LogFormat, LogLevel};
-use crate::message::Secret;
+use crate::message::{Secret, is_instance};
 
 /// The agent as a whole.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
     /// Who the agent is to the gateway.
     pub authtoken: Secret,
+    /// What tells this box from others with the token; `None`: its lowest permanent MAC address does.
+    pub instance_id: Option<String>,
     /// The gateway.
     pub connect: HostPort,
     /// Whose certificates the gateway may present.
@@ -92,6 +94,7 @@ pub(super) fn read(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Option<AgentConfig> {
     let authtoken = authtoken::read(&mut agent, file, env);
+    let instance_id = agent.parsed("instance_id", parse_instance);
     let connect = read_connect_url(&mut agent);
     let connect_cas = agent.parsed("connect_cas", parse_cas);
     let connect_pins = read_pins(&mut agent, connect_cas.as_ref());
@@ -110,6 +113,7 @@ pub(super) fn read(
     agent.finish();
     Some(AgentConfig {
         authtoken: authtoken?,
+        instance_id,
         connect: connect?,
         connect_cas: connect_cas.unwrap_or_default(),
         connect_pins,
@@ -132,6 +136,13 @@ fn read_connect_url(agent: &mut Object<'_>) -> Option<HostPort> {
         return None;
     }
     agent.parsed("connect_url", HostPort::parse_connect_url)
+}
+
+fn parse_instance(text: &str) -> Result<String, &'static str> {
+    if !is_instance(text) {
+        return Err("must be 1 to 64 printable ASCII characters without spaces, different on every box");
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_cas(text: &str) -> Result<ConnectCas, &'static str> {

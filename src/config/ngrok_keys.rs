@@ -110,7 +110,7 @@ mod tests {
     fn keys_of_our_own_are_named_and_ngroks_are_not() {
         let file = json!({
             "version": 3,
-            "agent": {"authtoken": "x", "authtoken_file": "y", "connect_url": "z", "drain_timeout": "1s"},
+            "agent": {"authtoken": "x", "authtoken_file": "y", "connect_url": "z", "drain_timeout": "1s", "instance_id": "b"},
             "endpoints": [
                 {"name": "a", "upstream": {"url": "80", "tls": {}}, "traffic_policy": {"on_http_request": []}},
                 {"name": "b", "ours": 1},
@@ -119,7 +119,14 @@ mod tests {
         });
         assert_eq!(
             foreign_keys(&file),
-            ["agent.authtoken_file", "agent.drain_timeout", "endpoints[0].upstream.tls", "endpoints[1].ours", "more"]
+            [
+                "agent.authtoken_file",
+                "agent.drain_timeout",
+                "agent.instance_id",
+                "endpoints[0].upstream.tls",
+                "endpoints[1].ours",
+                "more"
+            ]
         );
     }
 

@@ -59,7 +59,7 @@ pub struct AuthExtra {
 }
 
 /// What the two programs tell each other beyond ngrok's protocol, in the member `Adit` of either `Extra`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AditExtra {
     /// The version of this object, at least 1. Members are only ever added.
     pub version: u32,
@@ -67,6 +67,11 @@ pub struct AditExtra {
     pub streams_max: Option<u32>,
     /// The receive window, in bytes, that the sender grants each stream which the gateway opens; `None` means 262144.
     pub window: Option<u32>,
+    /// Tells the boxes apart that share a credential, the same after each start of the agent on one box: 1 to
+    /// [`INSTANCE_LEN_MAX`] printable ASCII characters. Means nothing outside its credential.
+    pub instance: Option<String>,
+    /// How long the agent is to stay away. In a refusal, and in the text of a GOAWAY.
+    pub retry_after: Option<Duration>,
 }
 
 impl AuthRequest {
@@ -141,18 +146,35 @@ impl AuthExtra {
             .member("CustomCAs", &false)
             .member("ClientType", &self.client_type)
             .member("LegNumber", &self.leg_number);
-        AditExtra::write_into(self.adit, writer)
+        AditExtra::write_into(self.adit.as_ref(), writer)
     }
 }
 
 impl Default for AditExtra {
     /// The present version, and nothing beyond it.
     fn default() -> Self {
-        Self { version: EXTRA_VERSION, streams_max: None, window: None }
+        Self { version: EXTRA_VERSION, streams_max: None, window: None, instance: None, retry_after: None }
     }
 }
 
 impl AditExtra {
+    /// The text of a GOAWAY to a peer that knows this object: words for a person, and the object.
+    pub fn to_go_away(&self, words: &str) -> String {
+        let object = Self::write_into(Some(self), ObjectWriter::new()).finish();
+        format!("{words} {}", String::from_utf8_lossy(&object))
+    }
+
+    /// Takes the text of a GOAWAY apart: the words, and the object if there is one that can be read.
+    pub fn from_go_away(text: &str) -> (&str, Option<Self>) {
+        let Some((words, object)) = text.rfind(" {\"Adit\":").and_then(|at| text.split_at_checked(at)) else {
+            return (text, None);
+        };
+        match lookup::parse_object(object.as_bytes()).and_then(|object| Self::read(&object)) {
+            Ok(Some(adit)) => (words, Some(adit)),
+            Ok(None) | Err(_) => (text, None),
+        }
+    }
+
     fn read(extra: &Map<String, Value>) -> Result<Option<Self>, MessageError> {
         let Some(object) = lookup::optional_object(extra, "Extra.Adit")? else {
             return Ok(None);
@@ -161,20 +183,44 @@ impl AditExtra {
         let version = version
             .filter(|version| *version > 0)
             .ok_or(MessageError::Value { field: "Extra.Adit.Version", expected: "an integer from 1" })?;
-        let streams_max = lookup::optional_u32(object, "Extra.Adit.StreamsMax")?;
-        let window = lookup::optional_u32(object, "Extra.Adit.Window")?;
-        Ok(Some(Self { version, streams_max, window }))
+        let retry_after = lookup::optional_u32(object, "Extra.Adit.RetryAfterMs")?;
+        Ok(Some(Self {
+            version,
+            streams_max: lookup::optional_u32(object, "Extra.Adit.StreamsMax")?,
+            window: lookup::optional_u32(object, "Extra.Adit.Window")?,
+            instance: read_instance(object)?,
+            retry_after: retry_after.map(|ms| Duration::from_millis(ms.into())),
+        }))
     }
 
-    fn write_into(adit: Option<Self>, writer: ObjectWriter) -> ObjectWriter {
-        let Some(Self { version, streams_max, window }) = adit else {
+    fn write_into(adit: Option<&Self>, writer: ObjectWriter) -> ObjectWriter {
+        let Some(Self { version, streams_max, window, instance, retry_after }) = adit else {
             return writer;
         };
+        let retry_after = retry_after.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
         let object = ObjectWriter::new()
-            .member("Version", &version)
+            .member("Version", version)
             .optional("StreamsMax", streams_max.as_ref())
-            .optional("Window", window.as_ref());
+            .optional("Window", window.as_ref())
+            .optional("Instance", instance.as_ref())
+            .optional("RetryAfterMs", retry_after.as_ref());
         writer.object("Adit", object)
+    }
+}
+
+/// Whether a text can be an instance: one that ends up in logs and refusals as it is.
+pub fn is_instance(text: &str) -> bool {
+    (1..=INSTANCE_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn read_instance(object: &Map<String, Value>) -> Result<Option<String>, MessageError> {
+    const FIELD: &str = "Extra.Adit.Instance";
+    let instance = lookup::optional_text(object, FIELD)?;
+    match instance {
+        Some(text) if !is_instance(&text) => {
+            Err(MessageError::Value { field: FIELD, expected: "1 to 64 printable ASCII characters without spaces" })
+        }
+        other => Ok(other),
     }
 }
 
@@ -220,7 +266,7 @@ impl AuthReply {
         Self { version: PROTOCOL_VERSION.to_owned(), error: Some(error), ..Self::default() }
     }
 
-    /// Reads a reply; of a refusal only the error.
+    /// Reads a reply; of a refusal only the error and `Extra.Adit`.
     ///
     /// # Errors
     ///
@@ -228,7 +274,11 @@ impl AuthReply {
     pub fn parse(bytes: &[u8]) -> Result<Self, MessageError> {
         let root = lookup::parse_object(bytes)?;
         if let Some(error) = lookup::wire_error(&root)? {
-            return Ok(Self::refused(error));
+            let mut refused = Self::refused(error);
+            // Why there is no session matters more than a broken hint beside it.
+            let extra = lookup::optional_object(&root, "Extra").ok().flatten();
+            refused.extra.adit = extra.and_then(|extra| AditExtra::read(extra).ok().flatten());
+            return Ok(refused);
         }
         let extra = lookup::optional_object(&root, "Extra")?;
         Ok(Self {
@@ -275,7 +325,7 @@ impl AuthReplyExtra {
             .member("PlanName", &self.plan_name)
             .member("Banner", &self.banner)
             .member("AgentSessionID", &self.agent_session_id);
-        AditExtra::write_into(self.adit, writer)
+        AditExtra::write_into(self.adit.as_ref(), writer)
     }
 }
 
@@ -291,6 +341,9 @@ fn as_nanoseconds(duration: Duration) -> i64 {
 
 /// The only version of [`AditExtra`] so far.
 pub const EXTRA_VERSION: u32 = 1;
+
+/// Longest [`AditExtra::instance`], in bytes: twice a hash of 128 bit in hexadecimal digits.
+pub const INSTANCE_LEN_MAX: usize = 64;
 
 /// The longest time that a heartbeat interval or tolerance is read as. Liveness is judged within minutes in any case; the
 /// bound only keeps sums with a peer's number far away from overflow.
@@ -365,8 +418,14 @@ mod tests {
     #[test]
     fn adit_object_needs_a_version_and_may_have_more_members() {
         let adit = |object: &str| request(&format!(r#""Adit":{object}"#)).map(|r| r.extra.adit);
-        let known = AditExtra { streams_max: Some(4096), window: Some(65_536), ..AditExtra::default() };
-        assert_eq!(adit(r#"{"Version":1,"StreamsMax":4096,"Window":65536}"#), Ok(Some(known)));
+        let known = AditExtra {
+            streams_max: Some(4096),
+            window: Some(65_536),
+            instance: Some("box-7".to_owned()),
+            ..AditExtra::default()
+        };
+        let text = r#"{"Version":1,"StreamsMax":4096,"Window":65536,"Instance":"box-7"}"#;
+        assert_eq!(adit(text), Ok(Some(known)));
         assert_eq!(adit(r#"{"Version":2,"New":[]}"#), Ok(Some(AditExtra { version: 2, ..AditExtra::default() })));
         assert_eq!(adit("null"), Ok(None));
         for object in [
@@ -379,6 +438,41 @@ mod tests {
         ] {
             assert!(adit(object).is_err(), "{object}");
         }
+    }
+
+    #[test]
+    fn instance_is_short_and_printable() {
+        let adit = |instance: &str| request(&format!(r#""Adit":{{"Version":1,"Instance":{instance}}}"#));
+        let longest = format!("\"{}\"", "x".repeat(INSTANCE_LEN_MAX));
+        assert!(adit(&longest).is_ok());
+        let too_long = format!("\"{}\"", "x".repeat(INSTANCE_LEN_MAX + 1));
+        for bad in ["\"\"", "\"a b\"", r#""a\nb""#, "\"ü\"", "7", &too_long] {
+            assert!(adit(bad).is_err(), "{bad}");
+        }
+        assert!(adit("null").unwrap().extra.adit.unwrap().instance.is_none());
+    }
+
+    #[test]
+    fn go_away_carries_the_object_behind_the_words() {
+        let adit = AditExtra { retry_after: Some(Duration::from_millis(7020)), ..AditExtra::default() };
+        let text = adit.to_go_away("the gateway is shutting down");
+        assert_eq!(text, "the gateway is shutting down {\"Adit\":{\"Version\":1,\"RetryAfterMs\":7020}}");
+        assert_eq!(AditExtra::from_go_away(&text), ("the gateway is shutting down", Some(adit)));
+        for plain in
+            ["", "no error", "a {", "a {}", "a {\"Adit\":7}", "a {\"Adit\":null}", "a {\"Adit\":{\"Version\":1}"]
+        {
+            assert_eq!(AditExtra::from_go_away(plain), (plain, None));
+        }
+    }
+
+    #[test]
+    fn refusal_keeps_the_object_and_survives_a_broken_one() {
+        let mut refused = AuthReply::refused(WireError::new(349, "m"));
+        let retry_after = Some(Duration::from_millis(u64::from(u32::MAX)));
+        refused.extra.adit = Some(AditExtra { retry_after, ..AditExtra::default() });
+        assert_eq!(AuthReply::parse(&refused.to_json()), Ok(refused));
+        let broken = br#"{"Error":"m\n\nERR_NGROK_349\n","Extra":{"Adit":{"Version":1,"RetryAfterMs":-1}}}"#;
+        assert_eq!(AuthReply::parse(broken), Ok(AuthReply::refused(WireError::new(349, "m"))));
     }
 
     #[test]
@@ -415,8 +509,15 @@ mod tests {
     }
 
     fn adit() -> impl Strategy<Value = Option<AditExtra>> {
-        let object = (1u32.., any::<Option<u32>>(), any::<Option<u32>>());
-        option::of(object.prop_map(|(version, streams_max, window)| AditExtra { version, streams_max, window }))
+        let retry_after = option::of(any::<u32>().prop_map(|ms| Duration::from_millis(ms.into())));
+        let object = (1u32.., any::<Option<u32>>(), any::<Option<u32>>(), option::of("[!-~]{1,64}"), retry_after);
+        option::of(object.prop_map(|(version, streams_max, window, instance, retry_after)| AditExtra {
+            version,
+            streams_max,
+            window,
+            instance,
+            retry_after,
+        }))
     }
 
     fn reply_extra() -> impl Strategy<Value = AuthReplyExtra> {

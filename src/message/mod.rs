@@ -25,7 +25,10 @@ mod srv_info;
 mod unbind;
 mod write;
 
-pub use auth::{AditExtra, AuthExtra, AuthReply, AuthReplyExtra, AuthRequest, EXTRA_VERSION, HEARTBEAT_MAX};
+pub use auth::{
+    AditExtra, AuthExtra, AuthReply, AuthReplyExtra, AuthRequest, EXTRA_VERSION, HEARTBEAT_MAX, INSTANCE_LEN_MAX,
+    is_instance,
+};
 pub use bind::{BindExtra, BindReply, BindReplyExtra, BindRequest};
 pub use bind_labeled::{BindLabeledReply, BindLabeledRequest};
 pub use bind_options::bind_options;

@@ -194,6 +194,7 @@ fn settings(urls: &[&str]) -> Settings {
     };
     Settings {
         authtoken: Secret::new("token"),
+        instance: Some("box-7".to_owned()),
         metadata: String::new(),
         version: "0.0.0".to_owned(),
         os: "linux".to_owned(),

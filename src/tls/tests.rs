@@ -195,3 +195,9 @@ fn host_that_no_certificate_can_name_is_refused() {
     assert!(matches!(server_name("not a name"), Err(TlsError::Name(_))));
     assert!(matches!(server_name("a_b"), Ok(ServerName::DnsName(_))));
 }
+
+#[test]
+fn hash_is_sha256() {
+    let hex: String = sha256(b"abc").unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}

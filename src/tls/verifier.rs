@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
@@ -118,10 +117,8 @@ impl From<Refusal> for Error {
 /// The pin that a certificate's key would have.
 pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Result<PublicKeyPin, Error> {
     let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-    // The provider's SHA-256 has no name of its own outside its cipher suites.
-    let suite = TLS13_AES_128_GCM_SHA256.tls13();
-    let hash = suite.map(|suite| suite.common.hash_provider.hash(key.as_ref()));
-    hash.and_then(|hash| PublicKeyPin::from_hash(hash.as_ref())).ok_or(Error::General("no SHA-256".to_owned()))
+    let hash = super::sha256(key.as_ref());
+    hash.and_then(|hash| PublicKeyPin::from_hash(&hash)).ok_or(Error::General("no SHA-256".to_owned()))
 }
 
 /// Verifies as of the first moment from `start` on at which nothing of the chain is yet to become valid.

@@ -1,5 +1,7 @@
 //! Log-ins: what the agent says, and what it does when it is not let in.
 
+use std::time::Duration;
+
 use adit::message::WireError;
 
 use crate::gateway::{Behaviour, Gateway};
@@ -14,6 +16,7 @@ fn agent_logs_in_and_brings_its_endpoints_online() {
     let agent = Setup::new()
         .tcp("db", upstream::nobody())
         .endpoint("web", "https://web.internal", "http://localhost:8080")
+        .agent("instance_id", "box-7")
         .start(&gateway);
     let peer = gateway.peer(0);
     peer.wait_bound(2);
@@ -21,7 +24,7 @@ fn agent_logs_in_and_brings_its_endpoints_online() {
         let auth = state.auth.as_ref()?;
         assert_eq!(auth.extra.authtoken.expose(), TOKEN);
         assert_eq!((auth.extra.client_type.as_str(), auth.client_id.as_str()), ("adit", ""));
-        assert!(auth.extra.adit.is_some());
+        assert_eq!(auth.extra.adit.as_ref().and_then(|adit| adit.instance.as_deref()), Some("box-7"));
         let names: Vec<_> = state.binds.iter().map(|bind| (bind.extra.name.clone(), bind.id.clone())).collect();
         assert_eq!(names, [("db".to_owned(), String::new()), ("web".to_owned(), String::new())]);
         Some(())
@@ -43,6 +46,26 @@ fn refused_token_is_tried_again_and_named_by_no_line_of_the_log() {
         assert_eq!(agent.lines(&[secret]), Vec::<String>::new());
     }
     assert!(!agent.lines(&["lvl=debug"]).is_empty());
+}
+
+#[test]
+fn gateway_that_is_busy_says_when_to_come_back_within_bounds() {
+    let wait = |said: u64| {
+        let busy = Script {
+            adit: true,
+            refuses: Some(WireError::new(349, "many agents come back at once")),
+            retry_after: Some(Duration::from_millis(said)),
+            ..Script::default()
+        };
+        let agent = Setup::new().tcp("db", upstream::nobody()).start(&Gateway::new(Behaviour::Serve(busy)));
+        agent.wait_line(&["refuses the log-in", "many agents come back at once"]);
+        let line = agent.wait_line(&["the next attempt follows in", "ms"]);
+        let number = line.split(" follows in ").nth(1).unwrap().split(' ').next().unwrap();
+        number.parse::<u64>().unwrap()
+    };
+    // What was said, and a first delay of at most a second.
+    assert!((20_000..=21_000).contains(&wait(20_000)));
+    assert!((40_000..=41_000).contains(&wait(u32::MAX.into())), "nobody silences an agent for longer");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Script {
     pub(crate) window: Option<u32>,
     /// It refuses every log-in.
     pub(crate) refuses: Option<WireError>,
+    /// It says for how long to stay away when it refuses.
+    pub(crate) retry_after: Option<Duration>,
     /// It refuses the endpoint with this name.
     pub(crate) refuses_endpoint: Option<&'static str>,
 }
@@ -358,7 +360,7 @@ impl State {
             Event::Reset(key, code) => self.streams.get_mut(&key).unwrap().reset = Some(code),
             Event::GoAway(code, text) => self.go_away = Some((code, text)),
             Event::CommandDone { reply, .. } => self.commands.push(reply),
-            Event::Dead => {}
+            Event::ProbeAnswered(_) | Event::Dead => {}
         }
     }
 
@@ -386,13 +388,16 @@ impl State {
 
     fn answer_auth(&mut self, call: Key, request: &AuthRequest) {
         if let Some(error) = &self.script.refuses {
-            self.session.refuse_auth(call, &AuthReply::refused(error.clone()));
+            let mut reply = AuthReply::refused(error.clone());
+            let retry_after = self.script.retry_after;
+            reply.extra.adit = retry_after.map(|_| AditExtra { retry_after, ..AditExtra::default() });
+            self.session.refuse_auth(call, &reply);
             return;
         }
         let extra = AuthReplyExtra {
             account_name: "main".to_owned(),
             cookie: Secret::new(COOKIE.to_owned()),
-            adit: self.script.adit.then_some(AditExtra { window: self.script.window, ..AditExtra::default() }),
+            adit: self.script.adit.then(|| AditExtra { window: self.script.window, ..AditExtra::default() }),
             ..AuthReplyExtra::default()
         };
         let client_id = if request.client_id.is_empty() { CLIENT_ID.to_owned() } else { request.client_id.clone() };

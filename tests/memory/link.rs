@@ -202,7 +202,7 @@ impl Link {
             Event::Readable(stream) => self.session.consume(stream, usize::MAX),
             Event::Finished(stream) => self.visitors.retain(|visitor| *visitor != stream),
             Event::Reset(stream, code) => panic!("{stream:?} was aborted: {code:?}"),
-            Event::CommandDone { .. } | Event::GoAway(..) | Event::Dead => {}
+            Event::CommandDone { .. } | Event::ProbeAnswered(_) | Event::GoAway(..) | Event::Dead => {}
         }
     }
 }

@@ -158,6 +158,7 @@ impl Pair {
 fn settings(limits: Limits) -> Settings {
     Settings {
         authtoken: Secret::new("token"),
+        instance: None,
         metadata: String::new(),
         version: "1".to_owned(),
         os: String::new(),

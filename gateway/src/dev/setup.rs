@@ -92,6 +92,7 @@ impl Setup {
     /// The configuration of the agent in this process.
     pub(super) fn agent_config(&self) -> AgentFile {
         let agent = AgentConfig {
+            instance_id: Some("dev".to_owned()),
             authtoken: Secret::new(self.token.expose()),
             connect: self.connect.clone(),
             connect_cas: ConnectCas::File(self.ca_file.clone()),

@@ -12,6 +12,7 @@ use adit::message::{StopTunnel, StreamType, codes};
 use super::{Agent, Gateway, Served};
 use crate::config::Config;
 use crate::identity::Owner;
+use crate::pace;
 use crate::registry::Endpoint;
 
 impl Gateway {
@@ -42,7 +43,7 @@ impl Gateway {
         }
         for agent in revoked {
             let Owner { account, credential } = &agent.owner;
-            warn!(session = %agent.session, %account, %credential, address = %agent.source, "session revoked");
+            warn!(session = %agent.session, %account, %credential, address = %agent.address, "session revoked");
             agent.link.end(ErrorCode::NO_ERROR, &format!("{REVOKED}\n\nERR_NGROK_{}\n", codes::CREDENTIAL_REVOKED));
         }
         self.close_free_ports(now);
@@ -73,6 +74,8 @@ impl Gateway {
     pub async fn drain(&self, timeout: Duration) {
         self.draining.send_replace(true);
         let deadline = tokio::time::Instant::now() + timeout;
+        let per_second = self.config().limits.logins_per_second_max;
+        let mut sent_away = 0;
         loop {
             let agents: Vec<_> = self.state().all_sessions().cloned().collect();
             if agents.is_empty() {
@@ -80,7 +83,9 @@ impl Gateway {
             }
             let now = tokio::time::Instant::now();
             for agent in agents.iter().filter(|agent| now >= deadline || !agent.link.has_streams()) {
-                agent.end("the gateway is shutting down");
+                // Whoever takes over gets them back one after the other.
+                agent.send_away(DRAINING, pace::slot(sent_away, per_second));
+                sent_away += 1;
                 self.state().leave(agent.session, now.into_std(), Duration::ZERO);
             }
             if now >= deadline {
@@ -97,7 +102,7 @@ impl Agent {
         let Some(credential) = config.accounts.credential(&self.owner.credential) else { return false };
         credential.account == self.owner.account
             && self.token.is_among(&credential.hashes)
-            && config.accounts.check_source(credential, self.source).is_ok()
+            && config.accounts.check_source(credential, self.address.ip()).is_ok()
             && credential.acl.is_at_least(&self.credential.acl)
     }
 }
@@ -113,5 +118,7 @@ fn is_narrowed(owner: &Owner, before: &Config, after: &Config) -> bool {
 
 /// What a revoked session is told.
 pub(crate) const REVOKED: &str = "the authtoken was revoked, or what it allows was reduced";
+/// What agents are told at the end of a drain.
+const DRAINING: &str = "the gateway is shutting down";
 /// How often a drain looks which sessions have become idle.
 const DRAIN_STEP: Duration = Duration::from_millis(50);

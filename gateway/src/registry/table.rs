@@ -125,7 +125,7 @@ impl Table {
             }
             let shares = other.pooled && wanted.pooled && other.url == wanted.url;
             if !same_endpoint && !shares {
-                return Err(Conflict::Taken { credential: other.owner.credential.clone() });
+                return Err(Conflict::Taken { credential: other.owner.credential.clone(), session: other.session });
             }
         }
         let mut holds = entry.holds.iter().filter(|hold| hold.owner != wanted.owner && hold.until > now);

@@ -190,7 +190,7 @@ fn second_holder_is_refused_and_named() {
     let mut world = World::new();
     world.bind(&wish(1, "b1", "https://app.internal").of("main", "site-1")).unwrap();
     let second = world.bind(&wish(2, "b2", "https://app.internal").of("main", "site-2"));
-    assert_eq!(second, Err(Conflict::Taken { credential: "site-1".into() }));
+    assert_eq!(second, Err(Conflict::Taken { credential: "site-1".into(), session: SessionId(1) }));
     assert!(second.unwrap_err().to_string().contains("site-1"));
     assert_eq!(world.internal("main", "https://app.internal"), Some(1));
 }

@@ -16,6 +16,9 @@ use adit::mux::limits::FRAME_DATA_MAX;
 use adit::mux::{Key, LinkError, OpenError};
 use adit::session::gateway::{Event, GatewaySession, Request};
 
+use super::failure::Failure;
+use super::probe::{Asked, Probe};
+
 /// One link to an agent, shared by all that use it.
 pub(crate) struct Link {
     state: Mutex<State>,
@@ -32,17 +35,6 @@ pub(crate) enum Notice {
     GoAway(ErrorCode, String),
     /// Nothing came from the agent for too long.
     Dead,
-}
-
-/// Why a stream broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The agent aborted it.
-    Reset(ErrorCode),
-    /// The agent could not reach its upstream.
-    UpstreamUnreachable,
-    /// The session ended.
-    SessionLost,
 }
 
 /// What a look at a new stream shows.
@@ -65,6 +57,8 @@ struct State {
     last_heard: Instant,
     /// Longest silence of the agent. `None` before it has logged in.
     liveness: Option<Duration>,
+    /// Unanswered so far.
+    probe: Option<Probe>,
 }
 
 /// One proxy stream, as long as somebody uses it.
@@ -107,6 +101,7 @@ impl Link {
             closed: false,
             last_heard: now,
             liveness: None,
+            probe: None,
         };
         Self { state: Mutex::new(state) }
     }
@@ -171,6 +166,7 @@ impl Link {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.probe = None;
         state.fail_all();
     }
 
@@ -190,6 +186,7 @@ impl Link {
         }
         state.ending = Some(text.into());
         state.session.go_away(code, text);
+        state.probe = None;
         state.fail_all();
         state.wake_driver();
     }
@@ -199,6 +196,30 @@ impl Link {
         let state = self.lock();
         let silence = now.saturating_duration_since(state.last_heard);
         state.liveness.is_some_and(|liveness| silence >= liveness)
+    }
+
+    /// Whether the link has ended or is about to.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.closed || state.ending.is_some()
+    }
+
+    /// Asks the agent whether it still answers, with a beat that it cannot know. A question that stands already counts
+    /// for all who ask meanwhile.
+    pub(crate) fn probe(&self, beat: [u8; 4], now: Instant) -> Asked {
+        let mut state = self.lock();
+        if state.closed || state.ending.is_some() {
+            return Asked::Gone;
+        }
+        if state.probe.is_none() {
+            match state.session.probe(beat) {
+                Ok(key) => state.probe = Some(Probe::new(key, now)),
+                Err(OpenError::GoingAway) => return Asked::Gone,
+                Err(OpenError::Limit | OpenError::IdsExhausted) => return Asked::Busy,
+            }
+            state.wake_driver();
+        }
+        state.probe.as_mut().map_or(Asked::Gone, Probe::join)
     }
 
     /// Whether visitors use the session.
@@ -341,6 +362,11 @@ impl State {
                         stream.fail(if refused { Failure::UpstreamUnreachable } else { Failure::Reset(code) });
                     }
                 }
+                Event::ProbeAnswered(key) => {
+                    if let Some(probe) = self.probe.take_if(|probe| probe.key == key) {
+                        probe.answered();
+                    }
+                }
                 Event::GoAway(code, text) => notices.push(Notice::GoAway(code, text)),
                 Event::Dead => notices.push(Notice::Dead),
             }
@@ -433,28 +459,6 @@ impl fmt::Debug for Link {
         f.debug_struct("Link").finish_non_exhaustive()
     }
 }
-
-impl From<Failure> for io::Error {
-    fn from(failure: Failure) -> Self {
-        let kind = match failure {
-            Failure::Reset(_) | Failure::SessionLost => io::ErrorKind::ConnectionReset,
-            Failure::UpstreamUnreachable => io::ErrorKind::ConnectionRefused,
-        };
-        Self::new(kind, failure)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reset(code) => write!(f, "the agent aborted the stream: {code}"),
-            Self::UpstreamUnreachable => f.write_str("the agent could not reach its upstream"),
-            Self::SessionLost => f.write_str("the session of the agent ended"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {

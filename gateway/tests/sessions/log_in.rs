@@ -267,3 +267,49 @@ async fn beating_agent_lives_for_hours() {
     }
     assert!(world.internal("main", "https://app.internal").is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn agents_that_come_at_once_get_in_one_after_the_other_and_are_told_when_to_come_back() {
+    let world = World::with(&Change { limits: "logins_per_second_max: 4", ..Change::default() });
+    let mut ours = auth(world.site1.expose());
+    ours["Extra"]["Adit"] = json!({"Version": 1});
+    let before = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..15 {
+        let mut peer = world.connect();
+        let id = peer.ask(AUTH, &ours.to_string()).await;
+        peer.idle(Duration::ZERO).await;
+        waiting.push((peer, id));
+    }
+    let (mut accepted, mut told) = (Vec::new(), Vec::new());
+    for (mut peer, id) in waiting {
+        let reply = peer.answer(id).await;
+        match code(&reply) {
+            None => accepted.push(before.elapsed().as_millis() / 250),
+            Some(349) => told.push(reply["Extra"]["Adit"]["RetryAfterMs"].as_u64().unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(accepted, (0..14).map(|at: u128| at.saturating_sub(1)).collect::<Vec<_>>());
+    assert_eq!(told, [3250]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn official_agents_wait_for_their_turn_and_are_not_refused() {
+    let world = World::with(&Change { limits: "logins_per_second_max: 1", ..Change::default() });
+    let before = Instant::now();
+    let mut waiting = Vec::new();
+    for _ in 0..30 {
+        let mut peer = world.connect();
+        let id = peer.ask(AUTH, &auth(world.site1.expose()).to_string()).await;
+        peer.idle(Duration::ZERO).await;
+        waiting.push((peer, id));
+    }
+    let (patient, _) = waiting.last_mut().unwrap();
+    patient.beat().await;
+    for (mut peer, id) in waiting {
+        assert_eq!(code(&peer.answer(id).await), None);
+    }
+    let took = before.elapsed();
+    assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(21), "{took:?}");
+}

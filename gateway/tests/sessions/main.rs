@@ -15,4 +15,5 @@ mod resume;
 #[allow(dead_code)] // Shared with the configuration's tests.
 #[path = "../site/mod.rs"]
 mod site;
+mod succession;
 mod world;

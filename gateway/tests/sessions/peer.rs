@@ -168,6 +168,16 @@ impl Peer {
         self.reset(id, 6).await;
     }
 
+    /// Waits for the gateway's question whether this agent lives, and answers it.
+    pub(crate) async fn echo_one(&mut self) {
+        self.until("a beat", |peer| peer.opened.front().is_some_and(|id| peer.inboxes[id].data.len() >= 8)).await;
+        let id = self.opened.pop_front().unwrap();
+        let data = std::mem::take(&mut self.inboxes.get_mut(&id).unwrap().data);
+        assert_eq!(data[..4], HEARTBEAT.to_be_bytes());
+        self.data(id, 0, &data[4..]).await;
+        self.until("the end of the question", |peer| peer.inboxes[&id].reset.is_some()).await;
+    }
+
     /// Waits for the next stream that the gateway opens, and reads its type and header.
     pub(crate) async fn visit(&mut self) -> Visit {
         self.until("a proxy stream", |peer| !peer.opened.is_empty()).await;

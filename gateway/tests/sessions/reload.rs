@@ -171,6 +171,35 @@ async fn drain_waits_for_visitors_and_no_longer_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn drain_tells_each_of_our_agents_when_to_come_back_and_the_others_nothing() {
+    let world = World::with(&Change { limits: "logins_per_second_max: 4", ..Change::default() });
+    let mut ours = Vec::new();
+    for _ in 0..4 {
+        let mut peer = world.connect();
+        let mut request = auth(world.site1.expose());
+        request["Extra"]["Adit"] = serde_json::json!({"Version": 1});
+        assert_eq!(code(&peer.call(AUTH, &request).await), None);
+        ours.push(peer);
+    }
+    world.gateway.drain(Duration::from_secs(20)).await;
+    let mut told = Vec::new();
+    for mut peer in ours {
+        let (_, text) = peer.until_closed().await.unwrap();
+        let (words, object) = text.split_at(text.find('{').unwrap());
+        assert_eq!(words, "the gateway is shutting down ");
+        let object: serde_json::Value = serde_json::from_str(object).unwrap();
+        told.push(object["Adit"]["RetryAfterMs"].as_u64().unwrap());
+    }
+    told.sort_unstable();
+    assert_eq!(told, [0, 250, 500, 750]);
+
+    let world = World::new();
+    let mut official = world.agent(&world.site1).await;
+    world.gateway.drain(Duration::from_secs(20)).await;
+    assert_eq!(official.until_closed().await.unwrap().1, "the gateway is shutting down");
+}
+
+#[tokio::test(start_paused = true)]
 async fn drain_ends_what_does_not_end_by_itself() {
     let world = World::new();
     let mut peer = world.agent(&world.site1).await;

@@ -12,6 +12,8 @@ use crate::session::binds::EndpointSpec;
 pub struct Settings {
     /// The credential.
     pub authtoken: Secret,
+    /// Tells this box from others with the credential: see [`crate::message::AditExtra::instance`].
+    pub instance: Option<String>,
     /// Free text shown with the session.
     pub metadata: String,
     /// This program's version.
@@ -53,7 +55,12 @@ pub enum Event {
     /// Logged in.
     Up(Box<AuthReply>),
     /// The gateway refuses to log us in. Close the connection.
-    AuthRefused(WireError),
+    AuthRefused {
+        /// Why.
+        error: WireError,
+        /// How long to stay away, if it says so.
+        retry_after: Option<Duration>,
+    },
     /// An endpoint is online.
     Bound {
         /// Its place in the settings.
@@ -123,8 +130,8 @@ pub enum Command {
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// The gateway said so.
-    GoAway(ErrorCode, String),
+    /// The gateway said so, and how long to stay away if it knows `Extra.Adit`.
+    GoAway(ErrorCode, String, Option<Duration>),
     /// No beat came back within interval and tolerance.
     Silence,
     /// A call was not answered within [`super::CALL_DEADLINE`].

@@ -330,6 +330,7 @@ impl AgentSession {
                 adit: Some(AditExtra {
                     streams_max: u32::try_from(settings.limits.streams_max.saturating_sub(OWN_STREAMS)).ok(),
                     window: Some(settings.limits.window),
+                    instance: settings.instance.clone(),
                     ..AditExtra::default()
                 }),
             },

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::{AgentSession, Call, Command, End, Event, Role, Stage, UNFINISHED_BYTES_MAX, UPDATE_UNSUPPORTED};
 use crate::frame::ErrorCode;
 use crate::message::{
-    AuthReply, BindReply, CommandReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel, StreamType,
-    UnbindRequest, WireError,
+    AditExtra, AuthReply, BindReply, CommandReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel,
+    StreamType, UnbindRequest, WireError,
 };
 use crate::mux::{self, Key};
 use crate::session::heartbeat::{ECHO_UNSENT_MAX, Responder};
@@ -20,12 +20,21 @@ impl AgentSession {
                 mux::Event::Readable(key) => self.on_readable(key, now),
                 mux::Event::Finished(key) => self.on_finished(key),
                 mux::Event::Reset(key, code) => self.on_reset(key, code),
-                mux::Event::GoAway(code, text) => self.end(End::GoAway(code, text)),
+                mux::Event::GoAway(code, text) => self.on_go_away(code, text),
             }
         }
         if self.unfinished > 0 {
             self.count_unfinished();
         }
+    }
+
+    fn on_go_away(&mut self, code: ErrorCode, text: String) {
+        let told = AditExtra::from_go_away(&text);
+        let end = match told {
+            (words, Some(adit)) if self.peer_is_adit => End::GoAway(code, words.to_owned(), adit.retry_after),
+            _ => End::GoAway(code, text, None),
+        };
+        self.end(end);
     }
 
     /// Feeds the stream's bytes to its role until they are used up or belong to the driver.
@@ -178,7 +187,8 @@ impl AgentSession {
         };
         if let Some(error) = reply.error {
             self.stage = Stage::Ended;
-            self.events.push_back(Event::AuthRefused(error));
+            let retry_after = reply.extra.adit.and_then(|adit| adit.retry_after);
+            self.events.push_back(Event::AuthRefused { error, retry_after });
             return;
         }
         self.peer_is_adit = reply.extra.adit.is_some();

@@ -37,6 +37,8 @@ pub enum Event {
         /// The agent's answer.
         reply: Option<CommandReply>,
     },
+    /// The agent has sent back the beat of [`super::GatewaySession::probe`]; the key is stale from now on.
+    ProbeAnswered(Key),
     /// The agent ends the session.
     GoAway(ErrorCode, String),
     /// Nothing arrived for the liveness period: the session is dead.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use self::events::{Event, PeerFacts, Request};
-use super::heartbeat::Responder;
+use super::heartbeat::{BEAT_LEN, Responder};
 use super::incoming::{JsonText, TypePrefix};
 use super::round_trip::RoundTrip;
 use super::table::Table;
@@ -45,6 +45,11 @@ enum Stage {
 enum Role {
     Start(TypePrefix),
     Echo(Responder),
+    /// Waits for this beat to come back.
+    Probe {
+        beat: [u8; BEAT_LEN],
+        reply: Responder,
+    },
     Call {
         kind: StreamType,
         text: JsonText,
@@ -157,7 +162,8 @@ impl GatewaySession {
         self.liveness = Some(facts.liveness);
         let peer_max = facts.streams_max.unwrap_or(OFFICIAL_STREAMS_MAX);
         let open_max = limits.open_max.min(peer_max);
-        self.mux.set_streams(open_max, open_max.saturating_add(PEER_RESERVE));
+        let with_probe = open_max.saturating_add(PROBE_RESERVE);
+        self.mux.set_streams(with_probe, open_max.saturating_add(PEER_RESERVE).max(with_probe));
         let ours = reply.extra.adit.as_ref().and_then(|adit| adit.window);
         if let Some(window) = facts.window.filter(|_| ours == Some(limits.window)) {
             self.mux.agree_windows(window);
@@ -195,7 +201,7 @@ impl GatewaySession {
     /// # Errors
     /// [`OpenError`]; also [`OpenError::Limit`] while no log-in was accepted.
     pub fn open_proxy(&mut self, header: &ProxyHeader) -> Result<Key, OpenError> {
-        if self.stage != Stage::Open {
+        if self.stage != Stage::Open || self.is_full() {
             return Err(OpenError::Limit);
         }
         let first = header.encode();
@@ -209,12 +215,26 @@ impl GatewaySession {
     /// # Errors
     /// [`OpenError`]; also [`OpenError::Limit`] while no log-in was accepted or when the text exceeds one frame.
     pub fn command(&mut self, kind: StreamType, json: &[u8], now: Instant) -> Result<Key, OpenError> {
-        if self.stage != Stage::Open {
+        if self.stage != Stage::Open || self.is_full() {
             return Err(OpenError::Limit);
         }
         let key = self.mux.open(&[&kind.to_bytes(), json].concat())?;
         let deadline = now.checked_add(COMMAND_DEADLINE);
         self.roles.put(key, Role::Command { text: JsonText::default(), deadline });
+        Ok(key)
+    }
+
+    /// Asks the agent whether it still answers: [`Event::ProbeAnswered`] follows when it has sent back `beat`, which
+    /// must be one that it cannot guess. There is room for one beside all proxied streams.
+    ///
+    /// # Errors
+    /// [`OpenError`]; also [`OpenError::Limit`] while no log-in was accepted.
+    pub fn probe(&mut self, beat: [u8; BEAT_LEN]) -> Result<Key, OpenError> {
+        if self.stage != Stage::Open {
+            return Err(OpenError::Limit);
+        }
+        let key = self.mux.open(&[StreamType::Heartbeat.to_bytes(), beat].concat())?;
+        self.roles.put(key, Role::Probe { beat, reply: Responder::default() });
         Ok(key)
     }
 
@@ -261,7 +281,12 @@ impl GatewaySession {
 
     /// Proxied streams that could be opened now.
     pub fn free_streams(&self) -> usize {
-        self.mux.free_streams()
+        self.mux.free_streams().saturating_sub(PROBE_RESERVE)
+    }
+
+    fn is_full(&self) -> bool {
+        // A link that is going away says so itself.
+        !self.mux.is_ending() && self.free_streams() == 0
     }
 
     /// Streams that live now, calls and heartbeats included.
@@ -301,6 +326,9 @@ pub const ANONYMOUS_STREAMS_MAX: usize = 8;
 
 /// Streams of the agent (heartbeats, calls) that fit beside the proxied ones: 512 in all for official agents.
 const PEER_RESERVE: usize = 12;
+
+/// Streams kept for [`GatewaySession::probe`].
+const PROBE_RESERVE: usize = 1;
 
 /// Bytes of unfinished calls that one session may hold: four of the longest.
 pub const CALL_BYTES_MAX: usize = 4 * 1024 * 1024;

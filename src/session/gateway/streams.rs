@@ -53,6 +53,18 @@ impl GatewaySession {
                     }
                     used
                 }
+                Role::Probe { beat, reply } => {
+                    let (used, came) = reply.push(chunk);
+                    let is_answer = came == Some(*beat);
+                    self.mux.consume(key, used);
+                    if is_answer {
+                        self.events.push_back(Event::ProbeAnswered(key));
+                        // Never a FIN: one official family echoes that without end.
+                        self.drop_stream(key, ErrorCode::STREAM_CANCELLED);
+                        return;
+                    }
+                    continue;
+                }
                 Role::Call { .. } => {
                     if !self.on_call_bytes(key) {
                         return;
@@ -185,6 +197,8 @@ impl GatewaySession {
                 self.roles.take(key);
                 self.mux.finish(key);
             }
+            // The deadline of whoever asked decides.
+            Some(Role::Probe { .. }) => self.drop_stream(key, ErrorCode::STREAM_CANCELLED),
         }
     }
 
@@ -200,7 +214,7 @@ impl GatewaySession {
                 self.roles.take(key);
                 self.events.push_back(Event::CommandDone { command: key, reply: None });
             }
-            Some(Role::Start(_) | Role::Call { .. } | Role::Echo(_) | Role::Discard) => {
+            Some(Role::Start(_) | Role::Call { .. } | Role::Echo(_) | Role::Probe { .. } | Role::Discard) => {
                 self.forget_call_bytes(key);
                 self.roles.take(key);
             }

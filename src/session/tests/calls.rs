@@ -44,7 +44,7 @@ fn refused_login_ends_the_session_with_the_reason() {
     pair.gateway.refuse_auth(call.unwrap(), &refusal);
     pair.run();
     let refused = pair.agent_events.iter().find_map(|event| match event {
-        agent::Event::AuthRefused(error) => Some(error.code),
+        agent::Event::AuthRefused { error, retry_after: None } => Some(error.code),
         _ => None,
     });
     assert_eq!(refused, Some(Some(codes::AUTHTOKEN_UNKNOWN)));
@@ -279,10 +279,51 @@ fn go_away_ends_the_session_and_is_the_last_word() {
     pair.open("bind-0");
     pair.gateway.go_away(ErrorCode::NO_ERROR, "shutting down");
     pair.step();
-    assert_eq!(pair.ended(), Some(&End::GoAway(ErrorCode::NO_ERROR, "shutting down".to_owned())));
+    assert_eq!(pair.ended(), Some(&End::GoAway(ErrorCode::NO_ERROR, "shutting down".to_owned(), None)));
     let mut rest = Vec::new();
     pair.gateway.poll_transmit(&mut rest, usize::MAX);
     assert!(rest.is_empty());
+}
+
+#[test]
+fn go_away_says_how_long_to_stay_away_to_those_who_know_the_form() {
+    let seven = AditExtra { retry_after: Some(Duration::from_secs(7)), ..AditExtra::default() };
+    let text = seven.to_go_away("shutting down");
+    for (adit, expected) in [
+        (true, End::GoAway(ErrorCode::NO_ERROR, "shutting down".to_owned(), seven.retry_after)),
+        (false, End::GoAway(ErrorCode::NO_ERROR, text.clone(), None)),
+    ] {
+        let mut pair = Pair::new(&[]);
+        pair.adit = adit;
+        pair.run();
+        pair.gateway.go_away(ErrorCode::NO_ERROR, &text);
+        pair.step();
+        assert_eq!(pair.ended(), Some(&expected));
+    }
+}
+
+#[test]
+fn probe_is_answered_by_an_agent_that_lives_and_leaves_nothing_behind() {
+    let mut pair = Pair::up(&[]);
+    let before = pair.gateway.streams();
+    for count in 1..=3 {
+        pair.gateway.probe([1, 2, 3, 4]).unwrap();
+        pair.run();
+        let answers = pair.gateway_events.iter().filter(|event| matches!(event, gateway::Event::ProbeAnswered(_)));
+        assert_eq!((answers.count(), pair.gateway.streams()), (count, before));
+    }
+}
+
+#[test]
+fn probe_has_room_beside_all_proxied_streams() {
+    let mut pair = Pair::up(&["https://a.internal"]);
+    while pair.gateway.open_proxy(&header("bind-0")).is_ok() {}
+    assert_eq!(pair.gateway.free_streams(), 0);
+    pair.gateway.probe([1, 2, 3, 4]).unwrap();
+    assert_eq!(pair.gateway.probe([1, 2, 3, 4]), Err(crate::mux::OpenError::Limit));
+    pair.run();
+    assert!(pair.gateway_events.iter().any(|event| matches!(event, gateway::Event::ProbeAnswered(_))));
+    assert!(pair.gateway.open_proxy(&header("bind-0")).is_err());
 }
 
 #[test]
