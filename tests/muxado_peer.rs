@@ -1,5 +1,7 @@
 //! Our multiplexer against one that is not ours: the crate `muxado`, as the other end, in both roles.
 
+// The crate needs atomics of 64 bits.
+#![cfg(target_has_atomic = "64")]
 #![expect(clippy::unwrap_used, reason = "a test may end here")]
 
 #[path = "muxado_peer/ours.rs"]

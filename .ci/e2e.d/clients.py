@@ -12,6 +12,8 @@ from pathlib import Path
 from failure import Failure, expect_equal
 
 HTTP1, HTTP2 = "--http1.1", "--http2"
+# curl's exit statuses for a body that ended early: partial file, HTTP/2 stream or receive error.
+CUT_STATUSES = (18, 56, 92)
 
 
 @dataclass(frozen=True)

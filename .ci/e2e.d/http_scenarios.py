@@ -10,15 +10,13 @@ import threading
 from websockets.sync.client import connect
 
 import stream
-from clients import HTTP1, HTTP2, curl_command, curl_status, download_digest, fetch, upload
+from clients import CUT_STATUSES, HTTP1, HTTP2, curl_command, curl_status, download_digest, fetch, upload
 from failure import expect, expect_equal
 from nginx import FILE_BYTES
 from scenario import scenario
 
 GIB = 1 << 30
 EVERYWHERE = ("dev", "files")
-# curl's exit statuses for a body that ended early: partial file, HTTP/2 stream or receive error.
-CUT_STATUSES = (18, 56, 92)
 
 
 @scenario(*EVERYWHERE)

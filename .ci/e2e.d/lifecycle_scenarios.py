@@ -4,10 +4,9 @@ import signal
 import subprocess
 import threading
 
-from clients import HTTP1, Place, curl_command, curl_status, ends_with_error, fetch, read_exactly
+from clients import CUT_STATUSES, HTTP1, Place, curl_command, curl_status, ends_with_error, fetch, read_exactly
 from failure import expect, expect_equal
 from files import DOMAIN
-from http_scenarios import CUT_STATUSES
 from program import wait_until
 from scenario import scenario
 

@@ -28,9 +28,14 @@ def chosen(deployment, words):
 
 
 def run(deployment, words):
-    """Runs scenarios one after the other; returns the names of those that failed."""
+    """Runs the chosen scenarios one after the other; returns the names of those that failed."""
+    return run_all(deployment, chosen(deployment, words))
+
+
+def run_all(deployment, scenarios):
+    """Runs scenarios, pairs of a name and a function, one after the other; returns the names of those that failed."""
     failed = []
-    for name, function in chosen(deployment, words):
+    for name, function in scenarios:
         marks = deployment.log_marks()
         start = time.monotonic()
         try:
