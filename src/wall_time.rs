@@ -18,6 +18,10 @@ impl WallTime {
     /// What the system's clock shows now; 1970 if it is before that.
     #[must_use]
     pub fn system() -> Self {
+        #[cfg(all(target_env = "musl", target_pointer_width = "32"))]
+        if let Some(time) = beyond_2038::system() {
+            return time;
+        }
         Self(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))
     }
 
@@ -32,6 +36,32 @@ impl WallTime {
     pub const fn since_unix(self) -> Duration {
         self.0
     }
+}
+
+/// On 32-bit musl the standard library keeps seconds in 32 bits, and panics when the system's clock shows 2038-01-19 or
+/// later. So the kernel is asked in another way first, and the standard library only about what it can bear.
+#[cfg(any(test, all(target_env = "musl", target_pointer_width = "32")))]
+mod beyond_2038 {
+    use super::WallTime;
+
+    /// The system's clock if it shows more than the standard library can bear. `None` also where `/proc` is not mounted.
+    #[cfg(all(target_env = "musl", target_pointer_width = "32"))]
+    pub(super) fn system() -> Option<WallTime> {
+        let read = |path| std::fs::read_to_string(path).ok();
+        beyond(&read("/proc/stat")?, &read("/proc/uptime")?)
+    }
+
+    /// The time of the boot, which the kernel corrects whenever the clock is set, and the time since.
+    pub(super) fn beyond(stat: &str, uptime: &str) -> Option<WallTime> {
+        let boot: u64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+        let (seconds, _) = uptime.split_once('.')?;
+        // A clock that was set to less than the time since the boot makes the boot negative; the sum is right all the same.
+        let shown = boot.wrapping_add(seconds.parse().ok()?);
+        (shown >= SAFE_MAX).then_some(WallTime::from_unix(shown))
+    }
+
+    /// The last second that 32 bits hold, less what both numbers are rounded by and the moment until the clock is read.
+    pub(super) const SAFE_MAX: u64 = i32::MAX.unsigned_abs() as u64 - 10;
 }
 
 /// RFC 3339 in whole seconds; with the alternate flag (`{:#}`) in milliseconds.
@@ -81,6 +111,22 @@ mod tests {
         ];
         for (seconds, expected) in table {
             assert_eq!(WallTime::from_unix(seconds).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn clock_beyond_2038_is_told_by_boot_and_uptime() {
+        let shown = |boot: u64, uptime: u64| {
+            let stat = format!("cpu  1 2 3\nintr 5 btime 7\nctxt 9\nbtime {boot}\nprocesses 11\n");
+            beyond_2038::beyond(&stat, &format!("{uptime}.25 17.50\n"))
+        };
+        assert_eq!(shown(3_562_790_400, 86_400), Some(WallTime::from_unix(3_562_876_800)));
+        assert_eq!(shown(beyond_2038::SAFE_MAX - 5, 5), Some(WallTime::from_unix(beyond_2038::SAFE_MAX)));
+        assert_eq!(shown(beyond_2038::SAFE_MAX - 6, 5), None);
+        // Set back to 1970 a day after the boot.
+        assert_eq!(shown(30u64.wrapping_sub(86_400), 86_400), None);
+        for (stat, uptime) in [("", "1.0 1.0"), ("btime x\n", "1.0 1.0"), ("btime 3562790400\n", "")] {
+            assert_eq!(beyond_2038::beyond(stat, uptime), None);
         }
     }
 

@@ -164,5 +164,6 @@ fn validity_bound(error: &Error) -> Option<UnixTime> {
     }
 }
 
-/// Each certificate of a chain can name two bounds, and webpki follows chains of at most eight.
-const CHAIN_MAX: usize = 16;
+/// A leaf and three authorities between it and the root can each begin or end at another time; more is no chain of a
+/// gateway, and each look costs a stranger's chain up to webpki's own limit of a hundred signatures.
+const CHAIN_MAX: usize = 4;
