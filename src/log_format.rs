@@ -4,20 +4,24 @@
 //! line. Everything else is text: it is escaped, so that what a peer sent cannot begin a line or a field of its own.
 //! A message that occurs again within [`REPEAT_WINDOW`] is counted instead of written; `stream` and `took` do not make
 //! it another message. The count appears as `repeated=…` once the window has passed and something is logged, or when
-//! the log is flushed.
+//! the log is flushed. While there is no session at most [`OFFLINE_LINES_MAX`] lines a minute are written; a line says
+//! how many were left out, and repeats the last of them. What ends the program is always written.
 
+mod cap;
 mod line;
 mod repeats;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
 
+use self::cap::{Cap, LeftOut, Verdict};
 use self::line::Line;
 use self::repeats::{Decision, Folded, Repeats};
 use crate::wall_time::WallTime;
 
+pub use self::cap::OFFLINE_LINES_MAX;
 pub use self::repeats::REPEAT_WINDOW;
 
 /// The form of a line.
@@ -80,17 +84,53 @@ impl LogLevel {
 /// # Errors
 /// The process has a logger already.
 pub fn init(level: LogLevel, format: LogFormat) -> Result<(), SetLoggerError> {
-    let logger = FoldingLogger::new(env_logger::Target::Stderr, level, format);
-    log::set_boxed_logger(Box::new(logger))?;
-    log::set_max_level(level.filter());
+    let logger = LOGGER.get_or_init(|| FoldingLogger::new(env_logger::Target::Stderr, level, format));
+    log::set_logger(logger)?;
+    change(level, format);
     Ok(())
 }
 
-/// Folds and renders; `env_logger` filters and writes.
+/// From now on lines are of this level or above, and of this form. Without [`init`] nothing happens.
+pub fn change(level: LogLevel, format: LogFormat) {
+    if let Some(logger) = LOGGER.get() {
+        let mut state = logger.state();
+        (state.level, state.format) = (level, format);
+        log::set_max_level(level.filter());
+    }
+}
+
+/// Tells the log whether there is a session: without one, lines are capped. It begins without.
+pub fn note_session(session: SessionState) {
+    if let Some(logger) = LOGGER.get() {
+        logger.state().session = session;
+    }
+}
+
+/// Whether there is a session with the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionState {
+    /// There is none.
+    #[default]
+    Down,
+    /// There is one.
+    Up,
+}
+
+static LOGGER: OnceLock<FoldingLogger> = OnceLock::new();
+
+/// Folds, caps and renders; `env_logger` writes.
 struct FoldingLogger {
     inner: env_logger::Logger,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    level: LogLevel,
     format: LogFormat,
-    repeats: Mutex<Repeats>,
+    session: SessionState,
+    repeats: Repeats,
+    cap: Cap,
 }
 
 impl FoldingLogger {
@@ -98,49 +138,87 @@ impl FoldingLogger {
         use std::io::Write;
 
         let inner = env_logger::Builder::new()
-            .filter_level(level.filter())
+            .filter_level(LevelFilter::Debug)
             .target(target)
             .format(|out, record| writeln!(out, "{}", record.args()))
             .build();
-        Self { inner, format, repeats: Mutex::new(Repeats::default()) }
+        Self { inner, state: Mutex::new(State { level, format, ..State::default() }) }
     }
 
-    fn write(&self, level: Level, line: &Line<'_>) {
-        let text = line.render(self.format, level, WallTime::system());
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line unless there have been too many.
+    fn write(&self, state: &mut State, level: Level, line: &Line<'_>, now: Instant) {
+        if state.session == SessionState::Up || level == Level::Error {
+            return self.put(state, level, line);
+        }
+        match state.cap.admit(level, line.text(), now) {
+            Verdict::Write => self.put(state, level, line),
+            Verdict::Announce => {
+                let text = format!(
+                    "more than {OFFLINE_LINES_MAX} lines in a minute without a session: the others of this minute are \
+                     left out"
+                );
+                self.put(state, Level::Warn, &Line::parse(&text));
+            }
+            Verdict::LeaveOut => {}
+        }
+    }
+
+    fn put(&self, state: &State, level: Level, line: &Line<'_>) {
+        let text = line.render(state.format, level, WallTime::system());
         self.inner.log(&Record::builder().args(format_args!("{text}")).level(level).target(module_path!()).build());
     }
 
-    fn write_folded(&self, folded: &[Folded]) {
+    fn write_folded(&self, state: &mut State, folded: &[Folded], now: Instant) {
         for folded in folded {
-            self.write(folded.level, &Line::parse(&folded.text).repeated(folded.count));
+            self.write(state, folded.level, &Line::parse(&folded.text).repeated(folded.count), now);
+        }
+    }
+
+    fn write_left_out(&self, state: &State, left_out: Option<LeftOut>) {
+        if let Some(LeftOut { count, level, last }) = left_out {
+            let text = format!("{count} lines were left out; the last of them: {last}");
+            self.put(state, level, &Line::parse(&text));
         }
     }
 }
 
 impl Log for FoldingLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
+        metadata.level() <= self.state().level.filter()
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.inner.matches(record) {
+        if !self.enabled(record.metadata()) {
             return;
         }
         let text = record.args().to_string();
         let line = Line::parse(&text);
         let now = Instant::now();
-        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-        let decision = repeats.admit(record.level(), &line.folding_key(), now);
-        self.write_folded(&repeats.expire(now));
+        let state = &mut *self.state();
+        let left_out = match state.session {
+            SessionState::Up => state.cap.drain(),
+            SessionState::Down => state.cap.expire(now),
+        };
+        self.write_left_out(state, left_out);
+        let decision = state.repeats.admit(record.level(), &line.folding_key(), now);
+        let folded = state.repeats.expire(now);
+        self.write_folded(state, &folded, now);
         match decision {
             Decision::Count => {}
-            Decision::Write { repeated } => self.write(record.level(), &line.repeated(repeated)),
+            Decision::Write { repeated } => self.write(state, record.level(), &line.repeated(repeated), now),
         }
     }
 
     fn flush(&self) {
-        let folded = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).drain();
-        self.write_folded(&folded);
+        let state = &mut *self.state();
+        let folded = state.repeats.drain();
+        self.write_folded(state, &folded, Instant::now());
+        let left_out = state.cap.drain();
+        self.write_left_out(state, left_out);
         self.inner.flush();
     }
 }
@@ -166,15 +244,65 @@ mod tests {
         }
     }
 
+    impl Sink {
+        fn logger(&self, level: LogLevel, format: LogFormat) -> FoldingLogger {
+            FoldingLogger::new(env_logger::Target::Pipe(Box::new(self.clone())), level, format)
+        }
+
+        fn lines(&self) -> Vec<String> {
+            let bytes = self.0.lock().unwrap().clone();
+            String::from_utf8(bytes).unwrap().lines().map(ToOwned::to_owned).collect()
+        }
+    }
+
+    fn log_one(logger: &FoldingLogger, level: Level, text: &str) {
+        logger.log(&Record::builder().args(format_args!("{text}")).level(level).build());
+    }
+
     fn logged(level: LogLevel, format: LogFormat, records: &[(Level, &str)]) -> Vec<String> {
         let sink = Sink::default();
-        let logger = FoldingLogger::new(env_logger::Target::Pipe(Box::new(sink.clone())), level, format);
+        let logger = sink.logger(level, format);
         for (level, text) in records {
-            logger.log(&Record::builder().args(format_args!("{text}")).level(*level).build());
+            log_one(&logger, *level, text);
         }
         logger.flush();
-        let bytes = sink.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(ToOwned::to_owned).collect()
+        sink.lines()
+    }
+
+    #[test]
+    fn lines_without_a_session_are_capped_and_the_last_reason_is_still_said() {
+        let sink = Sink::default();
+        let logger = sink.logger(LogLevel::Debug, LogFormat::Logfmt);
+        for number in 0..1000 {
+            log_one(&logger, Level::Warn, &format!("no session with gw: reason {number}"));
+        }
+        let lines = sink.lines();
+        assert_eq!(lines.len(), OFFLINE_LINES_MAX as usize + 1, "{lines:?}");
+        assert!(lines.last().unwrap().contains("left out"), "{lines:?}");
+        log_one(&logger, Level::Error, "what ends the program");
+        assert!(sink.lines().last().unwrap().contains("what ends the program"));
+        logger.state().session = SessionState::Up;
+        log_one(&logger, Level::Info, "up");
+        let lines = sink.lines();
+        let tail: Vec<&str> = lines.iter().rev().take(2).map(String::as_str).collect();
+        assert!(tail[0].ends_with("msg=\"up\""), "{tail:?}");
+        let expected = "970 lines were left out; the last of them: no session with gw: reason 999\"";
+        assert!(tail[1].ends_with(expected), "{tail:?}");
+        for number in 0..100 {
+            log_one(&logger, Level::Info, &format!("with a session {number}"));
+        }
+        assert_eq!(sink.lines().len(), lines.len() + 100);
+    }
+
+    #[test]
+    fn level_and_form_change_while_it_runs() {
+        let sink = Sink::default();
+        let logger = sink.logger(LogLevel::Info, LogFormat::Logfmt);
+        log_one(&logger, Level::Debug, "unseen");
+        (logger.state().level, logger.state().format) = (LogLevel::Debug, LogFormat::Json);
+        log_one(&logger, Level::Debug, "seen");
+        let lines = sink.lines();
+        assert!(lines.len() == 1 && lines[0].contains("\"msg\":\"seen\""), "{lines:?}");
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl<'a> Line<'a> {
         Self { repeated: count, ..self }
     }
 
+    /// The message without its fields.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// What two messages have in common that count as the same.
     pub(super) fn folding_key(&self) -> String {
         let mut key = String::new();
