@@ -145,6 +145,14 @@ impl Agent {
                 let (name, _) = self.names(endpoint);
                 log::warn!("session={number} endpoint={name} stopped by the gateway until the next session: {error}");
             }
+            Event::Changed { endpoint } => {
+                let (name, _) = self.names(endpoint);
+                log::info!("session={number} endpoint={name} changed at the gateway");
+            }
+            Event::ChangeRefused { endpoint, error } => {
+                let (name, _) = self.names(endpoint);
+                log::warn!("session={number} endpoint={name} offline, the gateway refuses the change: {error}");
+            }
             Event::Proxy { stream, endpoint, header } => self.take_visitor(stream, endpoint, &header),
             Event::ProxyRefused(reason) => log::warn!("session={number} turned a stream of the gateway away: {reason}"),
             Event::Readable(stream) | Event::Finished(stream) => self.streams.wake(stream),
@@ -284,7 +292,8 @@ impl Linked {
 pub(super) fn settings(config: &Config, capacity: &Capacity, instance: Option<String>) -> Settings {
     let agent = &config.agent;
     let streams_max = capacity.streams + OWN_STREAMS;
-    let endpoints = config.endpoints.iter().map(|endpoint| EndpointSpec {
+    let endpoints = config.endpoints.iter().enumerate().map(|(number, endpoint)| EndpointSpec {
+        number,
         name: endpoint.name.clone(),
         url: endpoint.url.clone(),
         forwards_to: endpoint.upstream.to_string(),

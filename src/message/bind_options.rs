@@ -38,6 +38,11 @@ pub fn bind_options(url: &RequestedUrl, proxy_protocol: ProxyProtocol, traffic_p
     options
 }
 
+/// Replaces the Traffic Policy of the `Opts` that a reply contained.
+pub(crate) fn set_traffic_policy(options: &mut Map<String, Value>, traffic_policy: &str) {
+    options.insert(TRAFFIC_POLICY.to_owned(), traffic_policy.into());
+}
+
 /// Refuses members of the wrong type among those that are read later.
 pub(super) fn check(options: &Map<String, Value>) -> Result<(), MessageError> {
     for field in ["Opts.URL", "Opts.Domain", "Opts.Hostname", "Opts.Subdomain", "Opts.Addr", "Opts.TrafficPolicy"] {

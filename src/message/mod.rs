@@ -32,6 +32,7 @@ pub use auth::{
 pub use bind::{BindExtra, BindReply, BindReplyExtra, BindRequest};
 pub use bind_labeled::{BindLabeledReply, BindLabeledRequest};
 pub use bind_options::bind_options;
+pub(crate) use bind_options::set_traffic_policy;
 pub use command::{CommandReply, EmptyRequest, StopTunnel, Update};
 pub use error::{MessageError, WireError};
 pub use json_scan::{DEPTH_MAX, JsonScan, MESSAGE_BYTES_MAX, ScanError, VALUES_MAX};

@@ -9,12 +9,13 @@ use crate::endpoint_url::RequestedUrl;
 use crate::frame::{DataFlag, ErrorCode, data_header};
 use crate::message::{
     AditExtra, AuthReply, AuthReplyExtra, BindReply, BindReplyExtra, BindRequest, CommandReply, EmptyReply,
-    ProxyHeader, Secret, StopTunnel, StreamType, Update, WireError, codes,
+    PatchRequest, ProxyHeader, Secret, StopTunnel, StreamType, Update, WireError, codes,
 };
 use crate::mux::{Key, Limits};
 use crate::proxy_protocol::ProxyProtocol;
 
 mod calls;
+mod changes;
 mod hostile;
 mod proxied;
 
@@ -33,6 +34,11 @@ struct Pair {
     /// Binds are never answered.
     mutes_binds: bool,
     binds: Vec<BindRequest>,
+    unbinds: Vec<String>,
+    patches: Vec<PatchRequest>,
+    /// What the next change is answered with; accepted if absent.
+    patch_refusal: Option<WireError>,
+    aborts_patches: bool,
 }
 
 impl Pair {
@@ -52,6 +58,10 @@ impl Pair {
             refusals: Vec::new(),
             mutes_binds: false,
             binds: Vec::new(),
+            unbinds: Vec::new(),
+            patches: Vec::new(),
+            patch_refusal: None,
+            aborts_patches: false,
         }
     }
 
@@ -121,7 +131,16 @@ impl Pair {
                     self.binds.push(*request);
                     self.gateway.reply(call, &reply.to_json());
                 }
-                Request::Unbind(_) => self.gateway.reply(call, &EmptyReply { error: None }.to_json()),
+                Request::Unbind(request) => {
+                    self.unbinds.push(request.id);
+                    self.gateway.reply(call, &EmptyReply { error: None }.to_json());
+                }
+                Request::Patch(_) if self.aborts_patches => self.gateway.reset(call),
+                Request::Patch(request) => {
+                    self.patches.push(request);
+                    let error = self.patch_refusal.take();
+                    self.gateway.reply(call, &EmptyReply { error }.to_json());
+                }
                 other => self.gateway_events.push(gateway::Event::Call { call, request: other }),
             }
         }
@@ -181,7 +200,8 @@ impl Pair {
 }
 
 fn settings(urls: &[&str]) -> Settings {
-    let endpoint = |url: &&str| EndpointSpec {
+    let endpoint = |(number, url): (usize, &&str)| EndpointSpec {
+        number,
         name: (*url).to_owned(),
         url: RequestedUrl::parse(url).unwrap(),
         forwards_to: "tcp://127.0.0.1:1".to_owned(),
@@ -202,7 +222,7 @@ fn settings(urls: &[&str]) -> Settings {
         heartbeat_interval: INTERVAL,
         heartbeat_tolerance: TOLERANCE,
         remote_management: false,
-        endpoints: urls.iter().map(endpoint).collect(),
+        endpoints: urls.iter().enumerate().map(endpoint).collect(),
         limits: Limits::default(),
     }
 }

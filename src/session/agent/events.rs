@@ -28,7 +28,7 @@ pub struct Settings {
     pub heartbeat_tolerance: Duration,
     /// Whether the gateway may stop and restart us.
     pub remote_management: bool,
-    /// The endpoints; events name them by their place here.
+    /// The endpoints; events name them by their numbers.
     pub endpoints: Vec<EndpointSpec>,
     /// Bounds of the multiplexer.
     pub limits: mux::Limits,
@@ -63,14 +63,14 @@ pub enum Event {
     },
     /// An endpoint is online.
     Bound {
-        /// Its place in the settings.
+        /// Its number.
         endpoint: usize,
         /// Its address.
         url: String,
     },
     /// The gateway refuses an endpoint; it is tried again alone.
     BindRefused {
-        /// Its place in the settings.
+        /// Its number.
         endpoint: usize,
         /// Why.
         error: WireError,
@@ -79,7 +79,19 @@ pub enum Event {
     },
     /// The gateway ended one endpoint for the rest of the session.
     EndpointStopped {
-        /// Its place in the settings.
+        /// Its number.
+        endpoint: usize,
+        /// Why.
+        error: WireError,
+    },
+    /// The gateway took over what was changed of an endpoint that stayed online.
+    Changed {
+        /// Its number.
+        endpoint: usize,
+    },
+    /// The gateway refuses a change: the endpoint goes offline and is asked for anew, as it is now.
+    ChangeRefused {
+        /// Its number.
         endpoint: usize,
         /// Why.
         error: WireError,
@@ -88,7 +100,7 @@ pub enum Event {
     Proxy {
         /// The stream; bytes may be waiting on it already.
         stream: Key,
-        /// The endpoint's place in the settings.
+        /// The endpoint's number.
         endpoint: usize,
         /// What the gateway says about the visitor.
         header: Box<ProxyHeader>,

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use self::events::{Command, End, Event, Settings, Usage};
-use super::binds::{Binds, Resumption};
+use super::binds::{Action, Binds, EndpointSpec, Resumption};
 use super::heartbeat::{Requester, Responder};
 use super::incoming::{JsonText, TypePrefix};
 use super::random::Random;
@@ -67,15 +67,18 @@ enum Role {
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Auth,
+    /// Of the endpoint with this number.
     Bind(usize),
     Unbind,
+    /// Of the endpoint with this number.
+    Patch(usize),
 }
 
 impl AgentSession {
     /// Starts on a fresh link: heartbeat and log-in are the first bytes. `resumption` is that of the session before,
     /// or the default. How long the log-in may take, TLS handshake included, is the driver's to decide: until
     /// [`Event::Up`] there is no deadline here.
-    pub fn new(settings: Settings, resumption: Resumption, seed: u64, now: Instant) -> Self {
+    pub fn new(mut settings: Settings, mut resumption: Resumption, seed: u64, now: Instant) -> Self {
         let mut mux = Mux::new(Side::Agent, settings.limits);
         let mut roles = Table::default();
         // Only limits below two streams leave a fresh link without a heartbeat.
@@ -83,7 +86,7 @@ impl AgentSession {
             roles.put(key, Role::Beats);
             Requester::new(key, settings.heartbeat_interval, settings.heartbeat_tolerance, now)
         });
-        let binds = Binds::new(settings.endpoints.clone(), now);
+        let binds = Binds::new(std::mem::take(&mut settings.endpoints), &mut resumption, now);
         let mut session = Self {
             mux,
             settings,
@@ -188,7 +191,17 @@ impl AgentSession {
             return;
         }
         self.beat(now);
-        self.bind_due(now);
+        self.tell(now);
+    }
+
+    /// Another list of endpoints, told apart by their numbers. What is the same in both goes on as it is; what is gone
+    /// takes no new proxied stream from now on. Streams that live are not touched.
+    pub fn change_endpoints(&mut self, endpoints: Vec<EndpointSpec>, now: Instant) {
+        if !matches!(self.stage, Stage::LoggingIn | Stage::Up) {
+            return;
+        }
+        self.binds.change(endpoints, &mut self.resumption, now);
+        self.tell(now);
     }
 
     /// Takes all endpoints offline: no new proxied stream is accepted, those that live go on. [`Event::Unbound`]
@@ -200,15 +213,12 @@ impl AgentSession {
             return;
         }
         self.stage = Stage::Draining;
-        for endpoint in self.binds.end_all() {
+        for id in self.binds.end_all(&self.resumption) {
             // Without a free stream the end of the link has to say it; those who live must not suffer for it.
             if self.mux.free_streams() == 0 {
                 break;
             }
-            if let Some(Some(bound)) = self.resumption.bound.get(endpoint) {
-                let request = UnbindRequest { id: bound.id.clone() }.to_json();
-                self.call(Call::Unbind, StreamType::Unbind, &request, now);
-            }
+            self.call(Call::Unbind, StreamType::Unbind, &UnbindRequest { id }.to_json(), now);
         }
         self.check_unbound();
     }
@@ -347,7 +357,7 @@ impl AgentSession {
         let deadline = match call {
             // A part of the whole attempt, for which the driver has a deadline.
             Call::Auth => None,
-            Call::Bind(_) | Call::Unbind => now.checked_add(CALL_DEADLINE),
+            Call::Bind(_) | Call::Unbind | Call::Patch(_) => now.checked_add(CALL_DEADLINE),
         };
         self.roles.put(key, Role::Call { call, text: JsonText::default(), asked_at: now, deadline });
     }
@@ -366,11 +376,21 @@ impl AgentSession {
         }
     }
 
-    fn bind_due(&mut self, now: Instant) {
+    /// Tells the gateway which endpoints are wanted.
+    fn tell(&mut self, now: Instant) {
         while self.stage == Stage::Up {
-            let Some(endpoint) = self.binds.next_due(now) else { return };
-            let Some(request) = self.binds.request(endpoint, &self.resumption) else { return };
-            self.call(Call::Bind(endpoint), StreamType::Bind, &request.to_json(), now);
+            let Some(action) = self.binds.next(&mut self.resumption, now) else { return };
+            match action {
+                Action::Unbind(id) => {
+                    self.call(Call::Unbind, StreamType::Unbind, &UnbindRequest { id }.to_json(), now);
+                }
+                Action::Bind(number, request) => {
+                    self.call(Call::Bind(number), StreamType::Bind, &request.to_json(), now);
+                }
+                Action::Patch(number, request) => {
+                    self.call(Call::Patch(number), StreamType::PatchTunnelState, &request.to_json(), now);
+                }
+            }
         }
     }
 
@@ -393,6 +413,7 @@ impl Call {
             Self::Auth => "Auth",
             Self::Bind(_) => "Bind",
             Self::Unbind => "Unbind",
+            Self::Patch(_) => "PatchTunnelState",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{AgentSession, Call, Command, End, Event, Role, Stage, UNFINISHED_BYTES_MAX, UPDATE_UNSUPPORTED};
 use crate::frame::ErrorCode;
 use crate::message::{
-    AditExtra, AuthReply, BindReply, CommandReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel,
+    AditExtra, AuthReply, BindReply, CommandReply, EmptyReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel,
     StreamType, UnbindRequest, WireError,
 };
 use crate::mux::{self, Key};
@@ -19,7 +19,7 @@ impl AgentSession {
                 mux::Event::Opened(key) => self.roles.put(key, Role::Start(TypePrefix::default())),
                 mux::Event::Readable(key) => self.on_readable(key, now),
                 mux::Event::Finished(key) => self.on_finished(key),
-                mux::Event::Reset(key, code) => self.on_reset(key, code),
+                mux::Event::Reset(key, code) => self.on_reset(key, code, now),
                 mux::Event::GoAway(code, text) => self.on_go_away(code, text),
             }
         }
@@ -176,8 +176,37 @@ impl AgentSession {
         match call {
             Call::Auth => self.on_auth_reply(reply, now),
             Call::Bind(endpoint) => self.on_bind_reply(endpoint, reply, now),
-            Call::Unbind => self.check_unbound(),
+            Call::Unbind => {
+                // An id that the gateway does not know any more is offline, too.
+                self.binds.unbound();
+                self.tell(now);
+                self.check_unbound();
+            }
+            Call::Patch(endpoint) => self.on_patch_reply(endpoint, reply, now),
         }
+    }
+
+    fn on_patch_reply(&mut self, endpoint: usize, reply: &[u8], now: Instant) {
+        match EmptyReply::parse(reply) {
+            Ok(EmptyReply { error }) => self.on_patched(endpoint, error, now),
+            Err(error) => self.end(End::BadReply(Call::Patch(endpoint).name(), error.to_string())),
+        }
+    }
+
+    fn on_patched(&mut self, endpoint: usize, refusal: Option<WireError>, now: Instant) {
+        self.binds.answered();
+        match refusal {
+            None if self.binds.patched(endpoint, &mut self.resumption) => {
+                self.events.push_back(Event::Changed { endpoint });
+            }
+            Some(error) if self.binds.refuse_patch(endpoint, &mut self.resumption, now) => {
+                self.events.push_back(Event::ChangeRefused { endpoint, error });
+            }
+            // It was removed, stopped or drained meanwhile.
+            None | Some(_) => {}
+        }
+        self.tell(now);
+        self.check_unbound();
     }
 
     fn on_auth_reply(&mut self, reply: &[u8], now: Instant) {
@@ -203,7 +232,7 @@ impl AgentSession {
         self.events.push_back(Event::Up(Box::new(reply)));
         if self.stage == Stage::LoggingIn {
             self.stage = Stage::Up;
-            self.bind_due(now);
+            self.tell(now);
         }
     }
 
@@ -212,6 +241,7 @@ impl AgentSession {
             Ok(reply) => reply,
             Err(error) => return self.end(End::BadReply(Call::Bind(endpoint).name(), error.to_string())),
         };
+        self.binds.answered();
         if self.stage == Stage::Draining && reply.error.is_none() {
             // It came online after the others were taken offline.
             let request = UnbindRequest { id: reply.id.clone() }.to_json();
@@ -222,16 +252,17 @@ impl AgentSession {
         }
         if let Some(error) = reply.error {
             let retry_in = self.binds.refuse(endpoint, &error, &mut self.resumption, &mut self.random, now);
-            self.events.push_back(Event::BindRefused { endpoint, error, retry_in });
+            self.events.extend(retry_in.map(|retry_in| Event::BindRefused { endpoint, error, retry_in }));
         } else {
-            let url = self.binds.accept(endpoint, reply, &mut self.resumption);
-            self.events.push_back(Event::Bound { endpoint, url });
+            let url = self.binds.accept(endpoint, reply, &mut self.resumption, now);
+            self.events.extend(url.map(|url| Event::Bound { endpoint, url }));
         }
-        self.bind_due(now);
+        self.tell(now);
     }
 
     pub(super) fn check_unbound(&mut self) {
-        let waiting = |role: &Role| matches!(role, Role::Call { call: Call::Bind(_) | Call::Unbind, .. });
+        let waiting =
+            |role: &Role| matches!(role, Role::Call { call: Call::Bind(_) | Call::Unbind | Call::Patch(_), .. });
         if self.stage == Stage::Draining && !self.roles.iter().any(|(_, role)| waiting(role)) {
             self.events.push_back(Event::Unbound);
         }
@@ -308,9 +339,14 @@ impl AgentSession {
         }
     }
 
-    fn on_reset(&mut self, key: Key, code: ErrorCode) {
+    fn on_reset(&mut self, key: Key, code: ErrorCode, now: Instant) {
         match self.roles.take(key) {
             Some(Role::Proxy) => self.events.push_back(Event::Reset(key, code)),
+            // A gateway that does not know this call: without it the change still works, with a gap.
+            Some(Role::Call { call: Call::Patch(endpoint), .. }) => {
+                let error = WireError { code: None, message: format!("the gateway aborted the call: {code}") };
+                self.on_patched(endpoint, Some(error), now);
+            }
             Some(Role::Call { call, .. }) => {
                 self.end(End::BadReply(call.name(), format!("the gateway aborted the call: {code}")));
             }

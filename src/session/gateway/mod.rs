@@ -201,11 +201,19 @@ impl GatewaySession {
     /// # Errors
     /// [`OpenError`]; also [`OpenError::Limit`] while no log-in was accepted.
     pub fn open_proxy(&mut self, header: &ProxyHeader) -> Result<Key, OpenError> {
+        self.open_with(&header.encode())
+    }
+
+    /// Opens a stream as a proxied one whose first bytes, type and header included, are the caller's: also what no
+    /// gateway in order sends, to try agents with.
+    ///
+    /// # Errors
+    /// As [`Self::open_proxy`].
+    pub fn open_with(&mut self, first: &[u8]) -> Result<Key, OpenError> {
         if self.stage != Stage::Open || self.is_full() {
             return Err(OpenError::Limit);
         }
-        let first = header.encode();
-        let key = self.mux.open(&first)?;
+        let key = self.mux.open(first)?;
         self.roles.put(key, Role::Proxy);
         Ok(key)
     }
