@@ -11,11 +11,14 @@ use argh::{EarlyExit, FromArgs};
     help_triggers("-h", "--help", "help"),
     example = "{command_name} check --config /etc/adit.json\n{command_name} run --config /etc/adit.json",
     note = "The token comes from the environment (ADIT_AUTHTOKEN, NGROK_AUTHTOKEN) or from the\nconfiguration (agent.authtoken, agent.authtoken_file), never from the command line.",
-    note = "Signals: SIGTERM and SIGINT end all endpoints, let open streams finish for at most\nagent.drain_timeout, and exit.",
+    note = "Signals: SIGTERM and SIGINT end all endpoints, let open streams finish for at most\nagent.drain_timeout, and exit. SIGHUP reads the configuration again. SIGUSR1 reconnects.",
     error_code(0, "Done; run: drained after SIGTERM or SIGINT."),
     error_code(1, "A fault of the program or of the system below it."),
     error_code(2, "The command line is wrong."),
-    error_code(3, "The configuration is unusable; the message says what would be right.")
+    error_code(3, "The configuration is unusable; the message says what would be right."),
+    error_code(4, "status: no agent answers."),
+    error_code(5, "status: the agent has no session."),
+    error_code(6, "status: the session's last heartbeat was not answered in time.")
 )]
 pub(crate) struct Arguments {
     #[argh(subcommand)]
@@ -27,6 +30,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Run(Run),
     Check(Check),
+    Status(Status),
     Version(Version),
 }
 
@@ -50,6 +54,28 @@ pub(crate) struct Check {
     /// also name every key that ngrok's agent would not accept
     #[argh(switch)]
     pub(crate) ngrok: bool,
+}
+
+/// Ask a running agent how it is, at the socket that agent.status_socket names.
+#[derive(Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "status",
+    help_triggers("-h", "--help", "help"),
+    error_code(0, "There is a session, and its last heartbeat was answered in time."),
+    error_code(3, "The configuration cannot be read, or names no status_socket."),
+    error_code(4, "No agent answers at the socket."),
+    error_code(5, "The agent runs and has no session."),
+    error_code(6, "There is a session, and its last heartbeat was not answered in time.")
+)]
+pub(crate) struct Status {
+    /// configuration file, JSON (default: /etc/adit.json)
+    #[argh(option, arg_name = "file", default = "adit::config::default_path()")]
+    pub(crate) config: PathBuf,
+
+    /// print the report as one line of JSON, as the README describes it
+    #[argh(switch)]
+    pub(crate) json: bool,
 }
 
 /// Print the version.

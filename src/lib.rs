@@ -15,5 +15,6 @@ pub mod net;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod session;
+pub mod status;
 pub mod tls;
 pub mod wall_time;

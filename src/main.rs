@@ -9,11 +9,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use adit::agent::{Agent, RunError};
-use adit::config::{Config, ConfigErrors, ConnectCas, Problem, Warning};
-use adit::{log_format, tls};
+use adit::agent::{Agent, Loaded, RunError};
+use adit::config::Config;
+use adit::log_format;
+use adit::status::{Verdict, client};
 
-use self::arguments::{Arguments, Check, Command, Parsed, Run};
+use self::arguments::{Arguments, Check, Command, Parsed, Run, Status};
 
 fn main() -> ExitCode {
     let command = match arguments::parse(env::args_os()) {
@@ -30,33 +31,36 @@ fn main() -> ExitCode {
     let code = match command {
         Command::Run(arguments) => run(&arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Status(arguments) => status(&arguments),
         Command::Version(_) => version(),
     };
     ExitCode::from(code)
 }
 
 fn run(arguments: &Run) -> u8 {
-    let (config, warnings) = match load(&arguments.config) {
+    let mut loaded = match Loaded::from_file(&arguments.config) {
         Ok(loaded) => loaded,
         Err(errors) => {
             complain(errors);
             return EXIT_CONFIG;
         }
     };
-    if let Err(error) = log_format::init(config.agent.log.level, config.agent.log.format) {
+    let log = loaded.config.agent.log;
+    if let Err(error) = log_format::init(log.level, log.format) {
         complain(error);
         return EXIT_INTERNAL;
     }
-    for warning in warnings {
+    for warning in loaded.warnings.drain(..) {
         log::warn!("{warning}");
     }
-    let code = run_agent(config);
+    let code = run_agent(loaded, &arguments.config);
     log::logger().flush();
     code
 }
 
-fn run_agent(config: Config) -> u8 {
-    let outcome = Agent::new(config).and_then(|mut agent| {
+fn run_agent(loaded: Loaded, path: &Path) -> u8 {
+    let outcome = Agent::with(loaded).and_then(|mut agent| {
+        agent.reload_from(path.to_owned());
         agent.watch_signals()?;
         agent.run()
     });
@@ -71,8 +75,8 @@ fn run_agent(config: Config) -> u8 {
 
 fn check(arguments: &Check) -> u8 {
     let mut is_usable = true;
-    match load(&arguments.config) {
-        Ok((config, warnings)) => {
+    match Loaded::from_file(&arguments.config) {
+        Ok(Loaded { config, warnings, .. }) => {
             for warning in warnings {
                 complain(format_args!("warning: {warning}"));
             }
@@ -93,34 +97,43 @@ fn check(arguments: &Check) -> u8 {
     if is_usable { EXIT_OK } else { EXIT_CONFIG }
 }
 
+fn status(arguments: &Status) -> u8 {
+    let socket = match Config::status_socket(&arguments.config) {
+        Ok(Some(socket)) => socket,
+        Ok(None) => {
+            let file = arguments.config.display();
+            complain(format_args!(
+                "{file}: agent.status_socket: is missing: without it the agent has no status to show"
+            ));
+            return EXIT_CONFIG;
+        }
+        Err(errors) => {
+            complain(errors);
+            return EXIT_CONFIG;
+        }
+    };
+    let (report, json) = match client::ask(&socket) {
+        Ok(answer) => answer,
+        Err(error) => {
+            complain(format_args!("{}: {error}", socket.display()));
+            return EXIT_NOT_RUNNING;
+        }
+    };
+    if arguments.json {
+        print(json);
+    } else {
+        print(&report);
+    }
+    match report.verdict() {
+        Verdict::Up => EXIT_OK,
+        Verdict::NotConnected => EXIT_NOT_CONNECTED,
+        Verdict::Silent => EXIT_SILENT,
+    }
+}
+
 fn version() -> u8 {
     print(concat!("adit ", env!("CARGO_PKG_VERSION")));
     EXIT_OK
-}
-
-/// Reads the configuration and tries the certificate files that it names, so that `check` finds what `run` would.
-fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    let (config, warnings) = Config::load(path, &|name| env::var(name).ok())?;
-    let agent = &config.agent;
-    let problem = |key: &str, value: Option<String>, error: tls::TlsError| Problem {
-        file: path.display().to_string(),
-        path: key.to_owned(),
-        value,
-        expected: error.to_string(),
-    };
-    if let Err(error) = tls::connect_config(agent) {
-        let value = match &agent.connect_cas {
-            ConnectCas::Trusted => "\"trusted\"".to_owned(),
-            ConnectCas::Host => "\"host\"".to_owned(),
-            ConnectCas::File(path) => format!("{path:?}"),
-        };
-        return Err(problem("agent.connect_cas", Some(value), error).into());
-    }
-    if config.endpoints.iter().any(|endpoint| endpoint.upstream.is_tls()) {
-        let tried = tls::upstream_config(agent);
-        tried.map_err(|error| problem("endpoints", None, error))?;
-    }
-    Ok((config, warnings))
 }
 
 /// `2 endpoints to connect.example.com:443`.
@@ -153,3 +166,12 @@ const EXIT_USAGE: u8 = 2;
 
 /// The configuration is unusable; with `check --ngrok` also: ngrok's agent would not accept one of its keys.
 const EXIT_CONFIG: u8 = 3;
+
+/// `status`: no agent answers at the socket.
+const EXIT_NOT_RUNNING: u8 = 4;
+
+/// `status`: the agent runs and has no session.
+const EXIT_NOT_CONNECTED: u8 = 5;
+
+/// `status`: there is a session, and its last heartbeat was not answered in time.
+const EXIT_SILENT: u8 = 6;

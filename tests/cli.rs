@@ -48,8 +48,11 @@ fn help_lists_commands_and_every_exit_code_on_standard_output() {
     for arguments in [&["--help"][..], &["-h"], &["help"]] {
         let (code, stdout, stderr) = outcome(&mut adit(arguments));
         assert_eq!((code, stderr.as_str()), (0, ""));
-        for word in ["run", "check", "version", "ADIT_AUTHTOKEN", "SIGTERM", "\n  0 ", "\n  1 ", "\n  2 ", "\n  3 "] {
+        for word in ["run", "check", "status", "version", "ADIT_AUTHTOKEN", "SIGTERM", "SIGHUP"] {
             assert!(stdout.contains(word), "{word}: {stdout}");
+        }
+        for code in 0..=6 {
+            assert!(stdout.contains(&format!("\n  {code} ")), "{code}: {stdout}");
         }
     }
     let (code, stdout, _) = outcome(&mut adit(&["run", "--help"]));
@@ -139,6 +142,22 @@ fn check_ngrok_names_the_keys_of_our_own() {
     let expected = format!("{}: agent.drain_timeout: ngrok's agent would not accept this key\n", path.display());
     assert_eq!((code, stderr), (3, expected));
     assert_eq!(outcome(&mut check(&path, &[])).0, 0);
+}
+
+#[test]
+fn status_without_a_socket_or_an_agent_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = |path: &Path| outcome(&mut adit(&["status", "--config", path.to_str().unwrap()]));
+    let (code, stdout, stderr) = status(&config(&dir, GOOD));
+    assert!(code == 3 && stdout.is_empty() && stderr.contains("agent.status_socket: is missing"), "{stderr}");
+    for wrong in ["\"relative\"", "\"/folder/\"", "7", &format!("\"/{}\"", "x".repeat(107))] {
+        let (code, _, stderr) = status(&config(&dir, &format!(r#"{GOOD}, "status_socket": {wrong}"#)));
+        assert!(code == 3 && stderr.contains("agent.status_socket"), "{wrong}: {stderr}");
+    }
+    // Whose token only the agent's environment has.
+    let socket = dir.path().join("status");
+    let (code, stdout, stderr) = status(&config(&dir, &format!(r#""status_socket": {socket:?}"#)));
+    assert!(code == 4 && stdout.is_empty() && stderr.contains("no agent answers"), "{stderr}");
 }
 
 #[test]

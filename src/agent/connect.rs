@@ -7,6 +7,7 @@ use super::control::Order;
 use super::link::Linked;
 use super::upstreams::look_up;
 use super::{Agent, Flow, LINK, clock};
+use crate::log_format::{self, SessionState};
 use crate::net::dial::{Dial, Progress};
 use crate::net::link::Link;
 use crate::net::ready::Ready;
@@ -94,9 +95,7 @@ impl Agent {
                     self.hang_up("the agent reconnects");
                     self.connection = Connection::Waiting { until: self.now };
                 }
-                Order::Reload => {
-                    log::warn!("SIGHUP: this version reads its configuration at the start only; restart it to reload");
-                }
+                Order::Reload => self.begin_reload(),
             }
         }
         Flow::Continue
@@ -159,6 +158,7 @@ impl Agent {
     pub(super) fn hang_up(&mut self, text: &str) {
         match std::mem::replace(&mut self.connection, Connection::Stopped) {
             Connection::Linked(mut linked) => {
+                log_format::note_session(SessionState::Down);
                 linked.link.session.go_away(crate::frame::ErrorCode::NO_ERROR, text);
                 self.resumption = linked.link.close().into_resumption();
             }
@@ -236,7 +236,8 @@ impl Agent {
         let agent = &self.config.agent;
         socket_options::prepare_link(&socket, agent.heartbeat_interval + agent.heartbeat_tolerance);
         self.instance.warn_without(agent);
-        let settings = super::link::settings(&self.config, &self.capacity, self.instance.name(agent));
+        let endpoints = self.streams.upstreams.specs();
+        let settings = super::link::settings(&self.config, &self.capacity, self.instance.name(agent), endpoints);
         let resumption = std::mem::take(&mut self.resumption);
         let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
         let ready = Ready { readable: true, writable: true, read_closed: false };
@@ -259,6 +260,7 @@ impl Agent {
             Cause::Clock => self.backoff.clock(random),
             Cause::Told(away) => self.backoff.told(away, random),
         };
+        self.observed.on_failed(reason, self.now);
         let number = self.session_number;
         let place = &self.config.agent.connect;
         let within = match cause {

@@ -69,6 +69,10 @@ impl Control {
         self.handle.clone()
     }
 
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.handle.waker)
+    }
+
     pub(super) fn watch_signals(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let (sender, receiver) = std::os::unix::net::UnixStream::pair()?;
         receiver.set_nonblocking(true)?;

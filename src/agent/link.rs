@@ -8,6 +8,7 @@ use super::capacity::Capacity;
 use super::connect::{Cause, Connection};
 use crate::config::Config;
 use crate::frame::ErrorCode;
+use crate::log_format::{self, SessionState};
 use crate::message::ProxyHeader;
 use crate::mux::{self, Key};
 use crate::net::link::{Link, LinkEnd};
@@ -45,6 +46,11 @@ impl Linked {
             again: false,
             shortage: mux::Shortage::default(),
         }
+    }
+
+    /// The gateway's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The gateway has accepted the log-in.
@@ -119,6 +125,8 @@ impl Agent {
             Event::Up(reply) => {
                 linked.login_deadline = None;
                 linked.up_at = Some(now);
+                log_format::note_session(SessionState::Up);
+                self.observed.on_up(&reply, linked.link.tls_facts());
                 log::info!(
                     "session={number} took={}ms up at {} ({}), account={:?} region={:?} version={:?}",
                     now.saturating_duration_since(linked.connected_at).as_millis(),
@@ -134,14 +142,17 @@ impl Agent {
                 return Some(Over::Failed(cause, format!("the gateway refuses the log-in: {error}")));
             }
             Event::Bound { endpoint, url } => {
+                self.observed.on_bound(endpoint, &url, now);
                 let (name, upstream) = self.names(endpoint);
                 log::info!("session={number} endpoint={name} online at {url} upstream={upstream}");
             }
             Event::BindRefused { endpoint, error, .. } => {
+                self.observed.on_refused(endpoint, &error.to_string(), now);
                 let (name, _) = self.names(endpoint);
                 log::warn!("session={number} endpoint={name} refused: {error}; asked again within a minute");
             }
             Event::EndpointStopped { endpoint, error } => {
+                self.observed.on_stopped(endpoint, &error.to_string(), now);
                 let (name, _) = self.names(endpoint);
                 log::warn!("session={number} endpoint={name} stopped by the gateway until the next session: {error}");
             }
@@ -150,6 +161,7 @@ impl Agent {
                 log::info!("session={number} endpoint={name} changed at the gateway");
             }
             Event::ChangeRefused { endpoint, error } => {
+                self.observed.on_refused(endpoint, &error.to_string(), now);
                 let (name, _) = self.names(endpoint);
                 log::warn!("session={number} endpoint={name} offline, the gateway refuses the change: {error}");
             }
@@ -158,6 +170,7 @@ impl Agent {
             Event::Readable(stream) | Event::Finished(stream) => self.streams.wake(stream),
             Event::Reset(stream, code) => self.streams.on_reset(stream, &format!("aborted by the gateway: {code}")),
             Event::Beat(round_trip) => {
+                self.observed.on_beat(round_trip, now);
                 let (ms, usage) = (round_trip.as_secs_f64() * 1000.0, linked.link.session.usage());
                 log::debug!(
                     "session={number} took={ms:.1}ms heartbeat came back; streams {} of {}, buffers {} of {} bytes, \
@@ -198,19 +211,19 @@ impl Agent {
             );
             return;
         }
-        log::debug!(
-            "session={number} stream={id} endpoint={} opened for visitor {:?}",
-            self.config.endpoints.get(endpoint).map_or("?", |endpoint| &endpoint.name),
-            header.client_addr
-        );
-        self.streams.open(stream, endpoint, id, &mut self.resolver, self.now);
+        let Some(route) = self.streams.upstreams.route(endpoint).cloned() else {
+            // It was removed between the gateway's word and this turn.
+            linked.link.session.reset(stream);
+            return;
+        };
+        let name = route.name();
+        log::debug!("session={number} stream={id} endpoint={name} opened for visitor {:?}", header.client_addr);
+        self.streams.open(stream, endpoint, route, id, &mut self.resolver, self.now);
     }
 
     fn names(&self, endpoint: usize) -> (&str, String) {
-        self.config
-            .endpoints
-            .get(endpoint)
-            .map_or(("?", String::new()), |endpoint| (endpoint.name.as_str(), endpoint.upstream.to_string()))
+        let route = self.streams.upstreams.route(endpoint);
+        route.map_or(("?", String::new()), |route| (route.name(), route.upstream().to_string()))
     }
 
     /// Closes the link and decides what comes next.
@@ -218,6 +231,7 @@ impl Agent {
         let now = self.now;
         let Connection::Linked(linked) = std::mem::replace(&mut self.connection, Connection::Stopped) else { return };
         let mut linked = *linked;
+        log_format::note_session(SessionState::Down);
         if !matches!(over, Over::Failed(..)) {
             // The answer to the command goes first: nothing follows a GOAWAY.
             linked.link.send_control();
@@ -289,21 +303,14 @@ impl Linked {
 }
 
 /// What the agent says of itself and wants from the gateway.
-pub(super) fn settings(config: &Config, capacity: &Capacity, instance: Option<String>) -> Settings {
+pub(super) fn settings(
+    config: &Config,
+    capacity: &Capacity,
+    instance: Option<String>,
+    endpoints: Vec<EndpointSpec>,
+) -> Settings {
     let agent = &config.agent;
     let streams_max = capacity.streams + OWN_STREAMS;
-    let endpoints = config.endpoints.iter().enumerate().map(|(number, endpoint)| EndpointSpec {
-        number,
-        name: endpoint.name.clone(),
-        url: endpoint.url.clone(),
-        forwards_to: endpoint.upstream.to_string(),
-        proxy_protocol: endpoint.upstream.proxy_protocol,
-        bindings: vec![endpoint.binding.as_str().to_owned()],
-        pooling_enabled: endpoint.pooling_enabled,
-        metadata: endpoint.metadata.clone(),
-        description: endpoint.description.clone(),
-        traffic_policy: endpoint.traffic_policy.clone().unwrap_or_default(),
-    });
     Settings {
         authtoken: agent.authtoken.clone(),
         instance,
@@ -314,7 +321,7 @@ pub(super) fn settings(config: &Config, capacity: &Capacity, instance: Option<St
         heartbeat_interval: agent.heartbeat_interval,
         heartbeat_tolerance: agent.heartbeat_tolerance,
         remote_management: agent.remote_management,
-        endpoints: endpoints.collect(),
+        endpoints,
         limits: mux::Limits {
             streams_max,
             open_max: streams_max,

@@ -8,22 +8,31 @@ mod connect;
 mod control;
 mod instance;
 mod link;
+mod load;
+mod observed;
 mod proxied;
+mod reload;
+mod status_socket;
 mod streams;
 mod upstreams;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
 pub use control::Handle;
+pub use load::Loaded;
 
 use self::capacity::Capacity;
 use self::connect::Connection;
 use self::control::Control;
 use self::instance::Instance;
+use self::observed::Observed;
+use self::reload::Reloader;
+use self::status_socket::{StatusSocket, Tokens};
 use self::streams::Streams;
 use self::upstreams::Upstreams;
 use crate::backoff::Backoff;
@@ -58,6 +67,7 @@ pub struct Agent {
     capacity: Capacity,
     poll: Poll,
     control: Control,
+    reloader: Option<Reloader>,
     resolver: Resolver,
     connect_tls: Arc<rustls::ClientConfig>,
     connection: Connection,
@@ -66,6 +76,8 @@ pub struct Agent {
     backoff: Backoff,
     random: Random,
     streams: Streams,
+    observed: Observed,
+    status: StatusSocket,
     session_number: u64,
     /// Set once by a signal: the agent ends when its streams have, or at this time.
     drain_until: Option<Instant>,
@@ -84,29 +96,39 @@ impl Agent {
     /// # Errors
     /// [`RunError`].
     pub fn new(config: Config) -> Result<Self, RunError> {
+        Self::with(Loaded::new(config).map_err(RunError::Tls)?)
+    }
+
+    /// An agent with a configuration whose files were read.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn with(loaded: Loaded) -> Result<Self, RunError> {
         let poll = Poll::new().map_err(RunError::System)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(RunError::System)?);
-        let agent = &config.agent;
-        let connect_tls = tls::connect_config(agent).map_err(RunError::Tls)?;
-        let upstreams = Upstreams::new(&config).map_err(RunError::Tls)?;
-        log::info!("TLS offers {}", tls::describe_order(agent.tls_ciphers));
+        let Loaded { config, connect_tls, upstream_tls, .. } = loaded;
+        log::info!("TLS offers {}", tls::describe_order(config.agent.tls_ciphers));
         if let Some(warning) = tls::clock_warning() {
             log::warn!("{warning}");
         }
-        let capacity = Capacity::new(&agent.resources);
+        let capacity = Capacity::new(&config.agent.resources);
+        let upstreams = Upstreams::new(&config.endpoints, upstream_tls.as_ref()).map_err(RunError::Tls)?;
         let now = clock();
         Ok(Self {
             poll,
             capacity,
             resolver: Resolver::new(Arc::clone(&waker)),
             control: Control::new(waker),
+            reloader: None,
             connect_tls,
             connection: Connection::Waiting { until: now },
             resumption: Resumption::default(),
             instance: Instance::of_this_box(),
             backoff: Backoff::new(),
             random: Random::new(seed()),
-            streams: Streams::new(upstreams, agent.resources.idle_timeout, now),
+            streams: Streams::new(upstreams, config.agent.resources.idle_timeout, now),
+            observed: Observed::new(now),
+            status: StatusSocket::new(config.agent.status_socket.clone(), now),
             session_number: 0,
             drain_until: None,
             now,
@@ -119,7 +141,12 @@ impl Agent {
         self.control.handle()
     }
 
-    /// From now on SIGTERM and SIGINT drain, SIGUSR1 reconnects. For the program's main thread.
+    /// From now on SIGHUP reads this file again.
+    pub fn reload_from(&mut self, path: PathBuf) {
+        self.reloader = Some(Reloader::new(path, self.control.waker()));
+    }
+
+    /// From now on SIGTERM and SIGINT drain, SIGUSR1 reconnects, SIGHUP reloads. For the program's main thread.
     ///
     /// # Errors
     /// [`RunError::System`].
@@ -157,6 +184,7 @@ impl Agent {
             WAKER => {}
             SIGNALS => self.control.clear_signals(),
             LINK => self.connection.note(event),
+            STATUS | STATUS_CLIENTS => self.status.note(),
             Token(number) => self.streams.note(number.saturating_sub(FIRST_STREAM.0), event),
         }
     }
@@ -170,17 +198,34 @@ impl Agent {
                 self.streams.on_resolved(id, result);
             }
         }
+        self.drive_reload();
         self.drive_connection();
         self.streams.fire_timers(self.now);
-        self.end_drain()
+        let flow = self.end_drain();
+        self.observe();
+        self.answer_status();
+        flow
+    }
+
+    /// Serves those who ask how the agent is.
+    fn answer_status(&mut self) {
+        let mut status = std::mem::replace(&mut self.status, StatusSocket::new(None, self.now));
+        let tokens = Tokens { listener: STATUS, clients: STATUS_CLIENTS };
+        status.drive(self.poll.registry(), tokens, self.now, || self.report());
+        self.status = status;
     }
 
     fn timeout(&self) -> Option<Duration> {
         if self.streams.has_work() || self.connection.has_work() {
             return Some(Duration::ZERO);
         }
-        let deadlines =
-            [self.connection.deadline(), self.streams.deadline(), self.resolver.next_deadline(), self.drain_until];
+        let deadlines = [
+            self.connection.deadline(),
+            self.streams.deadline(),
+            self.resolver.next_deadline(),
+            self.drain_until,
+            self.status.deadline(),
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(clock()))
     }
@@ -201,6 +246,8 @@ fn seed() -> u64 {
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LINK: Token = Token(2);
+const STATUS: Token = Token(3);
+const STATUS_CLIENTS: Token = Token(4);
 const FIRST_STREAM: Token = Token(8);
 
 /// Readiness taken from the kernel at one time; what does not fit comes with the next turn.

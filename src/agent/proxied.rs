@@ -1,11 +1,12 @@
 //! One visitor's connection: its stream of the link, and its upstream's socket in the making, open, or failed.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
-use super::upstreams::Upstreams;
+use super::upstreams::Route;
 use crate::mux::Key;
 use crate::net::dial::{Dial, Progress};
 use crate::net::ready::Ready;
@@ -17,13 +18,18 @@ use crate::session::AgentSession;
 /// One connection.
 pub(super) struct Proxied {
     pub(super) stream: Key,
+    /// The endpoint's number.
     pub(super) endpoint: usize,
+    /// Where it led when the visitor came.
+    pub(super) route: Arc<Route>,
     /// For the log: the stream's id on the wire.
     pub(super) id: u32,
     pub(super) state: State,
     pub(super) queued: bool,
     pub(super) opened_at: Instant,
     pub(super) deadline: Option<Instant>,
+    /// Its endpoint is gone: whatever it does, it ends then.
+    pub(super) end_at: Option<Instant>,
     /// The upstream sends no more, and the gateway was told.
     pub(super) read_ended: bool,
     /// Our direction towards the upstream is over, in good order or because the upstream takes no more.
@@ -69,14 +75,10 @@ pub(super) enum Step {
 
 impl Proxied {
     /// Does what it can; for the rest, [`Step`] says what it needs.
-    pub(super) fn run(
-        &mut self,
-        upstreams: &Upstreams,
-        session: &mut AgentSession,
-        registry: &Registry,
-        token: Token,
-        now: Instant,
-    ) -> Step {
+    pub(super) fn run(&mut self, session: &mut AgentSession, registry: &Registry, token: Token, now: Instant) -> Step {
+        if self.end_at.is_some_and(|at| now >= at) {
+            return Step::Abort("the configuration does not have its endpoint any more".to_owned());
+        }
         if let State::Dialing(dial, ready) = &mut self.state {
             match dial.poll(registry, token, now) {
                 Progress::Dialing => return dial.next_deadline().map_or(Step::Wait, Step::WaitUntil),
@@ -85,8 +87,7 @@ impl Proxied {
                     socket_options::prepare_upstream(&socket);
                     // Taken as ready until the socket says otherwise.
                     let ready = Ready { readable: true, writable: true, read_closed: ready.read_closed };
-                    let Some(route) = upstreams.route(self.endpoint) else { return Step::Abort("no route".into()) };
-                    self.state = match upstreams.tls(route) {
+                    self.state = match self.route.tls() {
                         None => State::Open(UpstreamIo::plain(socket, ready)),
                         Some((config, name)) => match UpstreamIo::tls(socket, ready, config, name) {
                             Ok(io) => State::Handshaking(io),
@@ -235,10 +236,11 @@ impl Proxied {
 
     /// When the slot has something to do without an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Dialing(dial, _) => dial.next_deadline().into_iter().chain(self.deadline).min(),
-            State::Resolving(_) | State::Handshaking(_) | State::Open(_) | State::Failed => self.deadline,
-        }
+        let dial = match &self.state {
+            State::Dialing(dial, _) => dial.next_deadline(),
+            State::Resolving(_) | State::Handshaking(_) | State::Open(_) | State::Failed => None,
+        };
+        [dial, self.deadline, self.end_at].into_iter().flatten().min()
     }
 
     fn is_late(&self, now: Instant) -> bool {

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
 use super::FIRST_STREAM;
 use super::proxied::{Proxied, State, Step};
-use super::upstreams::{Upstreams, look_up};
+use super::upstreams::{Route, Upstreams, look_up};
 use crate::mux::{Key, Sink};
 use crate::net::dial::Dial;
 use crate::net::link::{LINK_HELD, Source, Supply};
@@ -33,6 +34,9 @@ pub(super) struct Streams {
     held: usize,
     session: u64,
     opened: u64,
+    unreachable: u64,
+    /// Bytes to and from upstreams, of connections that are over.
+    moved: (u64, u64),
     now: Instant,
 }
 
@@ -49,6 +53,8 @@ impl Streams {
             held: 0,
             session: 0,
             opened: 0,
+            unreachable: 0,
+            moved: (0, 0),
             now,
         }
     }
@@ -66,6 +72,22 @@ impl Streams {
     /// A turn of the loop begins: what moves in it, moves at this time.
     pub(super) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
+    }
+
+    /// For the connections that come from now on.
+    pub(super) fn set_idle_timeout(&mut self, idle_timeout: Option<Duration>) {
+        self.idle_timeout = idle_timeout;
+    }
+
+    /// Those of them whose upstream could not be reached.
+    pub(super) fn unreachable(&self) -> u64 {
+        self.unreachable
+    }
+
+    /// Bytes to and from upstreams since the process began.
+    pub(super) fn moved(&self) -> (u64, u64) {
+        let live = self.slots.iter().flatten();
+        live.fold(self.moved, |(to, from), proxied| (to + proxied.to_upstream, from + proxied.from_upstream))
     }
 
     /// The link is gone, and with it every stream: upstreams see an abort.
@@ -120,11 +142,18 @@ impl Streams {
         self.next_deadline = Some(self.next_deadline.map_or(at, |next| next.min(at)));
     }
 
-    /// A visitor: begins to connect the upstream of `endpoint`.
-    pub(super) fn open(&mut self, stream: Key, endpoint: usize, id: u32, resolver: &mut Resolver, now: Instant) {
-        let Some(route) = self.upstreams.route(endpoint) else { return };
+    /// A visitor: begins to connect the upstream of the endpoint with this number.
+    pub(super) fn open(
+        &mut self,
+        stream: Key,
+        endpoint: usize,
+        route: Arc<Route>,
+        id: u32,
+        resolver: &mut Resolver,
+        now: Instant,
+    ) {
         let deadline = now + UPSTREAM_CONNECT_TIMEOUT;
-        let lookup = look_up(resolver, &route.upstream.address, Purpose::Upstream, now);
+        let lookup = look_up(resolver, &route.upstream().address, Purpose::Upstream, now);
         let mut failure = None;
         let state = match lookup {
             Lookup::Ready(addresses) => State::Dialing(Dial::new(addresses, deadline), Ready::default()),
@@ -137,11 +166,13 @@ impl Streams {
         let proxied = Proxied {
             stream,
             endpoint,
+            route,
             id,
             state,
             queued: false,
             opened_at: now,
             deadline: Some(deadline),
+            end_at: None,
             read_ended: false,
             write_ended: false,
             failure,
@@ -163,6 +194,20 @@ impl Streams {
         self.opened += 1;
         self.wake_at(deadline);
         self.enqueue(slot);
+    }
+
+    /// Endpoints that the configuration does not have any more: what is not connected yet ends at `now`, the rest at
+    /// `until`.
+    pub(super) fn retire(&mut self, endpoints: &[usize], until: Instant, now: Instant) {
+        for slot in 0..self.slots.len() {
+            let Some(Some(proxied)) = self.slots.get_mut(slot) else { continue };
+            if endpoints.contains(&proxied.endpoint) {
+                let end_at = if matches!(proxied.state, State::Open(_)) { until } else { now };
+                proxied.end_at = Some(end_at);
+                self.wake_at(end_at);
+                self.enqueue(slot);
+            }
+        }
     }
 
     pub(super) fn on_resolved(&mut self, id: LookupId, result: Result<Vec<SocketAddr>, ResolveError>) {
@@ -205,7 +250,7 @@ impl Streams {
             let Some(slot) = self.queue.pop_front() else { return };
             let Some(Some(proxied)) = self.slots.get_mut(slot) else { continue };
             proxied.queued = false;
-            match proxied.run(&self.upstreams, session, registry, token(slot), now) {
+            match proxied.run(session, registry, token(slot), now) {
                 Step::Wait => {}
                 Step::Again => self.enqueue(slot),
                 Step::WaitUntil(at) => self.wake_at(at),
@@ -252,15 +297,16 @@ impl Streams {
 
     /// One line for the log, one answer for the visitor.
     fn refuse(&mut self, slot: usize, session: &mut AgentSession, reason: &str) {
+        self.unreachable += 1;
         let Some(Some(proxied)) = self.slots.get(slot) else { return };
-        let Some(route) = self.upstreams.route(proxied.endpoint) else { return };
+        let route = &proxied.route;
         let ms = self.now.saturating_duration_since(proxied.opened_at).as_millis();
         log::warn!(
             "session={} stream={} took={ms}ms endpoint={} upstream={} is unreachable: {reason}",
             self.session,
             proxied.id,
-            route.name,
-            route.upstream,
+            route.name(),
+            route.upstream(),
         );
         let text = format!(
             "502 Bad Gateway: the agent for {} is online, but it cannot reach the service behind it ({reason}).\n\
@@ -277,6 +323,7 @@ impl Streams {
         self.by_stream.take(proxied.stream);
         self.held = self.held.saturating_sub(proxied.held);
         self.free.push(slot);
+        self.moved = (self.moved.0 + proxied.to_upstream, self.moved.1 + proxied.from_upstream);
         // Before the line that says so.
         match (close, proxied.state) {
             (Close::Abort, State::Open(io) | State::Handshaking(io)) => io.abort(),
@@ -287,7 +334,7 @@ impl Streams {
             self.session,
             proxied.id,
             self.now.saturating_duration_since(proxied.opened_at).as_millis(),
-            self.upstreams.route(proxied.endpoint).map_or("?", |route| &route.name),
+            proxied.route.name(),
             proxied.to_upstream,
             proxied.from_upstream,
         );

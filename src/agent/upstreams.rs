@@ -1,5 +1,6 @@
 //! The static table: where each endpoint leads. Nothing outside it is ever dialled.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,50 +8,140 @@ use std::time::Instant;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::config::{Config, EndpointConfig, HostPort, Upstream};
+use crate::config::{EndpointConfig, HostPort, Upstream};
 use crate::net::resolve::{Lookup, Purpose, Resolver};
+use crate::session::EndpointSpec;
 use crate::tls::{self, TlsError};
 
-/// The upstreams, in the order of the configuration's endpoints.
+/// The upstreams of the endpoints. Each endpoint has a number that no other one ever gets, so that what was meant for
+/// one that is gone cannot reach another.
 pub(super) struct Upstreams {
-    routes: Vec<Route>,
-    tls: Option<Arc<ClientConfig>>,
+    /// By number.
+    routes: BTreeMap<usize, Arc<Route>>,
+    /// In the order of the configuration.
+    numbers: Vec<usize>,
+    numbers_used: usize,
 }
 
-/// Where one endpoint leads.
+/// Where one endpoint leads. Streams keep theirs, also when the table has another one by now.
 pub(super) struct Route {
-    /// The endpoint's name, for the log.
-    pub(super) name: String,
-    /// Its address at the gateway, as the configuration asks for it.
+    endpoint: EndpointConfig,
+    /// The address at the gateway, as the configuration asks for it.
     pub(super) url: String,
-    pub(super) upstream: Upstream,
-    /// For TLS upstreams: the name that the certificate must have.
-    server_name: Option<ServerName<'static>>,
+    /// For TLS upstreams, with the name that the certificate must have.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// What another table has changed.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// Numbers of the endpoints that are gone.
+    pub(super) removed: Vec<usize>,
+    /// Names, for the log.
+    pub(super) removed_names: Vec<String>,
+    pub(super) added: Vec<String>,
+    pub(super) changed: Vec<String>,
 }
 
 impl Upstreams {
-    pub(super) fn new(config: &Config) -> Result<Self, TlsError> {
-        let needs_tls = config.endpoints.iter().any(|endpoint| endpoint.upstream.is_tls());
-        let tls = if needs_tls { Some(tls::upstream_config(&config.agent)?) } else { None };
-        let routes = config.endpoints.iter().map(Route::new).collect::<Result<_, _>>()?;
-        Ok(Self { routes, tls })
+    pub(super) fn new(endpoints: &[EndpointConfig], tls: Option<&Arc<ClientConfig>>) -> Result<Self, TlsError> {
+        let mut upstreams = Self { routes: BTreeMap::new(), numbers: Vec::new(), numbers_used: 0 };
+        upstreams.change(endpoints, tls)?;
+        Ok(upstreams)
     }
 
-    pub(super) fn route(&self, endpoint: usize) -> Option<&Route> {
-        self.routes.get(endpoint)
+    /// Puts another table in the place of this one. An endpoint is the same one as before by its name, or else by its
+    /// address.
+    pub(super) fn change(
+        &mut self,
+        endpoints: &[EndpointConfig],
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Difference, TlsError> {
+        let fresh = endpoints.iter().map(|endpoint| Route::new(endpoint, tls)).collect::<Result<Vec<_>, _>>()?;
+        let mut old = std::mem::take(&mut self.routes);
+        let mut numbers = vec![None; fresh.len()];
+        let same: [fn(&EndpointConfig, &EndpointConfig) -> bool; 2] = [|a, b| a.name == b.name, |a, b| a.url == b.url];
+        let mut difference = Difference::default();
+        for is_same in same {
+            for (place, route) in numbers.iter_mut().zip(&fresh).filter(|(place, _)| place.is_none()) {
+                let found = old.iter().find(|(_, other)| is_same(&other.endpoint, &route.endpoint));
+                let Some((number, other)) = found.map(|(&number, other)| (number, Arc::clone(other))) else { continue };
+                old.remove(&number);
+                *place = Some(number);
+                if other.endpoint != route.endpoint {
+                    difference.changed.push(route.name().to_owned());
+                }
+            }
+        }
+        self.numbers.clear();
+        for (place, route) in numbers.into_iter().zip(fresh) {
+            let number = place.unwrap_or_else(|| {
+                difference.added.push(route.name().to_owned());
+                self.numbers_used += 1;
+                self.numbers_used - 1
+            });
+            self.numbers.push(number);
+            self.routes.insert(number, Arc::new(route));
+        }
+        for (number, route) in old {
+            difference.removed.push(number);
+            difference.removed_names.push(route.name().to_owned());
+        }
+        Ok(difference)
     }
 
-    /// What TLS to this route needs; `None` for plain ones.
-    pub(super) fn tls(&self, route: &Route) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
-        Some((Arc::clone(self.tls.as_ref()?), route.server_name.clone()?))
+    pub(super) fn route(&self, number: usize) -> Option<&Arc<Route>> {
+        self.routes.get(&number)
+    }
+
+    /// All endpoints, in the order of the configuration.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (usize, &Route)> {
+        self.numbers.iter().filter_map(|&number| Some((number, self.routes.get(&number)?.as_ref())))
+    }
+
+    /// What the gateway has to know of the endpoints.
+    pub(super) fn specs(&self) -> Vec<EndpointSpec> {
+        let spec = |(number, route): (usize, &Route)| {
+            let endpoint = &route.endpoint;
+            EndpointSpec {
+                number,
+                name: endpoint.name.clone(),
+                url: endpoint.url.clone(),
+                forwards_to: endpoint.upstream.to_string(),
+                proxy_protocol: endpoint.upstream.proxy_protocol,
+                bindings: vec![endpoint.binding.as_str().to_owned()],
+                pooling_enabled: endpoint.pooling_enabled,
+                metadata: endpoint.metadata.clone(),
+                description: endpoint.description.clone(),
+                traffic_policy: endpoint.traffic_policy.clone().unwrap_or_default(),
+            }
+        };
+        self.routes().map(spec).collect()
     }
 }
 
 impl Route {
-    fn new(endpoint: &EndpointConfig) -> Result<Self, TlsError> {
-        let upstream = endpoint.upstream.clone();
-        let server_name = upstream.is_tls().then(|| tls::server_name(upstream.address.host())).transpose()?;
-        Ok(Self { name: endpoint.name.clone(), url: endpoint.url.to_string(), upstream, server_name })
+    fn new(endpoint: &EndpointConfig, tls: Option<&Arc<ClientConfig>>) -> Result<Self, TlsError> {
+        let upstream = &endpoint.upstream;
+        let tls = match tls.filter(|_| upstream.is_tls()) {
+            Some(config) => Some((Arc::clone(config), tls::server_name(upstream.address.host())?)),
+            None => None,
+        };
+        Ok(Self { endpoint: endpoint.clone(), url: endpoint.url.to_string(), tls })
+    }
+
+    /// The endpoint's name, for the log.
+    pub(super) fn name(&self) -> &str {
+        &self.endpoint.name
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.endpoint.upstream
+    }
+
+    /// What TLS to the upstream needs; `None` for plain ones.
+    pub(super) fn tls(&self) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+        self.tls.clone()
     }
 }
 
@@ -59,5 +150,54 @@ pub(super) fn look_up(resolver: &mut Resolver, place: &HostPort, purpose: Purpos
     match place.host().parse::<IpAddr>() {
         Ok(address) => Lookup::Ready(vec![SocketAddr::new(address, place.port())]),
         Err(_) => resolver.lookup(place.host(), place.port(), purpose, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Binding;
+    use crate::endpoint_url::RequestedUrl;
+
+    fn endpoint(name: &str, url: &str, upstream: &str) -> EndpointConfig {
+        let url = RequestedUrl::parse(url).unwrap();
+        EndpointConfig {
+            name: name.to_owned(),
+            binding: Binding::Internal,
+            upstream: Upstream::parse(upstream, url.scheme()).unwrap(),
+            url,
+            pooling_enabled: false,
+            metadata: String::new(),
+            description: String::new(),
+            traffic_policy: None,
+        }
+    }
+
+    fn numbers(upstreams: &Upstreams) -> Vec<(usize, &str)> {
+        upstreams.routes().map(|(number, route)| (number, route.name())).collect()
+    }
+
+    #[test]
+    fn number_goes_with_the_name_then_with_the_address_and_is_never_given_twice() {
+        let (a, b) = (endpoint("a", "https://a.internal", "1"), endpoint("b", "https://b.internal", "2"));
+        let mut upstreams = Upstreams::new(&[a.clone(), b.clone()], None).unwrap();
+        assert_eq!(numbers(&upstreams), [(0, "a"), (1, "b")]);
+
+        let moved = endpoint("a", "https://a.internal", "3");
+        let difference = upstreams.change(&[b.clone(), moved], None).unwrap();
+        assert_eq!(numbers(&upstreams), [(1, "b"), (0, "a")]);
+        assert_eq!((difference.changed.as_slice(), difference.added.len()), (&["a".to_owned()][..], 0));
+        assert_eq!(upstreams.route(0).unwrap().upstream().to_string(), "http://localhost:3");
+
+        let renamed = endpoint("c", "https://b.internal", "2");
+        upstreams.change(&[renamed], None).unwrap();
+        assert_eq!(numbers(&upstreams), [(1, "c")]);
+
+        let difference = upstreams.change(&[a, b], None).unwrap();
+        assert_eq!(numbers(&upstreams), [(2, "a"), (1, "b")]);
+        assert_eq!((difference.removed.len(), difference.added), (0, vec!["a".to_owned()]));
+        let difference = upstreams.change(&[], None).unwrap();
+        assert_eq!(difference.removed, [1, 2]);
+        assert!(upstreams.route(1).is_none());
     }
 }

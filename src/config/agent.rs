@@ -13,7 +13,7 @@ use crate::log_format::{LogFormat, LogLevel};
 use crate::message::{Secret, is_instance};
 
 /// The agent as a whole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
     /// Who the agent is to the gateway.
     pub authtoken: Secret,
@@ -46,6 +46,23 @@ pub struct AgentConfig {
     pub drain_timeout: Duration,
     /// What it may take of its box.
     pub resources: Resources,
+    /// The Unix socket at which `adit status` asks, an absolute path; none unless set.
+    pub status_socket: Option<PathBuf>,
+}
+
+impl AgentConfig {
+    /// Whether a session under `other` has to end for this to be in force. What is not named here needs a new one.
+    #[must_use]
+    pub fn needs_other_session(&self, other: &Self) -> bool {
+        let essence = |agent: &Self| Self {
+            connect_timeout: Duration::ZERO,
+            drain_timeout: Duration::ZERO,
+            log: LogConfig::default(),
+            status_socket: None,
+            ..agent.clone()
+        };
+        essence(self) != essence(other)
+    }
 }
 
 /// What is logged and how it looks.
@@ -103,6 +120,7 @@ pub(super) fn read(
     let heartbeat_interval = agent.duration("heartbeat_interval", TIMEOUT_MIN..=TIMEOUT_MAX);
     let heartbeat_tolerance = agent.duration("heartbeat_tolerance", TIMEOUT_MIN..=TIMEOUT_MAX);
     let drain_timeout = agent.duration("drain_timeout", Duration::ZERO..=TIMEOUT_MAX);
+    let status_socket = agent.parsed("status_socket", parse_status_socket);
     let metadata = agent.string_up_to("metadata", METADATA_BYTES_MAX);
     let level = agent.word("log_level", &LogLevel::WORDS);
     let format = agent.word("log_format", &LogFormat::WORDS);
@@ -127,6 +145,7 @@ pub(super) fn read(
         remote_management: remote_management.unwrap_or(false),
         drain_timeout: drain_timeout.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
         resources,
+        status_socket,
     })
 }
 
@@ -175,6 +194,14 @@ fn read_pins(agent: &mut Object<'_>, cas: Option<&ConnectCas>) -> Vec<PublicKeyP
         ),
     }
     pins
+}
+
+/// An absolute path, so that every command finds it wherever it is started.
+pub(super) fn parse_status_socket(text: &str) -> Result<PathBuf, &'static str> {
+    if !text.starts_with('/') || text.ends_with('/') || text.len() > SOCKET_PATH_BYTES_MAX || text.contains('\0') {
+        return Err("must be the absolute path of a file, at most 107 bytes long, such as \"/var/run/adit.sock\"");
+    }
+    Ok(PathBuf::from(text))
 }
 
 /// ngrok's `log` names a destination; here it is always standard error.
@@ -240,6 +267,9 @@ pub const CONNECT_PINS_MAX: usize = 8;
 
 /// ngrok's limit; error 100 of its service.
 pub const METADATA_BYTES_MAX: usize = 4096;
+
+/// `sun_path` of Linux less the closing zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Below a second a slow link would count as dead.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use crate::endpoint_url::{EndpointUrl, RequestedUrl, Scheme};
 use crate::proxy_protocol::ProxyProtocol;
 
 /// One endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
     /// Unique in the file; it appears in the log and at the gateway.
     pub name: String,

@@ -69,6 +69,22 @@ impl Config {
         }
     }
 
+    /// The status socket that the file at `path` names, if any; all else may be missing or wrong, as the token is where
+    /// it comes from the environment of the agent alone.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no JSON, or this key is wrong.
+    pub fn status_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
+        let (_, value, reader) = read_tree(path)?;
+        let section = reader.object(&value, "").and_then(|mut root| {
+            let agent = root.value("agent");
+            reader.object(agent?, "agent")
+        });
+        let socket = section.and_then(|mut agent| agent.parsed("status_socket", agent::parse_status_socket));
+        reader.finish()?;
+        Ok(socket)
+    }
+
     /// Names every key of the file that ngrok's agent (configuration version 3) would not accept.
     ///
     /// # Errors

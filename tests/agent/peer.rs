@@ -11,7 +11,7 @@ use adit::endpoint_url::Scheme;
 use adit::frame::ErrorCode;
 use adit::message::{
     AditExtra, AuthReply, AuthReplyExtra, AuthRequest, BindReply, BindReplyExtra, BindRequest, CommandReply,
-    EmptyReply, ProxyHeader, Secret, StreamType, WireError,
+    EmptyReply, PatchRequest, ProxyHeader, Secret, StreamType, WireError,
 };
 use adit::mux::limits::WINDOW;
 use adit::mux::{Key, Limits};
@@ -51,6 +51,7 @@ pub(crate) struct State {
     pub(crate) auth: Option<AuthRequest>,
     pub(crate) binds: Vec<BindRequest>,
     pub(crate) unbinds: Vec<String>,
+    pub(crate) patches: Vec<PatchRequest>,
     pub(crate) go_away: Option<(ErrorCode, String)>,
     pub(crate) delivered: usize,
     /// The answers to commands.
@@ -100,6 +101,7 @@ impl Peer {
             auth: None,
             binds: Vec::new(),
             unbinds: Vec::new(),
+            patches: Vec::new(),
             go_away: None,
             delivered: 0,
             commands: Vec::new(),
@@ -137,8 +139,17 @@ impl Peer {
 
     fn open(&self, endpoint: &str, flow: Flow) -> Stream {
         let header = ProxyHeader::new(bind_id(endpoint), visitor(), Scheme::Tcp, false);
+        self.open_with(&header.encode(), flow)
+    }
+
+    /// A stream that begins with these bytes, type and header included.
+    pub(crate) fn open_stream(&self, first: &[u8]) -> Stream {
+        self.open_with(first, Flow::default())
+    }
+
+    fn open_with(&self, first: &[u8], flow: Flow) -> Stream {
         let key = self.shared.with(|state| {
-            let key = state.session.open_proxy(&header).unwrap();
+            let key = state.session.open_with(first).unwrap();
             state.streams.insert(key, flow);
             state.pump();
             key
@@ -380,6 +391,10 @@ impl State {
             }
             Request::Unbind(request) => {
                 self.unbinds.push(request.id);
+                self.session.reply(call, &EmptyReply { error: None }.to_json());
+            }
+            Request::Patch(request) => {
+                self.patches.push(request);
                 self.session.reply(call, &EmptyReply { error: None }.to_json());
             }
             other => panic!("the agent does not call this: {other:?}"),

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -20,7 +21,7 @@ pub(crate) struct Agent {
     pid: u32,
     log: Arc<Watched<Log>>,
     /// Holds the files for as long as the process may read them.
-    _files: TempDir,
+    files: TempDir,
 }
 
 #[derive(Default)]
@@ -30,18 +31,20 @@ struct Log {
 }
 
 /// What to run.
+#[derive(Clone)]
 pub(crate) struct Setup {
     endpoints: Vec<Value>,
     agent: Value,
     gateway_ca: Option<String>,
     upstream_ca: Option<String>,
     descriptors: Option<usize>,
+    umask_0: bool,
 }
 
 impl Setup {
     pub(crate) fn new() -> Self {
         let agent = json!({ "authtoken": TOKEN, "log_level": "debug" });
-        Self { endpoints: Vec::new(), agent, gateway_ca: None, upstream_ca: None, descriptors: None }
+        Self { endpoints: Vec::new(), agent, gateway_ca: None, upstream_ca: None, descriptors: None, umask_0: false }
     }
 
     /// An endpoint named `name` in front of a `tcp://` upstream.
@@ -60,9 +63,21 @@ impl Setup {
         self
     }
 
+    /// A member of the endpoint that was added last.
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.endpoints.last_mut().unwrap()[key] = value.into();
+        self
+    }
+
     /// Trusts another authority than the gateway's.
     pub(crate) fn trusts(mut self, ca_pem: &str) -> Self {
         self.gateway_ca = Some(ca_pem.to_owned());
+        self
+    }
+
+    /// Files are everybody's unless the agent says otherwise.
+    pub(crate) fn umask_0(mut self) -> Self {
+        self.umask_0 = true;
         self
     }
 
@@ -78,27 +93,27 @@ impl Setup {
         self
     }
 
-    pub(crate) fn start(mut self, gateway: &Gateway) -> Agent {
-        let files = TempDir::new().unwrap();
-        let ca = files.path().join("ca.pem");
+    /// Writes the agent's files.
+    fn write(&self, gateway: &Gateway, files: &Path) -> PathBuf {
+        let ca = files.join("ca.pem");
         fs::write(&ca, self.gateway_ca.as_ref().unwrap_or(&gateway.site.ca_pem)).unwrap();
-        self.agent["connect_url"] = json!(gateway.address.to_string());
-        self.agent["connect_cas"] = json!(ca);
-        let document = json!({ "version": 3, "agent": self.agent, "endpoints": self.endpoints });
-        let config = files.path().join("adit.json");
+        let mut agent = json!({ "connect_url": gateway.address.to_string(), "connect_cas": ca });
+        agent.as_object_mut().unwrap().extend(self.agent.as_object().unwrap().clone());
+        let document = json!({ "version": 3, "agent": agent, "endpoints": self.endpoints });
+        let config = files.join("adit.json");
         fs::write(&config, document.to_string()).unwrap();
         fs::set_permissions(&config, Permissions::from_mode(0o600)).unwrap();
+        config
+    }
 
-        let program = env!("CARGO_BIN_EXE_adit");
-        let mut command = match self.descriptors {
-            Some(count) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), program]);
-                shell
-            }
-            None => Command::new(program),
-        };
-        command.args(["run", "--config"]).arg(&config).env_clear();
+    pub(crate) fn start(self, gateway: &Gateway) -> Agent {
+        let files = TempDir::new().unwrap();
+        let config = self.write(gateway, files.path());
+        let mut command = Command::new("/bin/sh");
+        let umask = if self.umask_0 { "umask 0; " } else { "" };
+        let descriptors = self.descriptors.map(|count| format!("ulimit -n {count}; ")).unwrap_or_default();
+        command.env_clear().args(["-c", &format!("{umask}{descriptors}exec \"$0\" run --config \"$1\"")]);
+        command.arg(env!("CARGO_BIN_EXE_adit")).arg(&config);
         if let Some(pem) = &self.upstream_ca {
             let bundle = files.path().join("bundle.pem");
             fs::write(&bundle, pem).unwrap();
@@ -114,7 +129,7 @@ impl Setup {
             }
             writer.with(|log| log.ended = true);
         });
-        Agent { pid: child.id(), child, log, _files: files }
+        Agent { pid: child.id(), child, log, files }
     }
 }
 
@@ -134,6 +149,17 @@ impl Agent {
     /// The lines with all of these words.
     pub(crate) fn lines(&self, words: &[&str]) -> Vec<String> {
         self.log.with(|log| log.lines.iter().filter(|line| has_all(line, words)).cloned().collect())
+    }
+
+    /// Where the agent's files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// Puts other files in the place of the agent's, and tells it.
+    pub(crate) fn reload(&self, setup: &Setup, gateway: &Gateway) {
+        setup.write(gateway, self.files.path());
+        self.signal("HUP");
     }
 
     /// Sends a signal by its short name.
@@ -215,5 +241,12 @@ fn has_all(line: &str, words: &[&str]) -> bool {
 
 /// Between two looks at the kernel's table.
 const POLL: Duration = Duration::from_millis(10);
+
+impl Agent {
+    /// All lines so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.with(|log| log.lines.join("\n"))
+    }
+}
 
 pub(crate) const TOKEN: &str = "tok_5ecret5ecret5ecret";

@@ -107,6 +107,7 @@ impl Setup {
             remote_management: false,
             drain_timeout: DRAIN_TIMEOUT,
             resources: Resources::default(),
+            status_socket: None,
         };
         AgentFile { agent, endpoints: self.offers.iter().map(Offer::endpoint).collect() }
     }
