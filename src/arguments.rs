@@ -18,7 +18,8 @@ use argh::{EarlyExit, FromArgs};
     error_code(3, "The configuration is unusable; the message says what would be right."),
     error_code(4, "status: no agent answers."),
     error_code(5, "status: the agent has no session."),
-    error_code(6, "status: the session's last heartbeat was not answered in time.")
+    error_code(6, "status: the session's last heartbeat was not answered in time."),
+    error_code(10, "to 16: diagnose: where the walk failed, see `adit diagnose --help`.")
 )]
 pub(crate) struct Arguments {
     #[argh(subcommand)]
@@ -30,6 +31,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Run(Run),
     Check(Check),
+    Diagnose(Diagnose),
     Status(Status),
     Version(Version),
 }
@@ -54,6 +56,29 @@ pub(crate) struct Check {
     /// also name every key that ngrok's agent would not accept
     #[argh(switch)]
     pub(crate) ngrok: bool,
+}
+
+/// Walk the way to the gateway and to each upstream, and say at the first failure what is wrong and who can mend it.
+#[derive(Debug, FromArgs)]
+#[argh(
+    subcommand,
+    name = "diagnose",
+    help_triggers("-h", "--help", "help"),
+    note = "A running agent is not disturbed.",
+    error_code(0, "All is well."),
+    error_code(3, "The configuration is unusable."),
+    error_code(10, "The gateway's name cannot be looked up: DNS, or connect_url."),
+    error_code(11, "No TCP connection: a firewall, the route, or nobody listens."),
+    error_code(12, "A certificate is not valid now: this machine's clock, or the certificate."),
+    error_code(13, "The certificate is not the gateway's: inspection, a portal, or connect_cas."),
+    error_code(14, "What answers is no gateway, or is cut off."),
+    error_code(15, "The gateway refuses the log-in: the token."),
+    error_code(16, "An upstream cannot be reached.")
+)]
+pub(crate) struct Diagnose {
+    /// configuration file, JSON (default: /etc/adit.json)
+    #[argh(option, arg_name = "file", default = "adit::config::default_path()")]
+    pub(crate) config: PathBuf,
 }
 
 /// Ask a running agent how it is, at the socket that agent.status_socket names.

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod backoff;
 pub mod config;
+pub mod diagnose;
 pub mod endpoint_url;
 pub mod frame;
 pub mod log_format;

@@ -11,10 +11,11 @@ use std::process::ExitCode;
 
 use adit::agent::{Agent, Loaded, RunError};
 use adit::config::Config;
+use adit::diagnose::{self, Class};
 use adit::log_format;
 use adit::status::{Verdict, client};
 
-use self::arguments::{Arguments, Check, Command, Parsed, Run, Status};
+use self::arguments::{Arguments, Check, Command, Diagnose, Parsed, Run, Status};
 
 fn main() -> ExitCode {
     let command = match arguments::parse(env::args_os()) {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let code = match command {
         Command::Run(arguments) => run(&arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Diagnose(arguments) => diagnose(&arguments),
         Command::Status(arguments) => status(&arguments),
         Command::Version(_) => version(),
     };
@@ -131,6 +133,30 @@ fn status(arguments: &Status) -> u8 {
     }
 }
 
+fn diagnose(arguments: &Diagnose) -> u8 {
+    let file = arguments.config.display();
+    let loaded = match Loaded::from_file(&arguments.config) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            print(format_args!("FAIL  configuration: {file} is unusable"));
+            complain(errors);
+            return EXIT_CONFIG;
+        }
+    };
+    print(format_args!("ok    configuration: {file}, {}", summary(&loaded.config)));
+    match diagnose::walk(&loaded, &mut |line| print(line)) {
+        None => EXIT_OK,
+        Some(Class::System) => EXIT_INTERNAL,
+        Some(Class::Names) => EXIT_NAMES,
+        Some(Class::Network) => EXIT_NETWORK,
+        Some(Class::Time) => EXIT_TIME,
+        Some(Class::Certificate) => EXIT_CERTIFICATE,
+        Some(Class::Protocol) => EXIT_PROTOCOL,
+        Some(Class::LogIn) => EXIT_LOG_IN,
+        Some(Class::Upstream) => EXIT_UPSTREAM,
+    }
+}
+
 fn version() -> u8 {
     print(concat!("adit ", env!("CARGO_PKG_VERSION")));
     EXIT_OK
@@ -175,3 +201,12 @@ const EXIT_NOT_CONNECTED: u8 = 5;
 
 /// `status`: there is a session, and its last heartbeat was not answered in time.
 const EXIT_SILENT: u8 = 6;
+
+// `diagnose`: where the walk ended; see `Class`.
+const EXIT_NAMES: u8 = 10;
+const EXIT_NETWORK: u8 = 11;
+const EXIT_TIME: u8 = 12;
+const EXIT_CERTIFICATE: u8 = 13;
+const EXIT_PROTOCOL: u8 = 14;
+const EXIT_LOG_IN: u8 = 15;
+const EXIT_UPSTREAM: u8 = 16;

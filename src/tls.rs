@@ -6,6 +6,7 @@
 
 mod cipher_order;
 mod clock;
+mod presented;
 mod reason;
 mod roots;
 mod verifier;
@@ -15,16 +16,19 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use self::clock::Clock;
+use self::presented::Noting;
 use self::verifier::Verifier;
 use crate::config::{AgentConfig, ConnectCas, PublicKeyPin, TlsCiphers};
 
 pub use self::cipher_order::describe_order;
 pub use self::clock::clock_warning;
+pub(crate) use self::presented::Presented;
 pub(crate) use self::reason::{in_words, is_about_time};
 
 /// TLS to the gateway: the authorities of `connect_cas`, the keys of `connect_pins`, the ciphers of `tls_ciphers`; no
@@ -38,6 +42,16 @@ pub(crate) use self::reason::{in_words, is_about_time};
 pub fn connect_config(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = connect_roots(&agent.connect_cas, agent.ssl_cert_file.as_deref())?;
     client_config(roots, agent.connect_pins.clone(), agent.tls_ciphers, Clock::REAL)
+}
+
+/// As [`connect_config`]; what the gateway presents is noted in `presented`, also when it is not accepted.
+///
+/// # Errors
+/// As [`connect_config`].
+pub(crate) fn connect_config_noting(agent: &AgentConfig, presented: &Presented) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = connect_roots(&agent.connect_cas, agent.ssl_cert_file.as_deref())?;
+    let note = |verifier: Verifier| Arc::new(Noting::new(Arc::new(verifier), presented.clone())) as _;
+    client_config_with(roots, agent.connect_pins.clone(), agent.tls_ciphers, Clock::REAL, note)
 }
 
 /// TLS to `tls://` and `https://` upstreams: the bundled authorities and those of the system, where it has any, so
@@ -144,6 +158,17 @@ fn client_config(
     ciphers: TlsCiphers,
     clock: Clock,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_with(roots, pins, ciphers, clock, |verifier| Arc::new(verifier))
+}
+
+/// `judge` makes of the verifier what is asked in its place.
+fn client_config_with(
+    roots: RootCertStore,
+    pins: Vec<PublicKeyPin>,
+    ciphers: TlsCiphers,
+    clock: Clock,
+    judge: impl FnOnce(Verifier) -> Arc<dyn ServerCertVerifier>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(cipher_order::provider(ciphers));
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
@@ -153,7 +178,7 @@ fn client_config(
         .map_err(TlsError::Provider)?
         // "Dangerous" is the builder's word for every verifier that is not its own; this one calls that.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier::new(webpki, pins, clock.build)))
+        .with_custom_certificate_verifier(judge(Verifier::new(webpki, pins, clock.build)))
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(RESUMED_PEERS_MAX);
     Ok(Arc::new(config))

@@ -48,7 +48,7 @@ fn help_lists_commands_and_every_exit_code_on_standard_output() {
     for arguments in [&["--help"][..], &["-h"], &["help"]] {
         let (code, stdout, stderr) = outcome(&mut adit(arguments));
         assert_eq!((code, stderr.as_str()), (0, ""));
-        for word in ["run", "check", "status", "version", "ADIT_AUTHTOKEN", "SIGTERM", "SIGHUP"] {
+        for word in ["run", "check", "status", "diagnose", "version", "ADIT_AUTHTOKEN", "SIGTERM", "SIGHUP"] {
             assert!(stdout.contains(word), "{word}: {stdout}");
         }
         for code in 0..=6 {

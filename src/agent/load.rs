@@ -18,7 +18,7 @@ pub struct Loaded {
     /// TLS to the gateway.
     pub(super) connect_tls: Arc<ClientConfig>,
     /// TLS to upstreams, if there are such.
-    pub(super) upstream_tls: Option<Arc<ClientConfig>>,
+    pub(crate) upstream_tls: Option<Arc<ClientConfig>>,
 }
 
 impl Loaded {

@@ -38,6 +38,7 @@ use self::upstreams::Upstreams;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::net::resolve::Resolver;
+use crate::session::agent::Settings;
 use crate::session::{Random, Resumption};
 use crate::tls::{self, TlsError};
 
@@ -229,6 +230,11 @@ impl Agent {
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(clock()))
     }
+}
+
+/// What an agent says of itself that offers nothing.
+pub(crate) fn settings_without_endpoints(config: &Config) -> Settings {
+    link::settings(config, &Capacity::new(&config.agent.resources), Vec::new())
 }
 
 /// The one place where the agent reads the clock.

@@ -41,7 +41,15 @@ impl Gateway {
     }
 
     pub(crate) fn new(behaviour: Behaviour) -> Self {
-        let site = Site::new();
+        Self::with(Site::new(), behaviour)
+    }
+
+    /// A gateway of ours with certificates of the test's.
+    pub(crate) fn at(site: Site) -> Self {
+        Self::with(site, Behaviour::Serve(Script { adit: true, ..Script::default() }))
+    }
+
+    fn with(site: Site, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let links = Links { behaviour, accepted: 0, peers: Vec::new(), ignored: Vec::new() };

@@ -12,6 +12,7 @@ mod upstream;
 mod aborts;
 mod crowd;
 mod descriptors;
+mod diagnose;
 mod lifecycle;
 mod log_in;
 mod proxying;

@@ -106,6 +106,13 @@ impl Setup {
         config
     }
 
+    /// The agent's files without an agent.
+    pub(crate) fn files(&self, gateway: &Gateway) -> TempDir {
+        let files = TempDir::new().unwrap();
+        self.write(gateway, files.path());
+        files
+    }
+
     pub(crate) fn start(self, gateway: &Gateway) -> Agent {
         let files = TempDir::new().unwrap();
         let config = self.write(gateway, files.path());

@@ -13,6 +13,11 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With a server's certificate that is changed before it is signed.
+    pub(crate) fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
@@ -20,6 +25,7 @@ impl Site {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names =
             vec![SanType::IpAddress([127, 0, 0, 1].into()), SanType::DnsName("localhost".try_into().unwrap())];
+        change(&mut params);
         let certificate = params.signed_by(&key, &issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
