@@ -36,6 +36,19 @@ impl ProxyProtocol {
         }
     }
 
+    /// How long the header is that `bytes` begin with; `None` while that cannot be told yet. At most
+    /// [`HEADER_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// The bytes do not begin with a header of this version, or with one that is longer.
+    pub fn header_len(self, bytes: &[u8]) -> Result<Option<usize>, HeaderError> {
+        match self {
+            Self::None => Ok(Some(0)),
+            Self::V1 => v1_len(bytes),
+            Self::V2 => v2_len(bytes),
+        }
+    }
+
     /// The header for a connection from `source` to `destination`, at most 107 bytes; empty for `None`.
     ///
     /// IPv4 addresses that an IPv6 socket reports are written as IPv4. A header cannot name addresses of two families:
@@ -49,6 +62,44 @@ impl ProxyProtocol {
             Self::V2 => encode_v2(from, to),
         }
     }
+}
+
+/// The bytes are no header of the expected version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderError;
+
+impl std::fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the stream does not begin with the PROXY header that was agreed on")
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+fn v1_len(bytes: &[u8]) -> Result<Option<usize>, HeaderError> {
+    let common = bytes.len().min(V1_PREFIX.len());
+    if bytes[..common] != V1_PREFIX[..common] {
+        return Err(HeaderError);
+    }
+    let line = &bytes[..bytes.len().min(V1_BYTES_MAX)];
+    match line.windows(2).position(|pair| pair == b"\r\n") {
+        Some(end) => Ok(Some(end + 2)),
+        None if line.len() < V1_BYTES_MAX => Ok(None),
+        None => Err(HeaderError),
+    }
+}
+
+fn v2_len(bytes: &[u8]) -> Result<Option<usize>, HeaderError> {
+    let common = bytes.len().min(V2_SIGNATURE.len());
+    if bytes[..common] != V2_SIGNATURE[..common] {
+        return Err(HeaderError);
+    }
+    let Some(&[high, low]) = bytes.get(V2_FIXED_LEN - 2..V2_FIXED_LEN) else { return Ok(None) };
+    let len = V2_FIXED_LEN + usize::from(u16::from_be_bytes([high, low]));
+    if len > HEADER_BYTES_MAX {
+        return Err(HeaderError);
+    }
+    Ok((bytes.len() >= len).then_some(len))
 }
 
 fn encode_v1(from: (IpAddr, u16), to: (IpAddr, u16)) -> Vec<u8> {
@@ -86,6 +137,17 @@ fn encode_v2(from: (IpAddr, u16), to: (IpAddr, u16)) -> Vec<u8> {
     header.extend(to.1.to_be_bytes());
     header
 }
+
+/// Longest header that is taken: addresses of UNIX sockets (216 bytes) and some room for what may follow them.
+pub const HEADER_BYTES_MAX: usize = 536;
+
+const V1_PREFIX: &[u8] = b"PROXY ";
+
+/// The longest line of version 1, with its end.
+const V1_BYTES_MAX: usize = 107;
+
+/// Signature, version and command, family, length.
+const V2_FIXED_LEN: usize = 16;
 
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -182,5 +244,41 @@ mod tests {
             let header = ProxyProtocol::V1.encode(SocketAddr::new(source, ports.0), SocketAddr::new(destination, ports.1));
             prop_assert!(header.len() <= 107 && header.ends_with(b"\r\n"));
         }
+    }
+
+    #[test]
+    fn header_is_found_at_its_last_byte_and_not_before() {
+        let addresses: [(SocketAddr, SocketAddr); 3] = [
+            ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap()),
+            ("[2001:db8::1]:1".parse().unwrap(), "[2001:db8::2]:2".parse().unwrap()),
+            ("192.0.2.1:1".parse().unwrap(), "[2001:db8::2]:2".parse().unwrap()),
+        ];
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            for (source, destination) in addresses {
+                let header = version.encode(source, destination);
+                for len in 0..header.len() {
+                    assert_eq!(version.header_len(&header[..len]), Ok(None), "{version:?} {len}");
+                }
+                let more = [&header[..], b"\x16\x03\x01\r\n"].concat();
+                assert_eq!(version.header_len(&more), Ok(Some(header.len())));
+            }
+        }
+        assert_eq!(ProxyProtocol::None.header_len(b""), Ok(Some(0)));
+    }
+
+    #[test]
+    fn what_is_no_header_or_too_long_is_refused_early() {
+        for bytes in [&b"P_"[..], b"\x16\x03", b"GET / HTTP/1.1\r\n"] {
+            assert_eq!(ProxyProtocol::V1.header_len(bytes), Err(HeaderError));
+            assert_eq!(ProxyProtocol::V2.header_len(bytes), Err(HeaderError));
+        }
+        let mut line = b"PROXY TCP4 ".to_vec();
+        line.resize(V1_BYTES_MAX - 1, b'1');
+        assert_eq!(ProxyProtocol::V1.header_len(&line), Ok(None));
+        line.push(b'1');
+        assert_eq!(ProxyProtocol::V1.header_len(&line), Err(HeaderError));
+        let header = |len: u16| [&V2_SIGNATURE[..], &[0x21, 0x11], &len.to_be_bytes()].concat();
+        assert_eq!(ProxyProtocol::V2.header_len(&header(520)), Ok(None));
+        assert_eq!(ProxyProtocol::V2.header_len(&header(521)), Err(HeaderError));
     }
 }

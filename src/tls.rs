@@ -1,14 +1,17 @@
 //! The agent's TLS: whom it trusts, by which time, and which ciphers it prefers. No other file of the agent configures
 //! rustls.
 //!
-//! Every configuration names its provider (ring), speaks TLS 1.3 and, unless it is built without, 1.2, verifies
-//! certificates and logs no keys. There is no switch that turns verification off.
+//! Every configuration names its provider (ring), speaks TLS 1.3 and, unless it is built without, 1.2, and logs no keys.
+//! The gateway's certificate is verified, always; those of upstreams unless the file says otherwise of one.
 
 mod cipher_order;
 mod clock;
+mod endpoint;
 mod presented;
 mod reason;
 mod roots;
+mod termination;
+mod unverified;
 mod verifier;
 
 use std::fmt;
@@ -18,18 +21,22 @@ use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use self::clock::Clock;
 use self::presented::Noting;
 use self::verifier::Verifier;
-use crate::config::{AgentConfig, ConnectCas, PublicKeyPin, TlsCiphers};
+use crate::config::{AgentConfig, ConnectCas, PublicKeyPin, TlsCiphers, UpstreamTlsConfig};
 
 pub use self::cipher_order::describe_order;
 pub use self::clock::clock_warning;
+pub use self::endpoint::{EndpointTls, EndpointTlsError, endpoints_tls};
 pub(crate) use self::presented::Presented;
 pub(crate) use self::reason::{in_words, is_about_time};
+pub use self::termination::{PemError, Termination, termination};
 
 /// TLS to the gateway: the authorities of `connect_cas`, the keys of `connect_pins`, the ciphers of `tls_ciphers`; no
 /// ALPN, by which a shared port 443 knows agents. `ssl_cert_file` replaces the usual paths of the system's bundle for
@@ -50,8 +57,9 @@ pub fn connect_config(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError
 /// As [`connect_config`].
 pub(crate) fn connect_config_noting(agent: &AgentConfig, presented: &Presented) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = connect_roots(&agent.connect_cas, agent.ssl_cert_file.as_deref())?;
-    let note = |verifier: Verifier| Arc::new(Noting::new(Arc::new(verifier), presented.clone())) as _;
-    client_config_with(roots, agent.connect_pins.clone(), agent.tls_ciphers, Clock::REAL, note)
+    let provider = Arc::new(cipher_order::provider(agent.tls_ciphers));
+    let verifier = verifier(roots, agent.connect_pins.clone(), &provider, Clock::REAL)?;
+    client_config_of(provider, Arc::new(Noting::new(verifier, presented.clone())), None, Clock::REAL)
 }
 
 /// TLS to `tls://` and `https://` upstreams: the bundled authorities and those of the system, where it has any, so
@@ -62,9 +70,18 @@ pub(crate) fn connect_config_noting(agent: &AgentConfig, presented: &Presented) 
 ///
 /// # Errors
 /// `ssl_cert_file` is given and cannot be used; or there are neither bundled authorities nor a bundle of the system.
-pub fn upstream_config(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = upstream_roots(agent.ssl_cert_file.as_deref())?;
-    client_config(roots, Vec::new(), agent.tls_ciphers, Clock::REAL)
+pub fn upstream_config(agent: &AgentConfig, tls: &UpstreamTlsConfig) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(cipher_order::provider(agent.tls_ciphers));
+    let verifier: Arc<dyn ServerCertVerifier> = match (tls.verify, &tls.ca_file) {
+        (false, _) => Arc::new(unverified::Unverified(Arc::clone(&provider))),
+        (true, Some(source)) => {
+            verifier(termination::authorities([source]).map_err(TlsError::Pem)?, Vec::new(), &provider, Clock::REAL)?
+        }
+        (true, None) => verifier(upstream_roots(agent.ssl_cert_file.as_deref())?, Vec::new(), &provider, Clock::REAL)?,
+    };
+    let identity = tls.client.as_ref().map(|client| termination::client_identity(client, &provider));
+    let identity = identity.transpose().map_err(TlsError::Pem)?.map(SingleCertAndKey::from);
+    client_config_of(provider, verifier, identity, Clock::REAL)
 }
 
 fn connect_roots(cas: &ConnectCas, ssl_cert_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
@@ -121,6 +138,8 @@ pub enum TlsError {
     NoSystemBundle,
     /// The host can be no name of a certificate.
     Name(String),
+    /// A certificate, a key or an authority of an endpoint cannot be used.
+    Pem(PemError),
     /// The provider and the protocol versions do not fit together.
     Provider(rustls::Error),
 }
@@ -145,6 +164,7 @@ impl fmt::Display for TlsError {
                 )
             }
             Self::Name(host) => write!(f, "{host:?} cannot be the name of a certificate"),
+            Self::Pem(error) => error.fmt(f),
             Self::Provider(error) => write!(f, "TLS cannot be set up: {error}"),
         }
     }
@@ -158,28 +178,39 @@ fn client_config(
     ciphers: TlsCiphers,
     clock: Clock,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    client_config_with(roots, pins, ciphers, clock, |verifier| Arc::new(verifier))
+    let provider = Arc::new(cipher_order::provider(ciphers));
+    let verifier = verifier(roots, pins, &provider, clock)?;
+    client_config_of(provider, verifier, None, clock)
 }
 
-/// `judge` makes of the verifier what is asked in its place.
-fn client_config_with(
+fn verifier(
     roots: RootCertStore,
     pins: Vec<PublicKeyPin>,
-    ciphers: TlsCiphers,
+    provider: &Arc<CryptoProvider>,
     clock: Clock,
-    judge: impl FnOnce(Verifier) -> Arc<dyn ServerCertVerifier>,
-) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = Arc::new(cipher_order::provider(ciphers));
-    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+) -> Result<Arc<Verifier>, TlsError> {
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| TlsError::Provider(rustls::Error::General(error.to_string())))?;
-    let mut config = ClientConfig::builder_with_details(provider, Arc::new(clock))
+    Ok(Arc::new(Verifier::new(webpki, pins, clock.build)))
+}
+
+fn client_config_of(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Option<SingleCertAndKey>,
+    clock: Clock,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(clock))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(TlsError::Provider)?
-        // "Dangerous" is the builder's word for every verifier that is not its own; this one calls that.
+        // "Dangerous" is the builder's word for every verifier that is not its own.
         .dangerous()
-        .with_custom_certificate_verifier(judge(Verifier::new(webpki, pins, clock.build)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(identity)),
+        None => builder.with_no_client_auth(),
+    };
     config.resumption = Resumption::in_memory_sessions(RESUMED_PEERS_MAX);
     Ok(Arc::new(config))
 }

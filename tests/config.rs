@@ -296,11 +296,6 @@ fn each_mistake_is_named_with_path_value_and_what_would_be_right() {
             "endpoints[0].upstream.protocol: \"http2\": HTTP/2 to upstreams is not supported: must be \"http1\"",
         ),
         (
-            "/endpoints/0/agent_tls_termination",
-            json!({}),
-            "endpoints[0].agent_tls_termination: is not supported: without it the upstream itself must end TLS; remove it only if that is so",
-        ),
-        (
             "/endpoints/0/traffic_policy",
             json!([]),
             "endpoints[0].traffic_policy: a list: must be an object, or a string that holds JSON or YAML",
@@ -313,7 +308,7 @@ fn each_mistake_is_named_with_path_value_and_what_would_be_right() {
         (
             "/endpoints/0/pooling",
             json!(true),
-            "endpoints[0].pooling: unknown key: the keys here are name, url, pooling_enabled, bindings, upstream, metadata, description, traffic_policy",
+            "endpoints[0].pooling: unknown key: the keys here are name, url, pooling_enabled, bindings, upstream, agent_tls_termination, metadata, description, traffic_policy",
         ),
     ];
     for (pointer, value, expected) in table {

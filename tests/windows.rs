@@ -271,6 +271,7 @@ fn settings(limits: Limits) -> Settings {
         heartbeat_tolerance: Duration::from_secs(15),
         remote_management: false,
         endpoints: vec![EndpointSpec {
+            number: 0,
             name: "a".to_owned(),
             url,
             forwards_to: String::new(),

@@ -105,7 +105,7 @@ impl Agent {
         }
         let more_to_read = filled?;
         let Connection::Linked(linked) = &mut self.connection else { return Ok(None) };
-        self.streams.run(&mut linked.link.session, self.poll.registry(), now);
+        self.streams.run(&mut linked.link.session, &mut self.resolver, self.poll.registry(), now);
         let more_to_write = linked.link.flush(&mut self.streams)?;
         linked.again = more_to_read || more_to_write;
         linked.report_shortage();
@@ -218,7 +218,7 @@ impl Agent {
         };
         let name = route.name();
         log::debug!("session={number} stream={id} endpoint={name} opened for visitor {:?}", header.client_addr);
-        self.streams.open(stream, endpoint, route, id, &mut self.resolver, self.now);
+        self.streams.open(stream, endpoint, route, id, header.visitor(), &mut self.resolver, self.now);
     }
 
     fn names(&self, endpoint: usize) -> (&str, String) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use crate::config::{AgentConfig, Config, ConfigErrors, ConnectCas, Problem, Warning};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, EndpointTls, TlsError};
 
 /// A configuration that can be put in force.
 pub struct Loaded {
@@ -17,8 +17,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// TLS to the gateway.
     pub(super) connect_tls: Arc<ClientConfig>,
-    /// TLS to upstreams, if there are such.
-    pub(crate) upstream_tls: Option<Arc<ClientConfig>>,
+    /// TLS of the endpoints, in their order.
+    pub(crate) endpoints_tls: Vec<EndpointTls>,
 }
 
 impl Loaded {
@@ -27,7 +27,7 @@ impl Loaded {
     /// # Errors
     /// Everything that is wrong with the file, or with the certificates that it names.
     pub fn from_file(path: &Path) -> Result<Self, ConfigErrors> {
-        let (config, warnings) = Config::load(path, &|name| env::var(name).ok())?;
+        let (config, mut warnings) = Config::load(path, &|name| env::var(name).ok())?;
         let problem = |key: &str, value: Option<String>, error: &TlsError| Problem {
             file: path.display().to_string(),
             path: key.to_owned(),
@@ -36,8 +36,18 @@ impl Loaded {
         };
         let connect_tls = connect_tls(&config.agent)
             .map_err(|error| problem("agent.connect_cas", Some(shown(&config.agent.connect_cas)), &error))?;
-        let upstream_tls = upstream_tls(&config).map_err(|error| problem("endpoints", None, &error))?;
-        Ok(Self { config, warnings, connect_tls, upstream_tls })
+        let endpoints_tls = tls::endpoints_tls(&config.agent, &config.endpoints).map_err(|refused| {
+            let key = format!("endpoints[{}].{}", refused.endpoint, refused.key);
+            problem(&key, None, &refused.error)
+        })?;
+        for (number, _) in endpoints_tls.iter().enumerate().filter(|(_, tls)| has_rsa_key(tls)) {
+            warnings.push(Warning {
+                file: path.display().to_string(),
+                path: format!("endpoints[{number}].agent_tls_termination.server_private_key"),
+                text: RSA_WARNING.to_owned(),
+            });
+        }
+        Ok(Self { config, warnings, connect_tls, endpoints_tls })
     }
 
     /// Takes a configuration from elsewhere and reads the certificate files.
@@ -45,8 +55,9 @@ impl Loaded {
     /// # Errors
     /// The certificates cannot be used.
     pub fn new(config: Config) -> Result<Self, TlsError> {
-        let (connect_tls, upstream_tls) = (connect_tls(&config.agent)?, upstream_tls(&config)?);
-        Ok(Self { config, warnings: Vec::new(), connect_tls, upstream_tls })
+        let connect_tls = connect_tls(&config.agent)?;
+        let endpoints_tls = tls::endpoints_tls(&config.agent, &config.endpoints).map_err(|refused| refused.error)?;
+        Ok(Self { config, warnings: Vec::new(), connect_tls, endpoints_tls })
     }
 }
 
@@ -54,12 +65,11 @@ fn connect_tls(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError> {
     tls::connect_config(agent)
 }
 
-fn upstream_tls(config: &Config) -> Result<Option<Arc<ClientConfig>>, TlsError> {
-    if !config.endpoints.iter().any(|endpoint| endpoint.upstream.is_tls()) {
-        return Ok(None);
-    }
-    tls::upstream_config(&config.agent).map(Some)
+fn has_rsa_key(tls: &EndpointTls) -> bool {
+    tls.termination.as_ref().is_some_and(|termination| termination.has_rsa_key)
 }
+
+const RSA_WARNING: &str = "is an RSA key: each handshake costs a small CPU many times what an ECDSA key (P-256) does";
 
 fn shown(cas: &ConnectCas) -> String {
     match cas {

@@ -6,6 +6,7 @@
 mod capacity;
 mod connect;
 mod control;
+mod handshakes;
 mod instance;
 mod link;
 mod load;
@@ -14,6 +15,7 @@ mod proxied;
 mod reload;
 mod status_socket;
 mod streams;
+mod terminated;
 mod upstreams;
 
 use std::io;
@@ -107,13 +109,13 @@ impl Agent {
     pub fn with(loaded: Loaded) -> Result<Self, RunError> {
         let poll = Poll::new().map_err(RunError::System)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(RunError::System)?);
-        let Loaded { config, connect_tls, upstream_tls, .. } = loaded;
+        let Loaded { config, connect_tls, endpoints_tls, .. } = loaded;
         log::info!("TLS offers {}", tls::describe_order(config.agent.tls_ciphers));
         if let Some(warning) = tls::clock_warning() {
             log::warn!("{warning}");
         }
         let capacity = Capacity::new(&config.agent.resources);
-        let upstreams = Upstreams::new(&config.endpoints, upstream_tls.as_ref()).map_err(RunError::Tls)?;
+        let upstreams = Upstreams::new(&config.endpoints, endpoints_tls);
         let now = clock();
         Ok(Self {
             poll,
@@ -234,7 +236,7 @@ impl Agent {
 
 /// What an agent says of itself that offers nothing.
 pub(crate) fn settings_without_endpoints(config: &Config) -> Settings {
-    link::settings(config, &Capacity::new(&config.agent.resources), Vec::new())
+    link::settings(config, &Capacity::new(&config.agent.resources), None, Vec::new())
 }
 
 /// The one place where the agent reads the clock.

@@ -1,11 +1,12 @@
 //! One visitor's connection: its stream of the link, and its upstream's socket in the making, open, or failed.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
+use super::handshakes::Handshakes;
 use super::upstreams::Route;
 use crate::mux::Key;
 use crate::net::dial::{Dial, Progress};
@@ -13,6 +14,8 @@ use crate::net::ready::Ready;
 use crate::net::resolve::LookupId;
 use crate::net::socket_options;
 use crate::net::upstream::UpstreamIo;
+use crate::net::visitor_tls::VisitorTls;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::session::AgentSession;
 
 /// One connection.
@@ -48,10 +51,20 @@ pub(super) struct Proxied {
     pub(super) idle_timeout: Option<Duration>,
     /// What it holds in this process, as it was last counted.
     pub(super) held: usize,
+    /// The visitor's TLS, where it ends here.
+    pub(super) visitor: Option<Box<VisitorTls>>,
+    /// The PROXY header that the stream has to begin with, until it is there.
+    pub(super) header_due: ProxyProtocol,
+    /// The PROXY header that the upstream's socket gets before everything else.
+    pub(super) header: Vec<u8>,
 }
 
 /// Where the connection to the upstream stands.
 pub(super) enum State {
+    /// Something has to come from the visitor first: a PROXY header, a TLS handshake.
+    Greeting,
+    /// The visitor is turned away for this reason, once it could read the alert that says so.
+    Rejecting(String),
     Resolving(LookupId),
     /// With the events so far: the end of an upstream may come with the one that says that it is connected.
     Dialing(Dial, Ready),
@@ -66,8 +79,12 @@ pub(super) enum Step {
     Wait,
     Again,
     WaitUntil(Instant),
+    /// The visitor has said what it had to: the upstream's turn.
+    Dial,
     Unreachable(String),
     Abort(String),
+    /// The visitor did not get as far as the upstream.
+    Reject(String),
     /// The upstream has ended in good order, but the visitor has not, and nobody takes the rest.
     TurnAway(String),
     Done,
@@ -75,9 +92,22 @@ pub(super) enum Step {
 
 impl Proxied {
     /// Does what it can; for the rest, [`Step`] says what it needs.
-    pub(super) fn run(&mut self, session: &mut AgentSession, registry: &Registry, token: Token, now: Instant) -> Step {
+    pub(super) fn run(
+        &mut self,
+        session: &mut AgentSession,
+        handshakes: &mut Handshakes,
+        registry: &Registry,
+        token: Token,
+        now: Instant,
+    ) -> Step {
         if self.end_at.is_some_and(|at| now >= at) {
             return Step::Abort("the configuration does not have its endpoint any more".to_owned());
+        }
+        match &self.state {
+            State::Greeting => return self.greet(session, handshakes, now),
+            State::Rejecting(reason) if self.is_late(now) => return Step::Reject(reason.clone()),
+            State::Rejecting(_) => return Step::Wait,
+            _ => {}
         }
         if let State::Dialing(dial, ready) = &mut self.state {
             match dial.poll(registry, token, now) {
@@ -87,6 +117,9 @@ impl Proxied {
                     socket_options::prepare_upstream(&socket);
                     // Taken as ready until the socket says otherwise.
                     let ready = Ready { readable: true, writable: true, read_closed: ready.read_closed };
+                    if let Err(error) = write_header(&socket, &self.header) {
+                        return Step::Unreachable(format!("it did not take the PROXY header: {error}"));
+                    }
                     self.state = match self.route.tls() {
                         None => State::Open(UpstreamIo::plain(socket, ready)),
                         Some((config, name)) => match UpstreamIo::tls(socket, ready, config, name) {
@@ -117,13 +150,19 @@ impl Proxied {
                 Step::Unreachable(self.failure.as_ref().map(ToString::to_string).unwrap_or_default())
             }
             State::Failed if self.is_late(now) => self.abort(),
-            State::Resolving(_) | State::Failed | State::Dialing(..) | State::Handshaking(_) => Step::Wait,
+            State::Greeting
+            | State::Rejecting(_)
+            | State::Resolving(_)
+            | State::Failed
+            | State::Dialing(..)
+            | State::Handshaking(_) => Step::Wait,
         }
     }
 
     fn pump(&mut self, session: &mut AgentSession, now: Instant) -> Step {
         self.deadline = None;
-        let again = self.write_queue(session, now);
+        let again =
+            if self.visitor.is_some() { self.write_decrypted(session, now) } else { self.write_queue(session, now) };
         if let Some(error) = &self.failure {
             let text = error.to_string();
             return self.fail(text, now);
@@ -132,7 +171,7 @@ impl Proxied {
             return self.end(session, now);
         }
         let State::Open(io) = &self.state else { return Step::Wait };
-        if !self.read_ended && io.may_read() {
+        if !self.read_ended && (io.may_read() || self.visitor.as_ref().is_some_and(|visitor| visitor.wants_fetch())) {
             session.want_send(self.stream);
         }
         if again { Step::Again } else { Step::Wait }
@@ -238,14 +277,24 @@ impl Proxied {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dial = match &self.state {
             State::Dialing(dial, _) => dial.next_deadline(),
-            State::Resolving(_) | State::Handshaking(_) | State::Open(_) | State::Failed => None,
+            State::Greeting
+            | State::Rejecting(_)
+            | State::Resolving(_)
+            | State::Handshaking(_)
+            | State::Open(_)
+            | State::Failed => None,
         };
         [dial, self.deadline, self.end_at].into_iter().flatten().min()
     }
 
-    fn is_late(&self, now: Instant) -> bool {
+    pub(super) fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|at| now >= at)
     }
+}
+
+/// A socket that has just been connected has room for all of it.
+fn write_header(mut socket: &mio::net::TcpStream, header: &[u8]) -> io::Result<()> {
+    if header.is_empty() { Ok(()) } else { socket.write_all(header) }
 }
 
 /// How long the last bytes may wait for an upstream that has ended its own direction: nobody else waits for them.
@@ -271,10 +320,10 @@ const VISITOR_QUIET_MAX: Duration = Duration::from_secs(10 * 60);
 const UPSTREAM_QUIET_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// Bytes moved to one upstream in one turn of the loop, so that the others get theirs.
-const WRITE_MAX: usize = 64 * 1024;
+pub(super) const WRITE_MAX: usize = 64 * 1024;
 
 /// How long an abort stays behind the last data sent: enough for the gateway to hand that data on.
-const ABORT_DELAY: Duration = Duration::from_millis(200);
+pub(super) const ABORT_DELAY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

@@ -95,14 +95,8 @@ impl Agent {
     }
 
     fn put_in_force(&mut self, loaded: Loaded, number: u64) {
-        let Loaded { config, warnings, connect_tls, upstream_tls } = loaded;
-        let difference = match self.streams.upstreams.change(&config.endpoints, upstream_tls.as_ref()) {
-            Ok(difference) => difference,
-            Err(error) => {
-                log::warn!("the configuration is refused (reload {number}), the one before stays in force: {error}");
-                return;
-            }
-        };
+        let Loaded { config, warnings, connect_tls, endpoints_tls } = loaded;
+        let difference = self.streams.upstreams.change(&config.endpoints, endpoints_tls);
         for warning in warnings {
             log::warn!("{warning}");
         }

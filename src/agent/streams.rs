@@ -1,21 +1,20 @@
 //! Visitors' connections: one stream of the link and one socket of an upstream each.
 
+mod opening;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
 use super::FIRST_STREAM;
+use super::handshakes::Handshakes;
 use super::proxied::{Proxied, State, Step};
-use super::upstreams::{Route, Upstreams, look_up};
+use super::upstreams::Upstreams;
 use crate::mux::{Key, Sink};
-use crate::net::dial::Dial;
 use crate::net::link::{LINK_HELD, Source, Supply};
-use crate::net::ready::Ready;
-use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError, Resolver};
+use crate::net::resolve::Resolver;
 use crate::net::upstream::TLS_HELD;
 use crate::session::{AgentSession, Table};
 
@@ -32,6 +31,7 @@ pub(super) struct Streams {
     idle_timeout: Option<Duration>,
     /// Bytes that the connections hold in this process, beside what the session knows.
     held: usize,
+    handshakes: Handshakes,
     session: u64,
     opened: u64,
     unreachable: u64,
@@ -51,6 +51,7 @@ impl Streams {
             next_deadline: None,
             idle_timeout,
             held: 0,
+            handshakes: Handshakes::default(),
             session: 0,
             opened: 0,
             unreachable: 0,
@@ -109,7 +110,7 @@ impl Streams {
         match &mut proxied.state {
             State::Handshaking(io) | State::Open(io) => io.ready.add(event),
             State::Dialing(_, ready) => ready.add(event),
-            State::Resolving(_) | State::Failed => {}
+            State::Greeting | State::Rejecting(_) | State::Resolving(_) | State::Failed => {}
         }
         self.enqueue(slot);
     }
@@ -142,60 +143,6 @@ impl Streams {
         self.next_deadline = Some(self.next_deadline.map_or(at, |next| next.min(at)));
     }
 
-    /// A visitor: begins to connect the upstream of the endpoint with this number.
-    pub(super) fn open(
-        &mut self,
-        stream: Key,
-        endpoint: usize,
-        route: Arc<Route>,
-        id: u32,
-        resolver: &mut Resolver,
-        now: Instant,
-    ) {
-        let deadline = now + UPSTREAM_CONNECT_TIMEOUT;
-        let lookup = look_up(resolver, &route.upstream().address, Purpose::Upstream, now);
-        let mut failure = None;
-        let state = match lookup {
-            Lookup::Ready(addresses) => State::Dialing(Dial::new(addresses, deadline), Ready::default()),
-            Lookup::Pending(id) => State::Resolving(id),
-            Lookup::Refused(error) => {
-                failure = Some(io::Error::other(error));
-                State::Failed
-            }
-        };
-        let proxied = Proxied {
-            stream,
-            endpoint,
-            route,
-            id,
-            state,
-            queued: false,
-            opened_at: now,
-            deadline: Some(deadline),
-            end_at: None,
-            read_ended: false,
-            write_ended: false,
-            failure,
-            write_error: None,
-            flush_until: None,
-            to_upstream: 0,
-            from_upstream: 0,
-            sent_at: now,
-            moved_at: now,
-            idle_timeout: self.idle_timeout,
-            held: 0,
-        };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(proxied);
-        self.by_stream.put(stream, slot);
-        self.opened += 1;
-        self.wake_at(deadline);
-        self.enqueue(slot);
-    }
-
     /// Endpoints that the configuration does not have any more: what is not connected yet ends at `now`, the rest at
     /// `until`.
     pub(super) fn retire(&mut self, endpoints: &[usize], until: Instant, now: Instant) {
@@ -208,25 +155,6 @@ impl Streams {
                 self.enqueue(slot);
             }
         }
-    }
-
-    pub(super) fn on_resolved(&mut self, id: LookupId, result: Result<Vec<SocketAddr>, ResolveError>) {
-        let waits = |entry: &Option<Proxied>| {
-            entry.as_ref().is_some_and(|proxied| matches!(proxied.state, State::Resolving(other) if other == id))
-        };
-        let Some(slot) = self.slots.iter().position(waits) else { return };
-        let Some(Some(proxied)) = self.slots.get_mut(slot) else { return };
-        match result {
-            Ok(addresses) => {
-                let deadline = proxied.deadline.unwrap_or(proxied.opened_at);
-                proxied.state = State::Dialing(Dial::new(addresses, deadline), Ready::default());
-            }
-            Err(error) => {
-                proxied.failure = Some(io::Error::other(error));
-                proxied.state = State::Failed;
-            }
-        }
-        self.enqueue(slot);
     }
 
     /// The stream has something for its upstream: bytes, or its end.
@@ -244,16 +172,28 @@ impl Streams {
     }
 
     /// Lets every slot that was queued do what it can. Those that can do more are queued again.
-    pub(super) fn run(&mut self, session: &mut AgentSession, registry: &Registry, now: Instant) {
+    pub(super) fn run(
+        &mut self,
+        session: &mut AgentSession,
+        resolver: &mut Resolver,
+        registry: &Registry,
+        now: Instant,
+    ) {
         self.now = now;
+        self.handshakes.begin_turn();
         for _ in 0..self.queue.len() {
             let Some(slot) = self.queue.pop_front() else { return };
             let Some(Some(proxied)) = self.slots.get_mut(slot) else { continue };
             proxied.queued = false;
-            match proxied.run(session, registry, token(slot), now) {
+            match proxied.run(session, &mut self.handshakes, registry, token(slot), now) {
                 Step::Wait => {}
                 Step::Again => self.enqueue(slot),
                 Step::WaitUntil(at) => self.wake_at(at),
+                Step::Dial => {
+                    self.dial(slot, resolver, now);
+                    self.enqueue(slot);
+                }
+                Step::Reject(reason) => self.reject(slot, session, &reason),
                 Step::Unreachable(reason) => self.refuse(slot, session, &reason),
                 Step::Abort(reason) => {
                     session.reset(proxied.stream);
@@ -275,8 +215,9 @@ impl Streams {
         let Some(Some(proxied)) = self.slots.get_mut(slot) else { return };
         let held = match &proxied.state {
             State::Handshaking(io) | State::Open(io) => io.held(),
-            State::Resolving(_) | State::Dialing(..) | State::Failed => 0,
+            State::Greeting | State::Rejecting(_) | State::Resolving(_) | State::Dialing(..) | State::Failed => 0,
         };
+        let held = held + proxied.visitor.as_ref().map_or(0, |visitor| visitor.held());
         self.held = (self.held + held).saturating_sub(std::mem::replace(&mut proxied.held, held));
     }
 
@@ -316,6 +257,20 @@ impl Streams {
         );
         session.refuse_unreachable(proxied.stream, proxied.endpoint, &text);
         self.remove(slot, Close::Clean, "unreachable");
+    }
+
+    /// The visitor's own fault: one line for the log.
+    fn reject(&mut self, slot: usize, session: &mut AgentSession, reason: &str) {
+        let Some(Some(proxied)) = self.slots.get(slot) else { return };
+        log::warn!(
+            "session={} stream={} took={}ms endpoint={} a visitor is turned away: {reason}",
+            self.session,
+            proxied.id,
+            self.now.saturating_duration_since(proxied.opened_at).as_millis(),
+            proxied.route.name(),
+        );
+        session.reset(proxied.stream);
+        self.remove(slot, Close::Abort, "turned away");
     }
 
     fn remove(&mut self, slot: usize, close: Close, reason: &str) {
@@ -366,6 +321,9 @@ impl Sink for Streams {
     fn take(&mut self, stream: Key, bytes: &[u8]) -> usize {
         let now = self.now;
         let Some((slot, proxied)) = self.open_io(stream) else { return 0 };
+        if proxied.visitor.is_some() {
+            return 0;
+        }
         let State::Open(io) = &mut proxied.state else { return 0 };
         if proxied.write_ended {
             return bytes.len();
@@ -391,10 +349,16 @@ impl Source for Streams {
     fn read(&mut self, stream: Key, buffer: &mut [u8]) -> Supply {
         let now = self.now;
         let Some((slot, proxied)) = self.open_io(stream) else { return Supply::Nothing };
-        let State::Open(io) = &mut proxied.state else { return Supply::Nothing };
         if proxied.read_ended {
             return Supply::Nothing;
         }
+        if let Some(supply) = proxied.supply_encrypted(buffer, now) {
+            if proxied.read_ended || proxied.failure.is_some() {
+                self.enqueue(slot);
+            }
+            return supply;
+        }
+        let State::Open(io) = &mut proxied.state else { return Supply::Nothing };
         match io.read(buffer) {
             Ok(0) => {
                 proxied.read_ended = true;
@@ -422,7 +386,3 @@ impl Source for Streams {
 fn token(slot: usize) -> Token {
     Token(FIRST_STREAM.0 + slot)
 }
-
-/// Name look-up, connection and TLS handshake together. A visitor waits for it, so it is short; a service on the same
-/// network answers within milliseconds.
-const UPSTREAM_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::{EndpointConfig, HostPort, Upstream};
 use crate::net::resolve::{Lookup, Purpose, Resolver};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::session::EndpointSpec;
-use crate::tls::{self, TlsError};
+use crate::tls::EndpointTls;
 
 /// The upstreams of the endpoints. Each endpoint has a number that no other one ever gets, so that what was meant for
 /// one that is gone cannot reach another.
@@ -28,8 +29,7 @@ pub(super) struct Route {
     endpoint: EndpointConfig,
     /// The address at the gateway, as the configuration asks for it.
     pub(super) url: String,
-    /// For TLS upstreams, with the name that the certificate must have.
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: EndpointTls,
 }
 
 /// What another table has changed.
@@ -44,20 +44,16 @@ pub(super) struct Difference {
 }
 
 impl Upstreams {
-    pub(super) fn new(endpoints: &[EndpointConfig], tls: Option<&Arc<ClientConfig>>) -> Result<Self, TlsError> {
+    pub(super) fn new(endpoints: &[EndpointConfig], tls: Vec<EndpointTls>) -> Self {
         let mut upstreams = Self { routes: BTreeMap::new(), numbers: Vec::new(), numbers_used: 0 };
-        upstreams.change(endpoints, tls)?;
-        Ok(upstreams)
+        upstreams.change(endpoints, tls);
+        upstreams
     }
 
     /// Puts another table in the place of this one. An endpoint is the same one as before by its name, or else by its
     /// address.
-    pub(super) fn change(
-        &mut self,
-        endpoints: &[EndpointConfig],
-        tls: Option<&Arc<ClientConfig>>,
-    ) -> Result<Difference, TlsError> {
-        let fresh = endpoints.iter().map(|endpoint| Route::new(endpoint, tls)).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn change(&mut self, endpoints: &[EndpointConfig], tls: Vec<EndpointTls>) -> Difference {
+        let fresh: Vec<Route> = endpoints.iter().zip(tls).map(|(endpoint, tls)| Route::new(endpoint, tls)).collect();
         let mut old = std::mem::take(&mut self.routes);
         let mut numbers = vec![None; fresh.len()];
         let same: [fn(&EndpointConfig, &EndpointConfig) -> bool; 2] = [|a, b| a.name == b.name, |a, b| a.url == b.url];
@@ -87,7 +83,7 @@ impl Upstreams {
             difference.removed.push(number);
             difference.removed_names.push(route.name().to_owned());
         }
-        Ok(difference)
+        difference
     }
 
     pub(super) fn route(&self, number: usize) -> Option<&Arc<Route>> {
@@ -121,13 +117,8 @@ impl Upstreams {
 }
 
 impl Route {
-    fn new(endpoint: &EndpointConfig, tls: Option<&Arc<ClientConfig>>) -> Result<Self, TlsError> {
-        let upstream = &endpoint.upstream;
-        let tls = match tls.filter(|_| upstream.is_tls()) {
-            Some(config) => Some((Arc::clone(config), tls::server_name(upstream.address.host())?)),
-            None => None,
-        };
-        Ok(Self { endpoint: endpoint.clone(), url: endpoint.url.to_string(), tls })
+    fn new(endpoint: &EndpointConfig, tls: EndpointTls) -> Self {
+        Self { endpoint: endpoint.clone(), url: endpoint.url.to_string(), tls }
     }
 
     /// The endpoint's name, for the log.
@@ -141,7 +132,21 @@ impl Route {
 
     /// What TLS to the upstream needs; `None` for plain ones.
     pub(super) fn tls(&self) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
-        self.tls.clone()
+        self.tls.upstream.clone()
+    }
+
+    /// Set when the agent ends the visitors' TLS.
+    pub(super) fn termination(&self) -> Option<&Arc<ServerConfig>> {
+        Some(&self.tls.termination.as_ref()?.config)
+    }
+
+    /// The PROXY header that has to be taken off the stream, because the upstream's socket gets it before any TLS.
+    pub(super) fn header_to_lift(&self) -> ProxyProtocol {
+        if self.tls.upstream.is_some() || self.tls.termination.is_some() {
+            self.upstream().proxy_protocol
+        } else {
+            ProxyProtocol::None
+        }
     }
 }
 
@@ -169,8 +174,13 @@ mod tests {
             pooling_enabled: false,
             metadata: String::new(),
             description: String::new(),
+            termination: None,
             traffic_policy: None,
         }
+    }
+
+    fn plain(count: usize) -> Vec<EndpointTls> {
+        vec![EndpointTls::default(); count]
     }
 
     fn numbers(upstreams: &Upstreams) -> Vec<(usize, &str)> {
@@ -180,23 +190,23 @@ mod tests {
     #[test]
     fn number_goes_with_the_name_then_with_the_address_and_is_never_given_twice() {
         let (a, b) = (endpoint("a", "https://a.internal", "1"), endpoint("b", "https://b.internal", "2"));
-        let mut upstreams = Upstreams::new(&[a.clone(), b.clone()], None).unwrap();
+        let mut upstreams = Upstreams::new(&[a.clone(), b.clone()], plain(2));
         assert_eq!(numbers(&upstreams), [(0, "a"), (1, "b")]);
 
         let moved = endpoint("a", "https://a.internal", "3");
-        let difference = upstreams.change(&[b.clone(), moved], None).unwrap();
+        let difference = upstreams.change(&[b.clone(), moved], plain(2));
         assert_eq!(numbers(&upstreams), [(1, "b"), (0, "a")]);
         assert_eq!((difference.changed.as_slice(), difference.added.len()), (&["a".to_owned()][..], 0));
         assert_eq!(upstreams.route(0).unwrap().upstream().to_string(), "http://localhost:3");
 
         let renamed = endpoint("c", "https://b.internal", "2");
-        upstreams.change(&[renamed], None).unwrap();
+        upstreams.change(&[renamed], plain(1));
         assert_eq!(numbers(&upstreams), [(1, "c")]);
 
-        let difference = upstreams.change(&[a, b], None).unwrap();
+        let difference = upstreams.change(&[a, b], plain(2));
         assert_eq!(numbers(&upstreams), [(2, "a"), (1, "b")]);
         assert_eq!((difference.removed.len(), difference.added), (0, vec!["a".to_owned()]));
-        let difference = upstreams.change(&[], None).unwrap();
+        let difference = upstreams.change(&[], plain(0));
         assert_eq!(difference.removed, [1, 2]);
         assert!(upstreams.route(1).is_none());
     }

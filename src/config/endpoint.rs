@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::endpoint_tls::{TerminationConfig, read_termination, read_upstream_tls};
 use super::reader::Object;
 use super::upstream::Upstream;
 use crate::endpoint_url::{EndpointUrl, RequestedUrl, Scheme};
@@ -21,6 +22,8 @@ pub struct EndpointConfig {
     pub binding: Binding,
     /// The service behind it.
     pub upstream: Upstream,
+    /// Set when the agent itself ends the visitors' TLS; only for `tls` addresses.
+    pub termination: Option<TerminationConfig>,
     /// Whether other agents may offer the same address at the same time.
     pub pooling_enabled: bool,
     /// Free text for the gateway, at most `METADATA_BYTES_MAX`.
@@ -92,7 +95,9 @@ fn read(section: &mut Object<'_>, seen: &mut Seen) -> Option<EndpointConfig> {
         compare_url(section, seen, url, pooling);
     }
     let binding = read_binding(section, url.as_ref());
-    let upstream = read_upstream(section, url.as_ref().map_or(Scheme::Https, RequestedUrl::scheme));
+    let scheme = url.as_ref().map_or(Scheme::Https, RequestedUrl::scheme);
+    let upstream = read_upstream(section, scheme);
+    let termination = read_termination(section, scheme == Scheme::Tls);
     let metadata = section.string_up_to("metadata", super::METADATA_BYTES_MAX).unwrap_or_default();
     let description = section.string_up_to("description", DESCRIPTION_BYTES_MAX).unwrap_or_default();
     let traffic_policy = read_policy(section);
@@ -104,6 +109,7 @@ fn read(section: &mut Object<'_>, seen: &mut Seen) -> Option<EndpointConfig> {
         url: url?,
         binding: binding?,
         upstream: upstream?,
+        termination,
         pooling_enabled,
         metadata,
         description,
@@ -187,8 +193,10 @@ fn read_upstream(endpoint: &mut Object<'_>, scheme: Scheme) -> Option<Upstream> 
     if protocol.is_some() && !scheme.is_http() {
         section.problem("protocol", "is only for http and https endpoints: remove it");
     }
+    // Without a usable url there is nothing to compare with.
+    let tls = read_upstream_tls(&mut section, upstream.as_ref().is_none_or(Upstream::is_tls));
     section.finish();
-    Some(Upstream { proxy_protocol, ..upstream? })
+    Some(Upstream { proxy_protocol, tls, ..upstream? })
 }
 
 fn read_upstream_url(section: &mut Object<'_>, scheme: Scheme) -> Option<Upstream> {
@@ -238,13 +246,8 @@ fn read_policy(section: &mut Object<'_>) -> Option<String> {
 }
 
 /// Keys of ngrok's agent that are not supported and whose silence would change who can read or reach the upstream.
-const REFUSED: [(&str, &str); 2] = [
-    (
-        "agent_tls_termination",
-        "is not supported: without it the upstream itself must end TLS; remove it only if that is so",
-    ),
-    ("traffic_policy_file", "is not supported: write the policy here as traffic_policy"),
-];
+const REFUSED: [(&str, &str); 1] =
+    [("traffic_policy_file", "is not supported: write the policy here as traffic_policy")];
 
 /// Each takes one request of its own after every reconnect, and a person has to oversee them.
 pub const ENDPOINTS_MAX: usize = 500;

@@ -9,9 +9,11 @@ mod authtoken;
 pub mod document;
 pub mod duration;
 mod endpoint;
+mod endpoint_tls;
 mod file;
 mod nearest;
 mod ngrok_keys;
+mod pem;
 mod pin;
 pub mod problem;
 pub mod reader;
@@ -32,6 +34,8 @@ pub use self::agent::{
     HEARTBEAT_INTERVAL_DEFAULT, HEARTBEAT_TOLERANCE_DEFAULT, LogConfig, METADATA_BYTES_MAX, TlsCiphers,
 };
 pub use self::endpoint::{Binding, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, EndpointConfig, TRAFFIC_POLICY_BYTES_MAX};
+pub use self::endpoint_tls::{ALPN_MAX, CLIENT_CAS_MAX, ClientIdentity, TerminationConfig, UpstreamTlsConfig};
+pub use self::pem::PemSource;
 pub use self::pin::PublicKeyPin;
 pub use self::problem::{ConfigErrors, Problem, Warning};
 pub use self::resources::{MEMORY_DEFAULT, Resources, STREAMS_MAX};

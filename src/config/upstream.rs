@@ -3,18 +3,21 @@
 use std::fmt;
 
 use super::address::{AddressError, HostPort, without_trailing_slash};
+use super::endpoint_tls::UpstreamTlsConfig;
 use crate::endpoint_url::Scheme;
 use crate::proxy_protocol::ProxyProtocol;
 
 /// One upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// `tcp` and `http` are plain connections, `tls` and `https` verified TLS.
+    /// `tcp` and `http` are plain connections, `tls` and `https` TLS.
     pub scheme: Scheme,
     /// Where it listens.
     pub address: HostPort,
     /// The header that tells the upstream who the visitor is.
     pub proxy_protocol: ProxyProtocol,
+    /// How `tls` and `https` are spoken to it.
+    pub tls: UpstreamTlsConfig,
 }
 
 impl Upstream {
@@ -39,7 +42,7 @@ impl Upstream {
         } else {
             HostPort::parse(rest, scheme.default_port().filter(|_| scheme.is_http()))?
         };
-        Ok(Self { scheme, address, proxy_protocol: ProxyProtocol::None })
+        Ok(Self { scheme, address, proxy_protocol: ProxyProtocol::None, tls: UpstreamTlsConfig::default() })
     }
 
     /// Whether the agent speaks TLS to it.

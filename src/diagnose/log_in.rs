@@ -27,7 +27,7 @@ pub(super) fn log_in(secure: &mut Secure, config: &Config, deadline: Instant) ->
                     let _ = send(secure, &mut session);
                     return Ok(reply);
                 }
-                Event::AuthRefused(error) => return Err(refused(&error)),
+                Event::AuthRefused { error, .. } => return Err(refused(&error)),
                 Event::Ended(end) => return Err(no_gateway(format!("{end:?}"))),
                 _ => {}
             }

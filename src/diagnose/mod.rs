@@ -65,9 +65,9 @@ pub fn walk(loaded: &Loaded, tell: &mut dyn FnMut(fmt::Arguments<'_>)) -> Option
         return Some(failed(tell, step, &failure));
     }
     let mut worst = None;
-    for (upstream, names) in upstreams::distinct(&loaded.config.endpoints) {
+    for (number, upstream, names) in upstreams::distinct(&loaded.config.endpoints) {
         let step = format!("upstream {upstream}");
-        match upstreams::reach(upstream, loaded.upstream_tls.as_ref(), &mut network) {
+        match upstreams::reach(upstream, loaded.endpoints_tls.get(number), &mut network) {
             Ok(how) => tell(format_args!("ok    {step} of {names}: {how}")),
             Err(failure) => worst = Some(failed(tell, &format!("{step} of {names}"), &failure)),
         }

@@ -7,3 +7,4 @@ pub(crate) mod ready;
 pub mod resolve;
 pub(crate) mod socket_options;
 pub(crate) mod upstream;
+pub(crate) mod visitor_tls;

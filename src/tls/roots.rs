@@ -59,7 +59,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     Ok(certificates)
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut pem = Vec::new();
     File::open(path)?.take(BUNDLE_BYTES_MAX.saturating_add(1)).read_to_end(&mut pem)?;
     if u64::try_from(pem.len()).unwrap_or(u64::MAX) > BUNDLE_BYTES_MAX {

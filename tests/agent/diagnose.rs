@@ -139,10 +139,10 @@ fn every_upstream_is_tried_also_behind_one_that_fails() {
     let stranger = upstream::tls(Site::new().server, |mut stream| upstream::send(&mut stream, b"x"));
     let setup = Setup::new()
         .tcp("dead", dead)
-        .tcp("dead too", dead)
+        .tcp("dead-too", dead)
         .endpoint("web", "https://web.internal", &format!("https://{stranger}"))
         .tcp("echo", upstream::echo());
-    let dead = format!("FAIL  upstream tcp://{dead} of dead, dead too: ");
+    let dead = format!("FAIL  upstream tcp://{dead} of dead, dead-too: ");
     let words = [dead.as_str(), "refused", "FAIL  upstream https://", "ok    upstream", "of echo"];
     assert_found(&setup, &gateway, 16, &words);
 }

@@ -8,6 +8,7 @@ mod peer;
 mod program;
 mod site;
 mod upstream;
+mod visitor;
 
 mod aborts;
 mod crowd;
@@ -22,5 +23,6 @@ mod secrets;
 mod shutdown;
 mod stalled;
 mod status;
+mod terminated;
 mod tls_upstreams;
 mod unreachable;

@@ -167,6 +167,7 @@ fn settings(limits: Limits) -> Settings {
         heartbeat_tolerance: Duration::from_secs(15),
         remote_management: false,
         endpoints: vec![EndpointSpec {
+            number: 0,
             name: "a".to_owned(),
             url: RequestedUrl::parse("tcp://a.internal:1").unwrap(),
             forwards_to: String::new(),

@@ -73,6 +73,7 @@ impl Offer {
             url: RequestedUrl::Exact(self.internal.clone()),
             binding: Binding::Internal,
             upstream: self.upstream.clone(),
+            termination: None,
             pooling_enabled: false,
             metadata: String::new(),
             description: String::new(),

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::{AgentSession, Call, Command, End, Event, Role, Stage, UNFINISHED_BYTES_MAX, UPDATE_UNSUPPORTED};
 use crate::frame::ErrorCode;
 use crate::message::{
-    AditExtra, AuthReply, BindReply, CommandReply, EmptyReply, EmptyRequest, ProxyHeader, ProxyHeaderReader, StopTunnel,
-    StreamType, UnbindRequest, WireError,
+    AditExtra, AuthReply, BindReply, CommandReply, EmptyReply, EmptyRequest, ProxyHeader, ProxyHeaderReader,
+    StopTunnel, StreamType, UnbindRequest, WireError,
 };
 use crate::mux::{self, Key};
 use crate::session::heartbeat::{ECHO_UNSENT_MAX, Responder};
