@@ -123,19 +123,3 @@ def build(family, *arguments, flags=FLAGS, std=STD):
         raise TargetsError(f"the build for {family.triple} failed")
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     return Path([message["executable"] for message in messages if message.get("executable")][-1])
-
-
-def test(family, *filters):
-    """Builds the unit tests and the simulation for a family, and runs those that the filters name under emulation.
-
-    There is no unwinder: the first test that fails ends the program, after its message.
-    """
-    command = [CARGO, "test", "--locked", "-p", "adit", "--lib", "--test", "simulation", "--target", family.triple]
-    # Unoptimised code for MIPS has jumps that are too long for its linker.
-    for setting in ('panic="abort"', "opt-level=1", "debug=false"):
-        command += ["--config", f"profile.test.{setting}"]
-    command += [*STD, "-Zpanic-abort-tests", "--", "-Zunstable-options", "--force-run-in-process", *filters]
-    runner = {f"CARGO_TARGET_{family.triple.replace('-', '_').upper()}_RUNNER": " ".join(family.qemu)}
-    done = subprocess.run(command, cwd=ROOT, env=environment(family) | runner)
-    if done.returncode != 0:
-        raise TargetsError(f"the tests failed on {family.triple}")
