@@ -5,9 +5,9 @@ import signal
 
 from failure import expect, expect_equal
 from fault import fault
+from link_scenarios import hold
 from netns import TRANSIT, Network, ip, join, make, run
 from program import wait_until
-from link_scenarios import hold
 
 # Shows the program that follows one network card with a permanent address, as a router has; veth devices have none.
 CARD = (
@@ -63,6 +63,16 @@ def sessions_up(site):
     return gateway_log(site).count("session up")
 
 
+def kill_and_start_again(site):
+    """The agent forgets everything, and is back at once."""
+    site.signal_inside("agent", signal.SIGKILL)
+    site.programs["agent"].wait(10)
+    site.start_agent(wait=False)
+    back = site.wait_for_session(2, AT_ONCE_SECONDS)
+    site.wait_until_reachable()
+    print(f"the session was up {back:.1f} s after the start")
+
+
 @fault(seconds=150)
 def two_boxes_from_one_image_with_cards_of_their_own_do_not_fight(case):
     """Same file, same token, another network card: the second is told who has the endpoints, and both stay."""
@@ -98,12 +108,7 @@ def killed_agent_gets_its_endpoints_back_at_once(case):
     site, _ = one_box(case)
     before = bind_ids(gateway_log(site))
     expect_equal(len(before), 2, "bind ids")
-    site.signal_inside("agent", signal.SIGKILL)
-    site.programs["agent"].wait(10)
-    site.start_agent(wait=False)
-    back = site.wait_for_session(2, AT_ONCE_SECONDS)
-    site.wait_until_reachable()
-    print(f"the session was up {back:.1f} s after the start")
+    kill_and_start_again(site)
     expect_equal(bind_ids(gateway_log(site)), before, "bind ids")
     site.exchange()
 
@@ -117,12 +122,7 @@ def crashed_box_gets_its_endpoints_back_from_its_own_silent_session(case):
     port = next(first or second for first, second in PORT.findall(gateway_log(site)))
     for direction in ("sport", "dport"):
         run(TRANSIT, "nft", "add", "rule", "ip", "faults", "forward", "tcp", direction, port, "drop")
-    site.signal_inside("agent", signal.SIGKILL)
-    site.programs["agent"].wait(10)
-    site.start_agent(wait=False)
-    back = site.wait_for_session(2, AT_ONCE_SECONDS)
-    site.wait_until_reachable()
-    print(f"the session was up {back:.1f} s after the start")
+    kill_and_start_again(site)
     expect("the agent has connected again" in gateway_log(site), "the old session was not there any more")
     expect_equal(bind_ids(gateway_log(site)), before, "bind ids")
     expect_equal(lost(site), 0, "attempts that failed")
