@@ -582,6 +582,8 @@ mod tests {
         #[test]
         fn random_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (AuthRequest::parse(&bytes), AuthReply::parse(&bytes));
+            let text = format!("words {{\"Adit\":{}", String::from_utf8_lossy(&bytes));
+            let _ = AditExtra::from_go_away(&text);
         }
 
         #[test]

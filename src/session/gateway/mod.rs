@@ -162,8 +162,9 @@ impl GatewaySession {
         self.liveness = Some(facts.liveness);
         let peer_max = facts.streams_max.unwrap_or(OFFICIAL_STREAMS_MAX);
         let open_max = limits.open_max.min(peer_max);
-        let with_probe = open_max.saturating_add(PROBE_RESERVE);
-        self.mux.set_streams(with_probe, open_max.saturating_add(PEER_RESERVE).max(with_probe));
+        // What the agent's own streams leave of the reserve is for a probe: a full session can be asked, too.
+        let streams_max = open_max.saturating_add(PEER_RESERVE);
+        self.mux.set_streams(streams_max, streams_max);
         let ours = reply.extra.adit.as_ref().and_then(|adit| adit.window);
         if let Some(window) = facts.window.filter(|_| ours == Some(limits.window)) {
             self.mux.agree_windows(window);
@@ -233,7 +234,7 @@ impl GatewaySession {
     }
 
     /// Asks the agent whether it still answers: [`Event::ProbeAnswered`] follows when it has sent back `beat`, which
-    /// must be one that it cannot guess. There is room for one beside all proxied streams.
+    /// must be one that it cannot guess. There is room for it beside all proxied streams.
     ///
     /// # Errors
     /// [`OpenError`]; also [`OpenError::Limit`] while no log-in was accepted.
@@ -289,7 +290,7 @@ impl GatewaySession {
 
     /// Proxied streams that could be opened now.
     pub fn free_streams(&self) -> usize {
-        self.mux.free_streams().saturating_sub(PROBE_RESERVE)
+        self.mux.free_streams().saturating_sub(PEER_RESERVE)
     }
 
     fn is_full(&self) -> bool {
@@ -334,9 +335,6 @@ pub const ANONYMOUS_STREAMS_MAX: usize = 8;
 
 /// Streams of the agent (heartbeats, calls) that fit beside the proxied ones: 512 in all for official agents.
 const PEER_RESERVE: usize = 12;
-
-/// Streams kept for [`GatewaySession::probe`].
-const PROBE_RESERVE: usize = 1;
 
 /// Bytes of unfinished calls that one session may hold: four of the longest.
 pub const CALL_BYTES_MAX: usize = 4 * 1024 * 1024;

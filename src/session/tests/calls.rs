@@ -320,7 +320,6 @@ fn probe_has_room_beside_all_proxied_streams() {
     while pair.gateway.open_proxy(&header("bind-0")).is_ok() {}
     assert_eq!(pair.gateway.free_streams(), 0);
     pair.gateway.probe([1, 2, 3, 4]).unwrap();
-    assert_eq!(pair.gateway.probe([1, 2, 3, 4]), Err(crate::mux::OpenError::Limit));
     pair.run();
     assert!(pair.gateway_events.iter().any(|event| matches!(event, gateway::Event::ProbeAnswered(_))));
     assert!(pair.gateway.open_proxy(&header("bind-0")).is_err());
