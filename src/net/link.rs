@@ -13,7 +13,7 @@ use super::ready::Ready;
 use crate::frame::HEADER_LEN;
 use crate::mux::limits::FRAME_DATA_MAX;
 use crate::mux::{Key, LinkError, Sink};
-use crate::session::AgentSession;
+use crate::session::{AgentSession, FirstRecords};
 use crate::tls;
 
 /// The link.
@@ -26,6 +26,7 @@ pub(crate) struct Link {
     control: Vec<u8>,
     /// Bytes given to TLS since its buffer was last empty.
     unflushed: usize,
+    first_records: FirstRecords,
     /// The end of our direction was given to the socket.
     write_ended: bool,
 }
@@ -84,7 +85,17 @@ impl Link {
         // Bounded here, by `unflushed`: a frame is never split.
         tls.set_buffer_limit(None);
         let scratch = vec![0; SCRATCH_LEN].into_boxed_slice();
-        Ok(Self { socket, tls, ready, session, scratch, control: Vec::new(), unflushed: 0, write_ended: false })
+        Ok(Self {
+            socket,
+            tls,
+            ready,
+            session,
+            scratch,
+            control: Vec::new(),
+            unflushed: 0,
+            first_records: FirstRecords::default(),
+            write_ended: false,
+        })
     }
 
     /// Whether the TLS handshake is still going on.
@@ -181,9 +192,10 @@ impl Link {
         self.control.clear();
         self.session.poll_transmit(&mut self.control, CONTROL_ROOM);
         let len = self.control.len();
-        if len > 0 {
-            self.tls.writer().write_all(&self.control).map_err(LinkEnd::Socket)?;
-            self.unflushed += len;
+        for piece in self.control.chunks(self.first_records.record_max().unwrap_or(CONTROL_ROOM)) {
+            self.tls.writer().write_all(piece).map_err(LinkEnd::Socket)?;
+            self.unflushed += piece.len();
+            self.first_records.add(piece.len());
         }
         Ok(len)
     }
@@ -191,7 +203,8 @@ impl Link {
     /// One DATA frame, header and payload in one TLS record.
     fn produce_data(&mut self, source: &mut impl Source) -> Result<usize, LinkEnd> {
         while let Some(grant) = self.session.poll_grant() {
-            let (stream, max) = (grant.key, grant.max.min(FRAME_DATA_MAX));
+            let room = self.first_records.record_max().map_or(FRAME_DATA_MAX, |max| max - HEADER_LEN);
+            let (stream, max) = (grant.key, grant.max.min(room));
             let payload = &mut self.scratch[HEADER_LEN..HEADER_LEN + max];
             let len = match source.read(stream, payload) {
                 Supply::Bytes(len) => len,
@@ -210,6 +223,7 @@ impl Link {
             let frame = &self.scratch[..HEADER_LEN + len];
             self.tls.writer().write_all(frame).map_err(LinkEnd::Socket)?;
             self.unflushed += frame.len();
+            self.first_records.add(frame.len());
             return Ok(frame.len());
         }
         Ok(0)
@@ -224,7 +238,11 @@ impl Link {
     /// Moves encrypted bytes to the socket while it has room.
     fn write_tls(&mut self) -> io::Result<()> {
         while self.tls.wants_write() && self.ready.writable {
-            match self.tls.write_tls(&mut self.socket) {
+            let written = match self.first_records.record_max() {
+                Some(_) => self.tls.write_tls(&mut OneRecord(&mut self.socket)),
+                None => self.tls.write_tls(&mut self.socket),
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready.writable = false,
@@ -278,6 +296,20 @@ impl Link {
             let _ = self.write_tls();
         }
         self.session
+    }
+}
+
+/// A socket that takes one TLS record at a time, so that each leaves in a packet of its own.
+struct OneRecord<'a>(&'a mut TcpStream);
+
+impl Write for OneRecord<'_> {
+    // `write_vectored` is the trait's own: it writes the first slice.
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.0.write(record)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

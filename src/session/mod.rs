@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod binds;
+mod first_records;
 pub mod gateway;
 mod heartbeat;
 mod incoming;
@@ -14,6 +15,7 @@ mod table;
 
 pub use agent::AgentSession;
 pub use binds::{EndpointSpec, Resumption};
+pub use first_records::{FIRST_BYTES, FIRST_RECORD_MAX, FirstRecords};
 pub use gateway::GatewaySession;
 pub use random::Random;
 pub(crate) use table::Table;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use adit::mux::LinkError;
+use adit::session::FirstRecords;
 
 use super::link::{Link, Notice};
 
@@ -23,6 +24,7 @@ pub(super) struct Wire<IO> {
     written: usize,
     /// The transport may still hold encrypted bytes.
     unflushed: bool,
+    first_records: FirstRecords,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -50,6 +52,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             out: Vec::new(),
             written: 0,
             unflushed: false,
+            first_records: FirstRecords::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -106,18 +109,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// much.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
         for _ in 0..BATCHES_PER_TURN {
-            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-                let written = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            while self.written < self.out.len() {
+                let record_max = self.first_records.record_max();
+                if record_max.is_some() {
+                    // Each of the first records goes to the socket by itself.
+                    ready!(self.poll_flush(cx))?;
+                }
+                let rest = self.out.get(self.written..).unwrap_or_default();
+                let piece = rest.get(..record_max.unwrap_or(rest.len())).unwrap_or(rest);
+                let written = ready!(Pin::new(&mut self.io).poll_write(cx, piece))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.written += written;
+                self.first_records.add(written);
                 self.unflushed = true;
             }
-            if self.unflushed {
-                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-                self.unflushed = false;
-            }
+            ready!(self.poll_flush(cx))?;
             self.out.clear();
             self.written = 0;
             self.link.fill(&mut self.out);
@@ -128,6 +136,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             }
         }
         Poll::Ready(Ok(Written::Some))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads once. `None`: something came, and there is nothing to do about it but go on.
@@ -182,3 +198,59 @@ const BATCHES_PER_TURN: usize = 8;
 /// How long the end of a link may take: the agent's socket buffer is drained and answered within a round trip or two, or
 /// it is not there any more.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use adit::mux::Limits;
+    use adit::session::{FIRST_BYTES, FIRST_RECORD_MAX, GatewaySession};
+
+    use super::*;
+
+    /// A transport that takes everything and notes in which pieces, and what was flushed behind each.
+    #[derive(Default)]
+    struct Noting {
+        pieces: Vec<(usize, bool)>,
+    }
+
+    impl AsyncWrite for Noting {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.pieces.push((bytes.len(), false));
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if let Some((_, flushed)) = self.pieces.last_mut() {
+                *flushed = true;
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Noting {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn first_records_are_small_and_leave_one_by_one() {
+        let now = Instant::now();
+        let link = Arc::new(Link::new(GatewaySession::new(Limits::default(), now), now));
+        let mut wire = Wire::new(Noting::default(), link);
+        wire.out = vec![7; 3 * FIRST_BYTES];
+        std::future::poll_fn(|cx| wire.poll_write(cx)).await.unwrap();
+        let (mut sent, pieces) = (0, wire.io.pieces);
+        for (len, flushed) in &pieces {
+            let is_first = sent < FIRST_BYTES;
+            sent += len;
+            assert!(*len <= FIRST_RECORD_MAX || !is_first, "{pieces:?}");
+            assert!(*flushed || sent >= FIRST_BYTES, "{pieces:?}");
+        }
+        assert_eq!(sent, 3 * FIRST_BYTES);
+        assert!(pieces.last().is_some_and(|(len, _)| *len > FIRST_BYTES), "later ones are large: {pieces:?}");
+    }
+}
