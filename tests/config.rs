@@ -130,6 +130,8 @@ fn every_key_is_read() {
             "metadata": "box 7", "instance_id": "box-7", "log": "stderr", "log_level": "debug", "log_format": "json",
             "remote_management": true, "drain_timeout": "0s",
             "memory_max": "4MiB", "streams_max": 100, "idle_timeout": "2h",
+            "dns_resolver_ips": ["192.0.2.53", "2001:db8::53", "[2001:db8::54]:5353"], "connect_interface": "eth1.2",
+            "connect_mss": 1200, "proxy_url": "socks5://me:pw@proxy.lan",
         },
         "endpoints": [
             {
@@ -155,6 +157,10 @@ fn every_key_is_read() {
     assert_eq!(agent.heartbeat_interval, Duration::from_secs(90));
     assert_eq!(agent.heartbeat_tolerance, Duration::from_secs(2));
     assert_eq!((agent.metadata.as_str(), agent.instance_id.as_deref()), ("box 7", Some("box-7")));
+    let resolvers: Vec<_> = agent.egress.dns_resolvers.iter().map(ToString::to_string).collect();
+    assert_eq!(resolvers, ["192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::54]:5353"]);
+    assert_eq!((agent.egress.interface.as_deref(), agent.egress.mss), (Some("eth1.2"), Some(1200)));
+    assert_eq!(agent.egress.proxy.as_ref().map(ToString::to_string).as_deref(), Some("socks5://proxy.lan:1080"));
     assert_eq!((agent.log.level, agent.log.format), (LogLevel::Debug, LogFormat::Json));
     assert!(agent.remote_management);
     assert_eq!(agent.drain_timeout, Duration::ZERO);
@@ -230,9 +236,33 @@ fn each_mistake_is_named_with_path_value_and_what_would_be_right() {
         ("/agent/server_addr", json!("x:443"), "agent.server_addr: is the name of ngrok's version 2: use connect_url"),
         (
             "/agent/proxy_url",
-            json!("http://u:p@x"),
-            "agent.proxy_url: is not supported: the agent connects directly; remove it",
+            json!("https://u:p@x"),
+            "agent.proxy_url: [secret]: TLS to the proxy itself is not supported: use http://host:port; what passes \
+             through is TLS anyway",
         ),
+        (
+            "/agent/proxy_url",
+            json!("ftp://u:p@x"),
+            "agent.proxy_url: [secret]: must be http://host:port or socks5://host:port, with user:password@ before the host",
+        ),
+        (
+            "/agent/dns_resolver_ips",
+            json!(["dns.example"]),
+            "agent.dns_resolver_ips[0]: \"dns.example\": must be an IP address, or one with a port as in 192.0.2.1:5353 or \
+             [2001:db8::1]:5353",
+        ),
+        (
+            "/agent/dns_resolver_ips",
+            json!(["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]),
+            "agent.dns_resolver_ips: a list: must have at most 3 entries, this has 4",
+        ),
+        (
+            "/agent/connect_interface",
+            json!("an-interface-too-long"),
+            "agent.connect_interface: \"an-interface-too-long\": must be the name of a network interface such as \"eth1\", \
+             of 1 to 15 characters",
+        ),
+        ("/agent/connect_mss", json!(100), "agent.connect_mss: 100: must be a whole number from 536 to 1460"),
         ("/agent/log_lvl", json!("info"), "agent.log_lvl: unknown key: did you mean \"log_level\"?"),
         ("/agents", json!({}), "agents: unknown key: did you mean \"agent\"?"),
         (
@@ -463,6 +493,25 @@ fn file_without_endpoints_is_usable_with_a_warning() {
 }
 
 #[test]
+fn proxy_of_the_environment_is_used_and_told() {
+    let proxy = |setup: &Setup| {
+        let (config, warnings) = setup.load().unwrap_or_else(|errors| panic!("{errors}"));
+        (config.agent.egress.proxy.map(|proxy| proxy.to_string()), warnings.len())
+    };
+    let text = good().to_string();
+    let set = || Setup::new(&text).env("ALL_PROXY", "socks5://u:pw@all.lan").env("https_proxy", "https.lan:3128");
+    assert_eq!(proxy(&set()), (Some("http://https.lan:3128".to_owned()), 1));
+    assert_eq!(proxy(&Setup::new(&text).env("http_proxy", "http://http.lan")), (None, 0));
+    assert_eq!(proxy(&set().env("NO_PROXY", "localhost,.example.com")), (None, 0));
+    let written = with("/agent/proxy_url", json!("http://file.lan")).to_string();
+    let set = Setup::new(&written).env("HTTPS_PROXY", "nonsense://").env("NO_PROXY", "*");
+    assert_eq!(proxy(&set), (Some("http://file.lan:80".to_owned()), 0));
+    let wrong = Setup::new(&text).env("HTTPS_PROXY", "https://u:pw@proxy.lan");
+    let found = wrong.load().unwrap_err().to_string();
+    assert!(found.starts_with("environment: HTTPS_PROXY: [secret]: TLS to the proxy itself"), "{found}");
+}
+
+#[test]
 fn secret_is_in_no_message_and_no_debug_output() {
     let secret = "hunter2";
     let spoilt = [
@@ -471,7 +520,9 @@ fn secret_is_in_no_message_and_no_debug_output() {
         with("/agent/authtoken", json!(format!("{secret} {secret}"))),
         with("/agent/autthoken", json!(secret)),
         with("/agent/api_kee", json!(secret)),
-        with("/agent/proxy_url", json!(format!("http://u:{secret}@proxy"))),
+        with("/agent/proxy_url", json!(format!("https://u:{secret}@proxy"))),
+        with("/agent/proxy_url", json!(format!("http://u:{secret}%@proxy"))),
+        with("/agent/proxy_url", json!([secret])),
         with("/agent/connect_url", json!(format!("https://u:{secret}@host"))),
         with("/agent/connect_url", json!(format!("https://host/?token={secret}"))),
         with("/endpoints/0/upstream/url", json!(format!("http://u:{secret}@web"))),
@@ -486,6 +537,8 @@ fn secret_is_in_no_message_and_no_debug_output() {
         assert!(!found.concat().contains(secret), "{found:?}");
     }
     let (config, _) = loaded(&with("/agent/authtoken", json!(secret)));
+    assert!(!format!("{config:?} {config:#?}").contains(secret));
+    let (config, _) = loaded(&with("/agent/proxy_url", json!(format!("http://u:{secret}@proxy"))));
     assert!(!format!("{config:?} {config:#?}").contains(secret));
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/src/config.rs"]
 mod config;
+#[path = "../fuzz/src/dns_answer.rs"]
+mod dns_answer;
 #[path = "../fuzz/src/endpoint_url.rs"]
 mod endpoint_url;
 #[path = "../fuzz/src/frame_decode.rs"]
@@ -16,6 +18,8 @@ mod message;
 mod mux_ops;
 #[path = "../fuzz/src/mux_recv.rs"]
 mod mux_recv;
+#[path = "../fuzz/src/proxy_handshake.rs"]
+mod proxy_handshake;
 #[path = "../fuzz/replay.rs"]
 mod replay;
 
@@ -52,4 +56,14 @@ fn endpoint_url_holds_over_its_corpus() {
 #[test]
 fn config_holds_over_its_corpus() {
     replay(CORPUS, "config", config::config);
+}
+
+#[test]
+fn dns_answer_holds_over_its_corpus() {
+    replay(CORPUS, "dns_answer", dns_answer::dns_answer);
+}
+
+#[test]
+fn proxy_handshake_holds_over_its_corpus() {
+    replay(CORPUS, "proxy_handshake", proxy_handshake::proxy_handshake);
 }

@@ -6,6 +6,7 @@
 
 pub mod client_hello;
 pub mod config;
+pub mod dns_answer;
 pub mod endpoint_url;
 pub mod frame_decode;
 pub mod gateway_config;
@@ -14,3 +15,4 @@ pub mod message;
 pub mod mux_ops;
 pub mod mux_recv;
 pub mod policy;
+pub mod proxy_handshake;

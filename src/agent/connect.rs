@@ -7,12 +7,15 @@ use super::control::Order;
 use super::link::Linked;
 use super::upstreams::look_up;
 use super::{Agent, Flow, LINK, clock};
+use crate::config::HostPort;
 use crate::log_format::{self, SessionState};
 use crate::net::dial::{Dial, Progress};
 use crate::net::link::Link;
 use crate::net::ready::Ready;
 use crate::net::resolve::{Lookup, LookupId, Purpose, ResolveError};
 use crate::net::socket_options;
+use crate::net::tunnel::{Passage, Tunnel};
+use crate::proxy_handshake::Handshake;
 use crate::session::AgentSession;
 use crate::tls;
 
@@ -24,10 +27,18 @@ pub(super) enum Connection {
     },
     Resolving {
         id: LookupId,
+        /// When it is given up: earlier than the attempt, if there are addresses to fall back on.
+        until: Instant,
         deadline: Instant,
     },
     Dialing {
         dial: Dial,
+        deadline: Instant,
+    },
+    /// Connected to the proxy.
+    Tunnelling {
+        tunnel: Box<Tunnel>,
+        address: SocketAddr,
         deadline: Instant,
     },
     Linked(Box<Linked>),
@@ -45,6 +56,7 @@ impl Connection {
         match self {
             Self::Linked(linked) => linked.link.ready.add(event),
             Self::Closing { link, .. } => link.ready.add(event),
+            Self::Tunnelling { tunnel, .. } => tunnel.ready.add(event),
             // The dial is looked at in every turn.
             Self::Dialing { .. } | Self::Waiting { .. } | Self::Resolving { .. } | Self::Stopped => {}
         }
@@ -53,8 +65,9 @@ impl Connection {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Waiting { until } => Some(*until),
-            Self::Resolving { deadline, .. } => Some(*deadline),
+            Self::Resolving { until, .. } => Some(*until),
             Self::Dialing { dial, deadline } => dial.next_deadline().into_iter().chain([*deadline]).min(),
+            Self::Tunnelling { deadline, .. } => Some(*deadline),
             Self::Linked(linked) => linked.deadline(),
             Self::Closing { until, .. } => Some(*until),
             Self::Stopped => None,
@@ -66,7 +79,11 @@ impl Connection {
             Self::Linked(linked) => linked.again,
             // The goodbye reads a bounded amount at a time.
             Self::Closing { link, .. } => link.ready.readable,
-            Self::Waiting { .. } | Self::Resolving { .. } | Self::Dialing { .. } | Self::Stopped => false,
+            Self::Waiting { .. }
+            | Self::Resolving { .. }
+            | Self::Dialing { .. }
+            | Self::Tunnelling { .. }
+            | Self::Stopped => false,
         }
     }
 }
@@ -93,6 +110,8 @@ impl Agent {
                 Order::Reconnect => {
                     log::info!("told to reconnect");
                     self.hang_up("the agent reconnects");
+                    // Who says so knows that something has changed: earlier failures say nothing about it.
+                    self.backoff.reset();
                     self.connection = Connection::Waiting { until: self.now };
                 }
                 Order::Reload => self.begin_reload(),
@@ -128,6 +147,7 @@ impl Agent {
             Connection::Waiting { .. }
             | Connection::Resolving { .. }
             | Connection::Dialing { .. }
+            | Connection::Tunnelling { .. }
             | Connection::Stopped => {}
         }
         log::info!("drained: {} streams left, {} served", self.streams.len(), self.streams.opened());
@@ -162,9 +182,10 @@ impl Agent {
                 linked.link.session.go_away(crate::frame::ErrorCode::NO_ERROR, text);
                 self.resumption = linked.link.close().into_resumption();
             }
-            Connection::Resolving { id, .. } => self.resolver.cancel(id),
+            Connection::Resolving { id, .. } => self.resolver.abandon(id),
             Connection::Waiting { .. }
             | Connection::Dialing { .. }
+            | Connection::Tunnelling { .. }
             | Connection::Closing { .. }
             | Connection::Stopped => {}
         }
@@ -173,13 +194,13 @@ impl Agent {
 
     /// The result of a look-up, if it is ours.
     pub(super) fn on_resolved(&mut self, id: LookupId, result: &Result<Vec<SocketAddr>, ResolveError>) -> bool {
-        let Connection::Resolving { id: ours, deadline } = self.connection else { return false };
+        let Connection::Resolving { id: ours, deadline, .. } = self.connection else { return false };
         if id != ours {
             return false;
         }
         match result {
             Ok(addresses) => self.dial(addresses.clone(), deadline),
-            Err(error) => self.failed(Cause::Network, &format!("cannot look the name up: {error}")),
+            Err(error) => self.unresolved(&error.to_string(), deadline),
         }
         true
     }
@@ -188,11 +209,13 @@ impl Agent {
     pub(super) fn drive_connection(&mut self) {
         match &mut self.connection {
             Connection::Waiting { until } if self.now >= *until => self.attempt(),
-            Connection::Resolving { id, deadline } if self.now >= *deadline => {
+            Connection::Resolving { id, until, deadline } if self.now >= *until => {
+                let deadline = *deadline;
                 self.resolver.cancel(*id);
-                self.failed(Cause::Network, "the name look-up took too long: is the DNS server up?");
+                self.unresolved("no answer in time: is the DNS server up?", deadline);
             }
             Connection::Dialing { .. } => self.drive_dial(),
+            Connection::Tunnelling { .. } => self.drive_tunnel(),
             Connection::Linked(_) => self.drive_link(),
             Connection::Waiting { .. }
             | Connection::Resolving { .. }
@@ -202,16 +225,44 @@ impl Agent {
     }
 
     fn attempt(&mut self) {
-        let deadline = self.now + self.config.agent.connect_timeout;
-        match look_up(&mut self.resolver, &self.config.agent.connect, Purpose::Connect, self.now) {
+        let timeout = self.config.agent.connect_timeout;
+        let deadline = self.now + timeout;
+        let place = self.first_hop().clone();
+        self.addresses.begin(&place);
+        match look_up(&mut self.resolver, &place, Purpose::Connect, self.now) {
             Lookup::Ready(addresses) => self.dial(addresses, deadline),
-            Lookup::Pending(id) => self.connection = Connection::Resolving { id, deadline },
-            Lookup::Refused(error) => self.failed(Cause::Network, &format!("cannot look the name up: {error}")),
+            Lookup::Pending(id) => {
+                // A second half is for the addresses to fall back on.
+                let share = if self.addresses.last_good().is_empty() { timeout } else { timeout / 2 };
+                self.connection = Connection::Resolving { id, until: self.now + share, deadline };
+            }
+            Lookup::Refused(error) => self.unresolved(&error.to_string(), deadline),
         }
     }
 
+    /// What is dialled: the gateway, or the proxy in front of it.
+    fn first_hop(&self) -> &HostPort {
+        let agent = &self.config.agent;
+        agent.egress.proxy.as_ref().map_or(&agent.connect, |proxy| &proxy.address)
+    }
+
+    /// Nobody knows the name now: goes where it led the last time, if there was one.
+    fn unresolved(&mut self, error: &str, deadline: Instant) {
+        let host = self.first_hop().host();
+        let last_good = self.addresses.last_good();
+        if last_good.is_empty() || self.now >= deadline {
+            let reason = format!("cannot look {host} up: {error}");
+            return self.failed(Cause::Network, &reason);
+        }
+        let listed: Vec<String> = last_good.iter().map(SocketAddr::to_string).collect();
+        log::warn!("cannot look {host} up: {error}; trying where it was the last time: {}", listed.join(", "));
+        self.dial(last_good.to_vec(), deadline);
+    }
+
     fn dial(&mut self, addresses: Vec<SocketAddr>, deadline: Instant) {
-        self.connection = Connection::Dialing { dial: Dial::new(addresses, deadline), deadline };
+        let addresses = self.addresses.arrange(addresses);
+        let dial = Dial::through(self.outgoing.clone(), addresses, deadline);
+        self.connection = Connection::Dialing { dial, deadline };
         self.drive_dial();
     }
 
@@ -220,12 +271,52 @@ impl Agent {
         let deadline = *deadline;
         match dial.poll(self.poll.registry(), LINK, self.now) {
             Progress::Dialing => {}
-            Progress::Failed(error) => self.failed(Cause::Network, &error.to_string()),
-            Progress::Connected(socket, address) => self.link_up(socket, address, deadline),
+            Progress::Failed(error) => {
+                let reason = match &self.config.agent.egress.proxy {
+                    Some(proxy) => format!("the proxy {proxy} cannot be reached: {error}"),
+                    None => error.to_string(),
+                };
+                self.failed(Cause::Network, &reason);
+            }
+            Progress::Connected(socket, address) => self.on_connected(socket, address, deadline),
         }
     }
 
-    fn link_up(&mut self, socket: mio::net::TcpStream, address: SocketAddr, deadline: Instant) {
+    fn on_connected(&mut self, socket: mio::net::TcpStream, address: SocketAddr, deadline: Instant) {
+        let agent = &self.config.agent;
+        let patience = agent.heartbeat_interval + agent.heartbeat_tolerance;
+        socket_options::prepare_link(&socket, patience);
+        // Taken as ready until the socket says otherwise.
+        let ready = Ready { readable: true, writable: true, read_closed: false };
+        let Some(proxy) = &agent.egress.proxy else { return self.link_up(socket, ready, address, deadline) };
+        log::debug!("connected to the proxy {proxy} at {address}, asking for {}", agent.connect);
+        let handshake = Handshake::new(proxy, &agent.connect);
+        let tunnel = Box::new(Tunnel::new(socket, ready, handshake));
+        self.connection = Connection::Tunnelling { tunnel, address, deadline };
+        self.drive_tunnel();
+    }
+
+    fn drive_tunnel(&mut self) {
+        let connection = std::mem::replace(&mut self.connection, Connection::Stopped);
+        let Connection::Tunnelling { tunnel, address, deadline } = connection else {
+            self.connection = connection;
+            return;
+        };
+        let reason = match tunnel.drive() {
+            Passage::Open(socket, ready) => return self.link_up(socket, ready, address, deadline),
+            Passage::Waiting(tunnel) if self.now < deadline => {
+                self.connection = Connection::Tunnelling { tunnel, address, deadline };
+                return;
+            }
+            Passage::Waiting(_) => "the proxy took the connection, but gave no answer in time".to_owned(),
+            Passage::Closed(error) => error.to_string(),
+        };
+        self.addresses.on_mute(address);
+        let through = self.config.agent.egress.proxy.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.failed(Cause::Network, &format!("{reason} (proxy {through} at {address})"));
+    }
+
+    fn link_up(&mut self, socket: mio::net::TcpStream, ready: Ready, address: SocketAddr, deadline: Instant) {
         self.session_number += 1;
         let number = self.session_number;
         log::debug!("session={number} connected to {address}, TLS handshake begins");
@@ -234,13 +325,11 @@ impl Agent {
             Err(error) => return self.failed(Cause::Network, &error.to_string()),
         };
         let agent = &self.config.agent;
-        socket_options::prepare_link(&socket, agent.heartbeat_interval + agent.heartbeat_tolerance);
         self.instance.warn_without(agent);
         let endpoints = self.streams.upstreams.specs();
         let settings = super::link::settings(&self.config, &self.capacity, self.instance.name(agent), endpoints);
         let resumption = std::mem::take(&mut self.resumption);
         let session = AgentSession::new(settings, resumption, self.random.next(), self.now);
-        let ready = Ready { readable: true, writable: true, read_closed: false };
         match Link::new(socket, ready, self.connect_tls.clone(), name, session) {
             Ok(link) => {
                 self.streams.start_session(number);
@@ -281,3 +370,6 @@ impl Agent {
 
 /// How long what lies in the socket's buffer may take to the gateway before the process ends.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

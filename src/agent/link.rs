@@ -127,8 +127,11 @@ impl Agent {
                 linked.up_at = Some(now);
                 log_format::note_session(SessionState::Up);
                 self.observed.on_up(&reply, linked.link.tls_facts());
+                self.addresses.on_session(linked.address);
+                let proxy = self.config.agent.egress.proxy.as_ref();
+                let through = proxy.map_or(String::new(), |proxy| format!(" through the proxy {proxy}"));
                 log::info!(
-                    "session={number} took={}ms up at {} ({}), account={:?} region={:?} version={:?}",
+                    "session={number} took={}ms up at {}{through} ({}), account={:?} region={:?} version={:?}",
                     now.saturating_duration_since(linked.connected_at).as_millis(),
                     linked.address,
                     linked.link.tls_facts(),
@@ -238,6 +241,9 @@ impl Agent {
             linked.link.session.go_away(ErrorCode::NO_ERROR, "told to by the gateway");
         }
         let lasted = linked.up_at.map(|at| now.saturating_duration_since(at));
+        if lasted.is_none() && matches!(over, Over::Failed(Cause::Network, _)) {
+            self.addresses.on_mute(linked.address);
+        }
         self.resumption = linked.link.close().into_resumption();
         let stable = lasted.is_some_and(|lasted| lasted >= STABLE);
         if stable {

@@ -3,6 +3,7 @@
 //! Each turn of the loop reads the clock once, notes which sockets are ready, takes what the link has, lets the
 //! upstreams that can do something do it, writes the link, and fires what is due. Nothing in it blocks.
 
+mod addresses;
 mod capacity;
 mod connect;
 mod control;
@@ -28,6 +29,7 @@ use mio::{Events, Poll, Token, Waker};
 pub use control::Handle;
 pub use load::Loaded;
 
+use self::addresses::Addresses;
 use self::capacity::Capacity;
 use self::connect::Connection;
 use self::control::Control;
@@ -39,7 +41,8 @@ use self::streams::Streams;
 use self::upstreams::Upstreams;
 use crate::backoff::Backoff;
 use crate::config::Config;
-use crate::net::resolve::Resolver;
+use crate::net::outgoing::Outgoing;
+use crate::net::resolve::{NameServers, Resolver};
 use crate::session::agent::Settings;
 use crate::session::{Random, Resumption};
 use crate::tls::{self, TlsError};
@@ -72,6 +75,9 @@ pub struct Agent {
     control: Control,
     reloader: Option<Reloader>,
     resolver: Resolver,
+    /// How the connection to the gateway leaves the machine.
+    outgoing: Outgoing,
+    addresses: Addresses,
     connect_tls: Arc<rustls::ClientConfig>,
     connection: Connection,
     resumption: Resumption,
@@ -114,13 +120,17 @@ impl Agent {
         if let Some(warning) = tls::clock_warning() {
             log::warn!("{warning}");
         }
+        let outgoing = Outgoing::of(&config.agent.egress);
+        let servers = NameServers::of(&config.agent.egress);
         let capacity = Capacity::new(&config.agent.resources);
         let upstreams = Upstreams::new(&config.endpoints, endpoints_tls);
         let now = clock();
         Ok(Self {
             poll,
             capacity,
-            resolver: Resolver::new(Arc::clone(&waker)),
+            resolver: Resolver::new(Arc::clone(&waker), servers),
+            outgoing,
+            addresses: Addresses::default(),
             control: Control::new(waker),
             reloader: None,
             connect_tls,

@@ -118,7 +118,9 @@ impl Agent {
             Connection::Linked(_) | Connection::Closing { .. } if self.drain_until.is_some() => SessionState::Draining,
             Connection::Linked(_) => SessionState::Up,
             Connection::Waiting { .. } => SessionState::Waiting,
-            Connection::Resolving { .. } | Connection::Dialing { .. } => SessionState::Connecting,
+            Connection::Resolving { .. } | Connection::Dialing { .. } | Connection::Tunnelling { .. } => {
+                SessionState::Connecting
+            }
             Connection::Closing { .. } | Connection::Stopped => SessionState::Stopped,
         };
         self.observed.look(state, self.now);

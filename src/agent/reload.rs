@@ -15,6 +15,8 @@ use super::load::Loaded;
 use super::upstreams::Difference;
 use crate::config::ConfigErrors;
 use crate::log_format;
+use crate::net::outgoing::Outgoing;
+use crate::net::resolve::NameServers;
 use crate::session::Resumption;
 
 /// Reads the file again, away from the loop: a file system may block.
@@ -109,6 +111,10 @@ impl Agent {
             self.capacity = Capacity::new(&agent.resources);
             self.capacity.log();
             self.streams.set_idle_timeout(agent.resources.idle_timeout);
+        }
+        if agent.egress != old.agent.egress {
+            self.outgoing = Outgoing::of(&agent.egress);
+            self.resolver.change(NameServers::of(&agent.egress));
         }
         self.status.change(agent.status_socket.as_ref(), self.now);
         self.observed.forget(&difference.removed);

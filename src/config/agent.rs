@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::address::HostPort;
 use super::authtoken;
+use super::egress::{self, EgressConfig};
 use super::file::TextFile;
 use super::pin::PublicKeyPin;
 use super::reader::Object;
@@ -21,6 +22,8 @@ pub struct AgentConfig {
     pub instance_id: Option<String>,
     /// The gateway.
     pub connect: HostPort,
+    /// The way there.
+    pub egress: EgressConfig,
     /// Whose certificates the gateway may present.
     pub connect_cas: ConnectCas,
     /// The public keys of which the gateway's certificate has to have one, at most [`CONNECT_PINS_MAX`]. If there are
@@ -113,6 +116,7 @@ pub(super) fn read(
     let authtoken = authtoken::read(&mut agent, file, env);
     let instance_id = agent.parsed("instance_id", parse_instance);
     let connect = read_connect_url(&mut agent);
+    let egress = egress::read(&mut agent, file, connect.as_ref(), env);
     let connect_cas = agent.parsed("connect_cas", parse_cas);
     let connect_pins = read_pins(&mut agent, connect_cas.as_ref());
     let tls_ciphers = agent.word("tls_ciphers", &TlsCiphers::WORDS);
@@ -133,6 +137,7 @@ pub(super) fn read(
         authtoken: authtoken?,
         instance_id,
         connect: connect?,
+        egress,
         connect_cas: connect_cas.unwrap_or_default(),
         connect_pins,
         tls_ciphers: tls_ciphers.unwrap_or_default(),
@@ -241,13 +246,10 @@ const IGNORED: [(&str, &str); 10] = [
     ("web_allow_hosts", "has no effect: there is no local web interface"),
 ];
 
-const REFUSED: [(&str, &str); 6] = [
+const REFUSED: [(&str, &str); 3] = [
     ("server_addr", "is the name of ngrok's version 2: use connect_url"),
     ("root_cas", "is the name of ngrok's version 2: use connect_cas"),
     ("crl_url", "is not supported: revocation lists are not fetched; remove it to run without them"),
-    ("connect_interface", "is not supported: the connection takes the route that the system chooses; remove it"),
-    ("dns_resolver_ips", "is not supported: names are looked up by the system's resolver; remove it"),
-    ("proxy_url", "is not supported: the agent connects directly; remove it"),
 ];
 
 /// ngrok's default.

@@ -8,14 +8,17 @@ mod agent;
 mod authtoken;
 pub mod document;
 pub mod duration;
+mod egress;
 mod endpoint;
 mod endpoint_tls;
 mod file;
 mod nearest;
 mod ngrok_keys;
+mod no_proxy;
 mod pem;
 mod pin;
 pub mod problem;
+mod proxy_url;
 pub mod reader;
 mod resources;
 pub mod size;
@@ -33,11 +36,13 @@ pub use self::agent::{
     AgentConfig, CONNECT_PINS_MAX, CONNECT_TIMEOUT_DEFAULT, ConnectCas, DRAIN_TIMEOUT_DEFAULT,
     HEARTBEAT_INTERVAL_DEFAULT, HEARTBEAT_TOLERANCE_DEFAULT, LogConfig, METADATA_BYTES_MAX, TlsCiphers,
 };
+pub use self::egress::{DNS_RESOLVERS_MAX, EgressConfig, NO_PROXY_VARIABLES, PROXY_VARIABLES};
 pub use self::endpoint::{Binding, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, EndpointConfig, TRAFFIC_POLICY_BYTES_MAX};
 pub use self::endpoint_tls::{ALPN_MAX, CLIENT_CAS_MAX, ClientIdentity, TerminationConfig, UpstreamTlsConfig};
 pub use self::pem::PemSource;
 pub use self::pin::PublicKeyPin;
 pub use self::problem::{ConfigErrors, Problem, Warning};
+pub use self::proxy_url::{ProxyCredentials, ProxyKind, ProxyUrl, ProxyUrlError};
 pub use self::resources::{MEMORY_DEFAULT, Resources, STREAMS_MAX};
 pub use self::upstream::{Upstream, UpstreamError};
 
@@ -51,8 +56,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks the file at `path`. `env` looks up environment variables ([`AUTHTOKEN_VARIABLES`] and
-    /// `SSL_CERT_FILE`).
+    /// Reads and checks the file at `path`. `env` looks up environment variables ([`AUTHTOKEN_VARIABLES`],
+    /// [`PROXY_VARIABLES`], [`NO_PROXY_VARIABLES`] and `SSL_CERT_FILE`).
     ///
     /// # Errors
     /// Everything that is wrong with the file, not only the first thing.

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use self::network::Network;
 use crate::agent::Loaded;
+use crate::net::resolve::Purpose;
 
 /// Where the walk ended, by who can mend it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Failure {
 /// Walks, and tells `tell` about each step as it is done. `None` when all of it is well.
 #[must_use]
 pub fn walk(loaded: &Loaded, tell: &mut dyn FnMut(fmt::Arguments<'_>)) -> Option<Class> {
-    let mut network = match Network::new() {
+    let mut network = match Network::new(&loaded.config.agent.egress) {
         Ok(network) => network,
         Err(error) => return Some(failed(tell, "system", &no_loop(&error))),
     };
@@ -83,14 +84,20 @@ fn to_gateway(
     tell: &mut dyn FnMut(fmt::Arguments<'_>),
 ) -> Result<(), (&'static str, Failure)> {
     let agent = &loaded.config.agent;
-    let place = &agent.connect;
-    let addresses = network.look_up(place, deadline).map_err(|failure| ("names", failure))?;
+    let proxy = agent.egress.proxy.as_ref();
+    let place = proxy.map_or(&agent.connect, |proxy| &proxy.address);
+    let addresses = network.look_up(place, Purpose::Connect, deadline).map_err(|failure| ("names", failure))?;
     let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     tell(format_args!("ok    names: {place} is {}", listed.join(", ")));
 
     let began = now();
-    let (socket, address) = network.dial(addresses, deadline).map_err(|failure| ("TCP", failure))?;
+    let (socket, address) = network.dial(addresses, Purpose::Connect, deadline).map_err(|failure| ("TCP", failure))?;
     tell(format_args!("ok    TCP: {address} answered in {} ms", ms_since(began)));
+    if let Some(proxy) = proxy {
+        let began = now();
+        network::pass(&socket, proxy, &agent.connect, deadline).map_err(|failure| ("proxy", failure))?;
+        tell(format_args!("ok    proxy: {proxy} connects to {} in {} ms", agent.connect, ms_since(began)));
+    }
 
     let began = now();
     let mut secure = secure::shake_hands(socket, agent, deadline).map_err(|failure| ("TLS", failure))?;

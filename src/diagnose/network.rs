@@ -1,6 +1,6 @@
 //! Looking up and dialling as the agent does, with its resolver and its dialler, one at a time.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,27 +8,36 @@ use std::time::Instant;
 use mio::{Events, Poll, Token, Waker};
 
 use super::{Class, Failure, now};
-use crate::config::HostPort;
+use crate::config::{EgressConfig, HostPort, ProxyUrl};
 use crate::net::dial::{Dial, DialError, Progress};
-use crate::net::resolve::{Lookup, Purpose, ResolveError, Resolver};
+use crate::net::outgoing::Outgoing;
+use crate::net::resolve::{Lookup, NameServers, Purpose, ResolveError, Resolver};
+use crate::proxy_handshake::Handshake;
 
 /// What one walk needs of the system.
 pub(super) struct Network {
     poll: Poll,
     events: Events,
     resolver: Resolver,
+    outgoing: Outgoing,
 }
 
 impl Network {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(egress: &EgressConfig) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Self { resolver: Resolver::new(waker), poll, events: Events::with_capacity(16) })
+        let resolver = Resolver::new(waker, NameServers::of(egress));
+        Ok(Self { resolver, poll, events: Events::with_capacity(16), outgoing: Outgoing::of(egress) })
     }
 
     /// The addresses of a place.
-    pub(super) fn look_up(&mut self, place: &HostPort, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
-        let asked = self.resolver.lookup(place.host(), place.port(), Purpose::Connect, now());
+    pub(super) fn look_up(
+        &mut self,
+        place: &HostPort,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let asked = self.resolver.lookup(place.host(), place.port(), purpose, now());
         let id = match asked {
             Lookup::Ready(addresses) => return Ok(addresses),
             Lookup::Pending(id) => id,
@@ -52,9 +61,11 @@ impl Network {
     pub(super) fn dial(
         &mut self,
         addresses: Vec<SocketAddr>,
+        purpose: Purpose,
         deadline: Instant,
     ) -> Result<(TcpStream, SocketAddr), Failure> {
-        let mut dial = Dial::new(addresses, deadline);
+        let outgoing = if purpose == Purpose::Connect { self.outgoing.clone() } else { Outgoing::default() };
+        let mut dial = Dial::through(outgoing, addresses, deadline);
         loop {
             match dial.poll(self.poll.registry(), SOCKET, now()) {
                 Progress::Dialing => {}
@@ -76,6 +87,36 @@ impl Network {
         match self.poll.poll(&mut self.events, Some(until.saturating_duration_since(now()))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(super::no_loop(&error)),
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Asks the proxy at the other end of `socket` for the gateway.
+pub(super) fn pass(
+    mut socket: &TcpStream,
+    proxy: &ProxyUrl,
+    target: &HostPort,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let who = "whoever runs that proxy, or wrote agent.proxy_url or the environment's variables";
+    let failed = |text: String| Failure::new(Class::Network, format_args!("the proxy {proxy}: {text}"), who);
+    let mut handshake = Handshake::new(proxy, target);
+    let mut bytes = [0; 1024];
+    loop {
+        let left = deadline.saturating_duration_since(now());
+        if left.is_zero() {
+            return Err(failed("no answer in time".to_owned()));
+        }
+        let len = socket
+            .set_read_timeout(Some(left))
+            .and_then(|()| socket.set_write_timeout(Some(left)))
+            .and_then(|()| socket.write_all(&handshake.poll_transmit()))
+            .and_then(|()| socket.read(&mut bytes))
+            .map_err(|error| failed(error.to_string()))?;
+        let answer = bytes.get(..len).filter(|answer| !answer.is_empty());
+        let answer = answer.ok_or_else(|| failed("it closed the connection without an answer".to_owned()))?;
+        if handshake.recv(answer).map_err(|error| failed(error.to_string()))? {
+            return Ok(());
         }
     }
 }

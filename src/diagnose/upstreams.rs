@@ -7,6 +7,7 @@ use super::network::Network;
 use super::secure::{Secure, explain};
 use super::{Class, Failure, ms_since, now};
 use crate::config::{EndpointConfig, Upstream};
+use crate::net::resolve::Purpose;
 use crate::tls::EndpointTls;
 
 /// Every upstream once, with the number of the first endpoint that leads to it and the names of all.
@@ -30,9 +31,10 @@ pub(super) fn distinct(endpoints: &[EndpointConfig]) -> Vec<(usize, &Upstream, S
 pub(super) fn reach(upstream: &Upstream, tls: Option<&EndpointTls>, network: &mut Network) -> Result<String, Failure> {
     let theirs = |failure: Failure| Failure { class: Class::Upstream, ..failure };
     let (began, deadline) = (now(), now() + UPSTREAM_TIMEOUT);
-    let addresses = network.look_up(&upstream.address, deadline).map_err(theirs)?;
-    let (socket, address) =
-        network.dial(addresses, deadline).map_err(|failure| Failure { who: SERVICE, ..theirs(failure) })?;
+    let addresses = network.look_up(&upstream.address, Purpose::Upstream, deadline).map_err(theirs)?;
+    let (socket, address) = network
+        .dial(addresses, Purpose::Upstream, deadline)
+        .map_err(|failure| Failure { who: SERVICE, ..theirs(failure) })?;
     let Some((config, name)) = tls.and_then(|tls| tls.upstream.as_ref()) else {
         return Ok(format!("{address} answered in {} ms", ms_since(began)));
     };

@@ -6,5 +6,6 @@ pub mod outgoing;
 pub(crate) mod ready;
 pub mod resolve;
 pub(crate) mod socket_options;
+pub(crate) mod tunnel;
 pub(crate) mod upstream;
 pub(crate) mod visitor_tls;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::config::EgressConfig;
+
 /// What the sockets towards the gateway have in common. The default leaves everything to the system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outgoing {
@@ -19,6 +21,12 @@ impl Outgoing {
     #[must_use]
     pub fn new(interface: Option<&str>, mss: Option<u32>) -> Self {
         Self { interface: interface.map(Arc::from), mss }
+    }
+
+    /// As the configuration has it.
+    #[must_use]
+    pub fn of(egress: &EgressConfig) -> Self {
+        Self::new(egress.interface.as_deref(), egress.mss)
     }
 
     /// Begins to connect.

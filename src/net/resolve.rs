@@ -2,11 +2,13 @@
 //!
 //! At most two threads look names up, each started when there is something to do. One lane is kept for the connect
 //! URL, so that it never waits behind an upstream's name; when its look-up hangs, the next one of the connect URL goes
-//! first on the other lane. Look-ups of one name are merged, results are kept for a few seconds for upstreams (every
-//! attempt of the connect URL asks anew), and literals and `localhost` need no look-up. A look-up that hangs is given
-//! up at its deadline; its thread counts as lost until it returns, because nothing can stop it.
+//! first on the other lane. Look-ups of one name are merged, those of the connect URL apart from those of upstreams:
+//! the operator may have named other servers for it. Results are kept for a few seconds for upstreams (every attempt of
+//! the connect URL asks anew), and literals and `localhost` need no look-up. A look-up that hangs is given up at its
+//! deadline; its thread counts as lost until it returns, because nothing can stop it.
 
 mod cache;
+mod stub;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use self::cache::Cache;
+pub use self::stub::NameServers;
+use super::dial::families_in_turn;
 
 /// Looks names up. The loop calls [`Resolver::lookup`], and [`Resolver::poll`] until it gives `None` after the waker's
 /// event and at [`Resolver::next_deadline`].
@@ -39,7 +43,7 @@ pub struct Resolver {
 }
 
 /// The blocking look-up of one name.
-type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type LookUp = dyn Fn(&str, Purpose) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Whom the addresses are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +113,7 @@ struct Queued {
 
 struct Running {
     name: String,
+    purpose: Purpose,
     waiters: Vec<Waiter>,
     thread: JoinHandle<()>,
     deadline: Instant,
@@ -129,17 +134,22 @@ struct Report {
 }
 
 impl Resolver {
-    /// A resolver that asks the system and wakes the loop through `waker`.
+    /// A resolver that asks the system, or `servers` for the connect URL, and wakes the loop through `waker`.
     #[must_use]
-    pub fn new(waker: Arc<Waker>) -> Self {
-        Self::with_look_up(waker, |name| Ok((name, 0).to_socket_addrs()?.collect()))
+    pub fn new(waker: Arc<Waker>, servers: Option<NameServers>) -> Self {
+        Self::with_look_up(waker, asking(servers))
+    }
+
+    /// From the next look-up on, asks `servers` for the connect URL, or the system.
+    pub fn change(&mut self, servers: Option<NameServers>) {
+        self.look_up = Arc::new(asking(servers));
     }
 
     /// A resolver with another way to look names up; it runs on threads of its own and may block.
     #[must_use]
     pub fn with_look_up(
         waker: Arc<Waker>,
-        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        look_up: impl Fn(&str, Purpose) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         // Each lane has at most one report under way, so that sending never blocks.
         let (sender, receiver) = sync_channel(LANES);
@@ -194,6 +204,16 @@ impl Resolver {
         self.queue.retain(|queued| !queued.waiters.is_empty());
     }
 
+    /// Forgets a look-up of the connect URL as [`Resolver::cancel`] does, and what it would find: the network has changed,
+    /// and the next look-up of the name is a new one.
+    pub fn abandon(&mut self, id: LookupId) {
+        self.cancel(id);
+        let of_connect = |running: &&mut Running| running.purpose == Purpose::Connect;
+        for running in self.lanes.iter_mut().flatten().filter(of_connect) {
+            running.is_lost |= running.waiters.is_empty();
+        }
+    }
+
     /// The next result. Call it until it gives `None`.
     pub fn poll(&mut self, now: Instant) -> Option<(LookupId, Result<Vec<SocketAddr>, ResolveError>)> {
         self.now = Some(now);
@@ -217,35 +237,25 @@ impl Resolver {
     }
 
     fn join_or_queue(&mut self, host: &str, waiter: Waiter) -> Result<(), ResolveError> {
+        let purpose = waiter.purpose;
         let mut lanes = self.lanes.iter_mut().flatten();
-        if let Some(running) = lanes.find(|running| running.name == host && !running.is_lost) {
+        if let Some(running) = lanes.find(|it| it.name == host && it.purpose == purpose && !it.is_lost) {
             running.waiters.push(waiter);
             return Ok(());
         }
-        if let Some(index) = self.queue.iter().position(|queued| queued.name == host) {
-            let Some(mut queued) = self.queue.remove(index) else {
-                return Err(ResolveError::QueueFull);
-            };
-            if waiter.purpose == Purpose::Connect {
-                queued.purpose = Purpose::Connect;
-            }
+        if let Some(queued) = self.queue.iter_mut().find(|it| it.name == host && it.purpose == purpose) {
             queued.waiters.push(waiter);
-            self.put_back(queued, index);
             return Ok(());
         }
-        if waiter.purpose == Purpose::Upstream && self.queue.len() >= NAMES_MAX {
+        if purpose == Purpose::Upstream && self.queue.len() >= NAMES_MAX {
             return Err(ResolveError::QueueFull);
         }
-        let queued = Queued { name: host.to_owned(), purpose: waiter.purpose, waiters: vec![waiter] };
-        self.put_back(queued, self.queue.len());
-        Ok(())
-    }
-
-    fn put_back(&mut self, queued: Queued, index: usize) {
-        match queued.purpose {
+        let queued = Queued { name: host.to_owned(), purpose, waiters: vec![waiter] };
+        match purpose {
             Purpose::Connect => self.queue.push_front(queued),
-            Purpose::Upstream => self.queue.insert(index, queued),
+            Purpose::Upstream => self.queue.push_back(queued),
         }
+        Ok(())
     }
 
     /// Fills the free lanes. A name that still hangs in a lost thread is looked up again on the other lane.
@@ -264,9 +274,9 @@ impl Resolver {
 
     fn start(&mut self, lane: usize, queued: Queued, now: Instant) {
         let (look_up, sender, waker) = (Arc::clone(&self.look_up), self.sender.clone(), Arc::clone(&self.waker));
-        let name = queued.name.clone();
+        let (name, purpose) = (queued.name.clone(), queued.purpose);
         let run = move || {
-            let result = look_up(&name);
+            let result = look_up(&name, purpose);
             // The receiver is gone only when the loop has ended, and then nobody needs the result.
             if sender.send(Report { lane, result }).is_ok() {
                 let _ = waker.wake();
@@ -275,7 +285,8 @@ impl Resolver {
         match thread::Builder::new().name("resolve".to_owned()).stack_size(STACK_BYTES).spawn(run) {
             Ok(thread) => {
                 let deadline = now + LOOKUP_TIMEOUT;
-                let running = Running { name: queued.name, waiters: queued.waiters, thread, deadline, is_lost: false };
+                let Queued { name, purpose, waiters } = queued;
+                let running = Running { name, purpose, waiters, thread, deadline, is_lost: false };
                 if let Some(slot) = self.lanes.get_mut(lane) {
                     *slot = Some(running);
                 }
@@ -295,7 +306,9 @@ impl Resolver {
             Ok(addresses) => Ok(distinct(addresses)),
             Err(error) => Err(ResolveError::Failed(error.to_string())),
         };
-        self.cache.keep(running.name, result.clone(), now);
+        if running.purpose == Purpose::Upstream {
+            self.cache.keep(running.name, result.clone(), now);
+        }
         for waiter in running.waiters {
             let result = result.as_deref().map(|found| with_port(found, waiter.port)).map_err(Clone::clone);
             self.done.push_back((waiter.id, result));
@@ -336,6 +349,17 @@ impl fmt::Debug for Resolver {
     }
 }
 
+/// The look-up that asks these servers for the connect URL, and the system for all the rest.
+fn asking(
+    servers: Option<NameServers>,
+) -> impl Fn(&str, Purpose) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static {
+    move |name, purpose| match &servers {
+        // An address with a zone is the system's affair.
+        Some(servers) if purpose == Purpose::Connect && !name.contains(':') => servers.look_up(name),
+        _ => Ok((name, 0).to_socket_addrs()?.collect()),
+    }
+}
+
 /// Addresses of hosts that no name server has to be asked about. `localhost` is loopback by RFC 6761; IPv4 comes
 /// first because that is where most services listen.
 fn without_look_up(host: &str) -> Option<Vec<SocketAddr>> {
@@ -354,10 +378,10 @@ fn with_port(addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
     addresses.iter().copied().map(set).collect()
 }
 
-/// Each address once, in the resolver's order, at most [`ADDRESSES_MAX`].
+/// Each address once, families in turn and otherwise in the resolver's order, at most [`ADDRESSES_MAX`].
 fn distinct(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut kept = Vec::new();
-    for address in addresses {
+    for address in families_in_turn(addresses) {
         if kept.len() < ADDRESSES_MAX && !kept.contains(&address) {
             kept.push(address);
         }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps; clippy.toml covers only #[test] functions")]
 
 mod gateway;
+mod name_server;
 mod patience;
 mod peer;
 mod program;
+mod proxy;
 mod site;
 mod upstream;
 mod visitor;
@@ -16,6 +18,7 @@ mod descriptors;
 mod diagnose;
 mod lifecycle;
 mod log_in;
+mod looking_up;
 mod proxying;
 mod reachable;
 mod reload;
@@ -24,5 +27,6 @@ mod shutdown;
 mod stalled;
 mod status;
 mod terminated;
+mod through_proxy;
 mod tls_upstreams;
 mod unreachable;

@@ -39,12 +39,21 @@ pub(crate) struct Setup {
     upstream_ca: Option<String>,
     descriptors: Option<usize>,
     umask_0: bool,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Setup {
     pub(crate) fn new() -> Self {
         let agent = json!({ "authtoken": TOKEN, "log_level": "debug" });
-        Self { endpoints: Vec::new(), agent, gateway_ca: None, upstream_ca: None, descriptors: None, umask_0: false }
+        Self {
+            endpoints: Vec::new(),
+            agent,
+            gateway_ca: None,
+            upstream_ca: None,
+            descriptors: None,
+            umask_0: false,
+            environment: Vec::new(),
+        }
     }
 
     /// An endpoint named `name` in front of a `tcp://` upstream.
@@ -66,6 +75,12 @@ impl Setup {
     /// A member of the endpoint that was added last.
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.endpoints.last_mut().unwrap()[key] = value.into();
+        self
+    }
+
+    /// A variable of the environment, which is empty otherwise.
+    pub(crate) fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -119,7 +134,10 @@ impl Setup {
         let mut command = Command::new("/bin/sh");
         let umask = if self.umask_0 { "umask 0; " } else { "" };
         let descriptors = self.descriptors.map(|count| format!("ulimit -n {count}; ")).unwrap_or_default();
-        command.env_clear().args(["-c", &format!("{umask}{descriptors}exec \"$0\" run --config \"$1\"")]);
+        command
+            .env_clear()
+            .envs(self.environment)
+            .args(["-c", &format!("{umask}{descriptors}exec \"$0\" run --config \"$1\"")]);
         command.arg(env!("CARGO_BIN_EXE_adit")).arg(&config);
         if let Some(pem) = &self.upstream_ca {
             let bundle = files.path().join("bundle.pem");

@@ -1,4 +1,4 @@
-//! Certificates for one test: a private authority and a server of `127.0.0.1` and `localhost`.
+//! Certificates for one test: a private authority and a server of `127.0.0.1`, `localhost` and [`NAME`].
 
 use std::sync::Arc;
 
@@ -23,8 +23,10 @@ impl Site {
         let issuer = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names =
-            vec![SanType::IpAddress([127, 0, 0, 1].into()), SanType::DnsName("localhost".try_into().unwrap())];
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        for name in ["localhost", NAME] {
+            params.subject_alt_names.push(SanType::DnsName(name.try_into().unwrap()));
+        }
         change(&mut params);
         let certificate = params.signed_by(&key, &issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -37,3 +39,6 @@ impl Site {
         Self { ca_pem: issuer.pem(), server: Arc::new(server) }
     }
 }
+
+/// A name that only a name server of the test's own knows.
+pub(crate) const NAME: &str = "gateway.adit.test";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit::config::{
-    AgentConfig, CONNECT_TIMEOUT_DEFAULT, Config as AgentFile, ConnectCas, HEARTBEAT_INTERVAL_DEFAULT,
+    AgentConfig, CONNECT_TIMEOUT_DEFAULT, Config as AgentFile, ConnectCas, EgressConfig, HEARTBEAT_INTERVAL_DEFAULT,
     HEARTBEAT_TOLERANCE_DEFAULT, HostPort, LogConfig, Resources, TlsCiphers,
 };
 use adit::message::Secret;
@@ -95,6 +95,7 @@ impl Setup {
             instance_id: Some("dev".to_owned()),
             authtoken: Secret::new(self.token.expose()),
             connect: self.connect.clone(),
+            egress: EgressConfig::default(),
             connect_cas: ConnectCas::File(self.ca_file.clone()),
             connect_pins: Vec::new(),
             tls_ciphers: TlsCiphers::default(),

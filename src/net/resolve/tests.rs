@@ -24,7 +24,7 @@ impl Bench {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (call, calls) = channel();
         let call = Mutex::new(call);
-        let resolver = Resolver::with_look_up(waker, move |name| {
+        let resolver = Resolver::with_look_up(waker, move |name, _| {
             let (answer, answers) = channel();
             call.lock().unwrap().send((name.to_owned(), answer)).unwrap();
             answers.recv().unwrap_or_else(|_| Err(io::Error::other("the test is over")))
@@ -199,10 +199,12 @@ fn waiters_are_bounded_and_cancelling_makes_room() {
     bench.resolver.cancel(first);
     pending(bench.upstream("db.lan"));
     for _ in 0..CONNECT_WAITERS_MAX {
-        pending(bench.connect("db.lan"));
+        pending(bench.connect("connect.example.com"));
     }
-    assert_eq!(bench.connect("db.lan"), Lookup::Refused(ResolveError::QueueFull));
-    bench.answer("db.lan", Ok(vec![address(1, 0)]));
+    assert_eq!(bench.connect("connect.example.com"), Lookup::Refused(ResolveError::QueueFull));
+    for name in ["db.lan", "connect.example.com"] {
+        bench.answer(name, Ok(vec![address(1, 0)]));
+    }
     let results = bench.results(bench.start);
     assert_eq!(results.len(), UPSTREAM_WAITERS_MAX + CONNECT_WAITERS_MAX);
     assert!(results.iter().all(|(id, _)| *id != first));
@@ -218,12 +220,42 @@ fn addresses_of_a_name_are_bounded() {
 }
 
 #[test]
-fn queued_upstream_name_that_the_connect_url_needs_goes_first() {
+fn no_family_is_crowded_out() {
     let mut bench = Bench::new();
-    pending(bench.upstream("slow.lan"));
-    bench.expect_begun("slow.lan");
-    pending(bench.upstream("shared.example.com"));
-    pending(bench.connect("shared.example.com"));
+    pending(bench.connect("many.example"));
+    let six = (0..20).map(|last| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 0)));
+    bench.answer("many.example", Ok(six.chain([address(1, 0)]).collect()));
+    let results = bench.results(bench.start);
+    assert_eq!(results[0].1.as_ref().unwrap()[1], address(1, 443));
+}
+
+#[test]
+fn one_name_of_the_connect_url_and_of_an_upstream_is_looked_up_apart() {
+    let mut bench = Bench::new();
+    let upstream = pending(bench.upstream("shared.example.com"));
     bench.answer("shared.example.com", Ok(vec![address(1, 0)]));
-    assert_eq!(bench.results(bench.start).len(), 2);
+    let connect = pending(bench.connect("shared.example.com"));
+    bench.answer("shared.example.com", Ok(vec![address(2, 0)]));
+    let results = bench.results(bench.start);
+    assert_eq!(results, [(upstream, Ok(vec![address(1, 80)])), (connect, Ok(vec![address(2, 443)]))]);
+    assert_eq!(bench.upstream("shared.example.com"), Lookup::Ready(vec![address(1, 80)]));
+}
+
+#[test]
+fn abandoned_look_up_is_not_joined_by_the_next() {
+    let mut bench = Bench::new();
+    let first = pending(bench.connect("connect.example.com"));
+    bench.expect_begun("connect.example.com");
+    let hung = bench.begun.remove("connect.example.com").unwrap();
+    bench.resolver.abandon(first);
+    let second = pending(bench.connect("connect.example.com"));
+    bench.answer("connect.example.com", Ok(vec![address(2, 0)]));
+    assert_eq!(bench.results(bench.start), [(second, Ok(vec![address(2, 443)]))]);
+    // One that was only cancelled is, for it still may find something.
+    let third = pending(bench.connect("slow.example.com"));
+    bench.resolver.cancel(third);
+    let fourth = pending(bench.connect("slow.example.com"));
+    bench.answer("slow.example.com", Ok(vec![address(3, 0)]));
+    assert!(bench.results(bench.start).contains(&(fourth, Ok(vec![address(3, 443)]))));
+    drop(hung);
 }
