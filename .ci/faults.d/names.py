@@ -9,16 +9,18 @@ from pathlib import Path
 
 TYPE_A, TYPE_AAAA, CLASS_IN = 1, 28, 1
 FAILED, NO_SUCH_NAME = 2, 3
+KINDS = {TYPE_A: ("addresses", socket.AF_INET), TYPE_AAAA: ("addresses_v6", socket.AF_INET6)}
 
 
 class Names:
-    """Answers A questions from `addresses` (name -> list of IPv4 addresses), and that there is no such name otherwise.
+    """Answers A questions from `addresses` (name -> list of IPv4 addresses), and that there is no such name otherwise;
+    AAAA questions for these names from `addresses_v6`, if there are any.
 
     Changes of `addresses` count at once; `broken` answers everything with SERVFAIL, `silent` nothing. `asked` counts.
     """
 
-    def __init__(self, addresses=None, address="127.0.0.1"):
-        self.addresses = addresses or {}
+    def __init__(self, addresses=None, address="127.0.0.1", addresses_v6=None):
+        self.addresses, self.addresses_v6 = addresses or {}, addresses_v6 or {}
         self.broken = self.silent = False
         self.asked = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -44,14 +46,17 @@ class Names:
             labels.append(question[place + 1 : place + 1 + length].decode())
             place += 1 + length
         kind, _ = struct.unpack_from(">HH", question, place + 1)
-        found = self.addresses.get(".".join(labels).lower())
-        code = FAILED if self.broken else 0 if found is not None else NO_SUCH_NAME
-        records = found if found and kind == TYPE_A and not code else []
+        name = ".".join(labels).lower()
+        known = name in self.addresses
+        code = FAILED if self.broken else 0 if known else NO_SUCH_NAME
+        table, family = KINDS.get(kind, ("", 0))
+        records = getattr(self, table).get(name, []) if table and not code else []
         # A reply to the question alone: recursion desired and available, no additional records.
         head = question[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
         reply = head + question[12 : place + 5]
         for address in records:
-            reply += struct.pack(">HHHIH", 0xC00C, TYPE_A, CLASS_IN, 5, 4) + socket.inet_aton(address)
+            data = socket.inet_pton(family, address)
+            reply += struct.pack(">HHHIH", 0xC00C, kind, CLASS_IN, 5, len(data)) + data
         return reply
 
 
