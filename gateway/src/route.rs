@@ -198,11 +198,6 @@ impl Trail {
         }
         Verdict::Continue
     }
-
-    /// Tells the actions that count outcomes how the request ended: with a response of this status, or without any.
-    pub fn ended(&mut self, status: Option<StatusCode>) {
-        self.stops.iter_mut().for_each(|stop| stop.state.ended(status));
-    }
 }
 
 /// One endpoint on the way, and what its policy remembers.

@@ -65,7 +65,6 @@ impl<R: Reach> Client<R> {
         let mut trail = Trail::default();
         let outcome = self.outcome(&mut head, body, &mut trail).await;
         drop(waiting);
-        trail.ended(outcome.as_ref().ok().map(Outcome::status));
         match outcome {
             Ok(Outcome::Relay(head, upstream)) => Ok(self.relay(head, upstream, under_way, version)),
             Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
@@ -232,13 +231,6 @@ impl Outcome {
         head.status = custom.status;
         head.headers = custom.headers.clone();
         Self::Own(head, custom.body.clone())
-    }
-
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Relay(head, ..) | Self::Own(head, _) => head.status,
-            Self::Switch(response, ..) => response.status(),
-        }
     }
 }
 

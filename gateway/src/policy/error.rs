@@ -178,6 +178,20 @@ pub(super) const EVALUATION_FAILED: u32 = 2300;
 pub(super) const IP_REFUSED: u32 = 3203;
 /// ERR_NGROK_3204: name or password are wrong.
 pub(super) const BASIC_AUTH_REFUSED: u32 = 3204;
+/// ERR_NGROK_3401: a token is not valid.
+pub(super) const JWT_INVALID: u32 = 3401;
+/// ERR_NGROK_3403: a token is valid, but not for this endpoint.
+pub(super) const JWT_NOT_PERMITTED: u32 = 3403;
+/// ERR_NGROK_3406: there is no token.
+pub(super) const JWT_MISSING: u32 = 3406;
+/// ERR_NGROK_3408: the header that has to bring a token is not there.
+pub(super) const JWT_HEADER_MISSING: u32 = 3408;
+/// ERR_NGROK_3413: the prefix of a token is not there.
+pub(super) const JWT_PREFIX: u32 = 3413;
+/// ERR_NGROK_3416: a token cannot be read.
+pub(super) const JWT_UNPARSABLE: u32 = 3416;
+/// ERR_NGROK_3422: the keys to check tokens with cannot be fetched.
+pub(super) const JWT_KEYS: u32 = 3422;
 /// ERR_NGROK_702: too many requests.
 pub(super) const RATE_EXCEEDED: u32 = 702;
 /// ERR_NGROK_3902: a regular expression is not valid.

@@ -314,6 +314,12 @@ impl<'a> Fields<'a> {
         self.findings.add_bare(path.key(key), code, message);
     }
 
+    /// Notes a mistake deep inside a field; `[1]` in the path is a place in a list.
+    pub(super) fn wrong_at(&mut self, name: &'static str, path: &[&str], code: u32, message: impl Into<String>) {
+        let base = self.path;
+        note_at(self.findings, base.key(name), path, code, message.into());
+    }
+
     /// Notes a mistake of the action as a whole.
     pub(super) fn wrong_action(&mut self, code: u32, message: impl Into<String>) {
         self.findings.add_bare(self.path, code, message);
@@ -386,6 +392,15 @@ impl<'a> Fields<'a> {
             (code, message) => self.findings.add_bare(path, code, message),
         }
         None
+    }
+}
+
+fn note_at(findings: &mut Findings, path: Path<'_>, rest: &[&str], code: u32, message: String) {
+    let Some((first, rest)) = rest.split_first() else { return findings.add_bare(path, code, message) };
+    let index = first.strip_prefix('[').and_then(|text| text.strip_suffix(']')).and_then(|text| text.parse().ok());
+    match index {
+        Some(index) => note_at(findings, path.index(index), rest, code, message),
+        None => note_at(findings, path.key(first), rest, code, message),
     }
 }
 

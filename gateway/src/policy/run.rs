@@ -1,7 +1,5 @@
 //! What one run of a phase works with.
 
-use std::sync::Arc;
-
 use http::request::Parts;
 use time::OffsetDateTime;
 
@@ -15,7 +13,6 @@ use super::{Connection, Request, Response};
 pub struct State {
     pub(super) vars: Values,
     pub(super) results: Values,
-    pub(super) watchers: Vec<Arc<dyn Watcher>>,
 }
 
 impl State {
@@ -24,21 +21,6 @@ impl State {
         let error = Value::map([("code", Value::text(&error_code(code))), ("message", Value::text(message))]);
         self.results.insert("forward_internal".into(), Value::map([("url", Value::text(url)), ("error", error)]));
     }
-
-    /// True when somebody wants to be told how the request ends.
-    pub fn is_watched(&self) -> bool {
-        !self.watchers.is_empty()
-    }
-
-    /// Tells those who want to know how the request ended: with a response of this status, or `None` without any.
-    pub fn ended(&mut self, status: Option<http::StatusCode>) {
-        self.watchers.drain(..).for_each(|watcher| watcher.ended(status));
-    }
-}
-
-/// Told how a request ends.
-pub(super) trait Watcher: std::fmt::Debug + Send + Sync {
-    fn ended(&self, status: Option<http::StatusCode>);
 }
 
 /// What the actions of a phase work on.

@@ -8,6 +8,7 @@ mod custom_response;
 mod deny;
 mod forward_internal;
 mod header;
+mod jwt_validation;
 mod log;
 mod rate_limit;
 mod redirect;
@@ -57,7 +58,6 @@ pub(super) enum Outcome<'r> {
     /// It is done.
     Done(Step),
     /// It has to ask others first; not in `on_tcp_connect`.
-    #[expect(dead_code, reason = "no action asks others yet")]
     Later(Pin<Box<dyn Future<Output = Step> + Send + 'r>>),
 }
 
@@ -71,7 +71,7 @@ impl Outcome<'_> {
     }
 
     /// The traffic is refused.
-    fn refuse(refused: Refused) -> Self {
+    pub(super) fn refuse(refused: Refused) -> Self {
         Self::end(Verdict::Refuse(Box::new(refused)))
     }
 
@@ -114,6 +114,7 @@ const KINDS: &[&Kind] = &[
     &custom_response::KIND,
     &deny::KIND,
     &forward_internal::KIND,
+    &jwt_validation::KIND,
     &log::KIND,
     &rate_limit::KIND,
     &redirect::KIND,

@@ -360,8 +360,8 @@ fn message_says_what_would_be_right() {
     assert_eq!(
         errors.to_string(),
         "on_http_request[0].actions[0].type: \"oauth\": is not an action that this gateway has: on_http_request has \
-         add-headers, basic-auth, close-connection, custom-response, deny, forward-internal, log, rate-limit, redirect, \
-         remove-headers, restrict-ips, set-vars, url-rewrite (ERR_NGROK_2201)"
+         add-headers, basic-auth, close-connection, custom-response, deny, forward-internal, jwt-validation, log, rate-limit, \
+         redirect, remove-headers, restrict-ips, set-vars, url-rewrite (ERR_NGROK_2201)"
     );
 }
 
@@ -525,6 +525,43 @@ fn faulty_action_is_refused_at_the_right_field() {
             "{name: a, algorithm: sliding_window, capacity: 1, rate: 25h, bucket_key: []}",
             &[("rate", 2215), ("bucket_key", 2203)],
         ),
+        ("jwt-validation", "{}", &[("issuer.allow_list", 2203), ("http.tokens", 2203), ("jws", 2203)]),
+        (
+            "jwt-validation",
+            "{issuer: {allow_list: [{value: 7}, {valeu: x}], deny_list: []}, audience: {allow_list: []}, \
+             http: {tokens: [{type: saml, method: query, name: 'a b', prefix: 7, place: x}, 7]}, \
+             jws: {allowed_algorithms: [none, HS256, RS256], keys: {sources: {additional_jkus: ['http://idp.example.com/']}, \
+             identification: {token_claims: [sub]}, more: 1}, typ: x}, leeway: 60s}",
+            &[
+                ("issuer.allow_list[0]", 2203),
+                ("issuer.allow_list[1]", 2203),
+                ("issuer.deny_list", 2204),
+                ("audience.allow_list", 2203),
+                ("http.tokens[0].type", 2204),
+                ("http.tokens[0].method", 2204),
+                ("http.tokens[0].name", 2204),
+                ("http.tokens[0].prefix", 2203),
+                ("http.tokens[0].place", 2204),
+                ("http.tokens[1]", 2203),
+                ("jws.allowed_algorithms[0]", 2204),
+                ("jws.allowed_algorithms[1]", 2204),
+                ("jws.keys.sources.additional_jkus[0]", 2204),
+                ("jws.keys.identification.token_claims", 2204),
+                ("jws.keys.more", 2204),
+                ("jws.typ", 2204),
+                ("leeway", 2204),
+            ],
+        ),
+        (
+            "jwt-validation",
+            "{issuer: {allow_list: [{value: x}]}, http: {tokens: [{type: jwt, method: body, name: token}]}, \
+             jws: {allowed_algorithms: [], keys: [{sources: [{additional_jkus: []}]}]}}",
+            &[
+                ("http.tokens[0].method", 2204),
+                ("jws.allowed_algorithms", 2203),
+                ("jws.keys.sources.additional_jkus", 2203),
+            ],
+        ),
         ("close-connection", "{code: 1}", &[("code", 2204)]),
     ];
     for (action, config, expected) in table {
@@ -616,4 +653,22 @@ fn ten_thousand_networks_are_accepted_and_one_more_refused() {
         ("on_tcp_connect[0].actions[0].config".to_owned(), 2203),
     ];
     assert_eq!(mistakes(&document(10_001), place), expected);
+}
+
+#[test]
+fn jwt_validation_is_understood_in_both_spellings_of_the_reference() {
+    let config = |keys: &str| {
+        format!(
+            "on_http_request: [{{actions: [{{type: jwt-validation, config: {{issuer: {{allow_list: [{{value: \
+             'https://idp.example.com/'}}]}}, audience: {{allow_list: [{{value: 'urn:api'}}]}}, http: {{tokens: [{{type: \
+             jwt, method: header, name: Authorization, prefix: 'Bearer '}}]}}, jws: {{allowed_algorithms: [RS256, ES256], \
+             keys: {keys}}}}}}}]}}]"
+        )
+    };
+    for keys in [
+        "{sources: {additional_jkus: ['https://idp.example.com/jwks']}, identification: {token_claims: [kid]}}",
+        "[{sources: [{additional_jkus: ['https://idp.example.com/jwks']}], identification: [{token_claims: [kid]}]}]",
+    ] {
+        assert_eq!(mistakes(&config(keys), agent("https://a.example.com")), [], "{keys}");
+    }
 }

@@ -45,9 +45,11 @@ pub(in crate::policy) enum Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a visitor sent may stand in it.
+        let cut = |text: &str| text.chars().take(FAULT_CHARS_MAX).collect::<String>();
         match self {
-            Self::Missing(what) => write!(f, "there is no {what}"),
-            Self::Type(what) | Self::Invalid(what) => f.write_str(what),
+            Self::Missing(what) => write!(f, "there is no {}", cut(what)),
+            Self::Type(what) | Self::Invalid(what) => f.write_str(&cut(what)),
             Self::Cost => write!(f, "the evaluation takes more than {STEPS_MAX} steps"),
         }
     }
@@ -178,3 +180,6 @@ fn select(value: &Value, field: &str) -> Result<Value, Fault> {
 
 /// Two orders of magnitude above what hundreds of rules of the usual kind need; some milliseconds at most.
 const STEPS_MAX: usize = 200_000;
+
+/// Enough to see what is meant.
+const FAULT_CHARS_MAX: usize = 200;

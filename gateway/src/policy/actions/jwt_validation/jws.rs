@@ -1,0 +1,186 @@
+//! A signed token in compact form: its parts, and whether a key has signed them. ring does the cryptography.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+    RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
+};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::{Map, Value as Json};
+
+use super::super::super::error::{JWT_INVALID, JWT_UNPARSABLE};
+use super::Flaw;
+use super::keys::{Key, Source};
+
+/// The parts of a token. Nothing in it is trusted before [`Key::verify`].
+pub(super) struct Jws<'t> {
+    pub(super) header: Map<String, Json>,
+    pub(super) payload: Map<String, Json>,
+    pub(super) signature_text: &'t str,
+    signed: &'t str,
+    signature: Vec<u8>,
+}
+
+impl<'t> Jws<'t> {
+    pub(super) fn parse(text: &'t str) -> Result<Self, Flaw> {
+        let flaw = |reason: &str| Flaw::new(JWT_UNPARSABLE, reason);
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(flaw("the token is longer than 16 KiB"));
+        }
+        let (signed, signature_text) = text.rsplit_once('.').ok_or_else(|| flaw("the token has no signature"))?;
+        let (header, payload) = signed.split_once('.').ok_or_else(|| flaw("the token does not have three parts"))?;
+        let decode =
+            |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| flaw("a part of the token is not base64url"));
+        let object = |part: &str| {
+            let once: Once = serde_json::from_slice(&decode(part)?)
+                .map_err(|_| flaw("a part of the token is not a JSON object in which every name is there once"))?;
+            Ok(once.0)
+        };
+        Ok(Self {
+            header: object(header)?,
+            payload: object(payload)?,
+            signature_text,
+            signed,
+            signature: decode(signature_text)?,
+        })
+    }
+
+    /// A text of the header.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.header.get(name)?.as_str()
+    }
+
+    pub(super) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
+        let algorithm = self.text("alg").and_then(Algorithm::named);
+        let algorithm = algorithm.filter(|algorithm| allowed.contains(algorithm));
+        algorithm.ok_or_else(|| Flaw::new(JWT_INVALID, "the token's algorithm is not among the allowed ones"))
+    }
+
+    /// Refuses what would change how the token is to be read, or whose keys it is to be checked with.
+    pub(super) fn check_header(&self, sources: &[Arc<Source>]) -> Result<(), Flaw> {
+        if self.header.contains_key("crit") {
+            return Err(Flaw::new(JWT_INVALID, "the token has critical extensions, and none are known here"));
+        }
+        if let Some(url) = self.header.get("jku")
+            && !sources.iter().any(|source| url == source.url())
+        {
+            return Err(Flaw::new(JWT_INVALID, "the token's jku names keys of somebody else"));
+        }
+        for name in ["x5u", "jwk", "x5c"] {
+            if self.header.contains_key(name) {
+                return Err(Flaw::new(JWT_INVALID, format!("the token brings its own key in {name}")));
+            }
+        }
+        for name in ["kid", "typ", "alg"] {
+            if self.header.get(name).is_some_and(|value| !value.is_string()) {
+                return Err(Flaw::new(JWT_UNPARSABLE, format!("the token's {name} is not a text")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An object in which no name is there twice: readers differ about which one counts.
+struct Once(Map<String, Json>);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Once;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Once, A::Error> {
+                let mut map = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Json>()? {
+                    if map.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a name is there twice"));
+                    }
+                }
+                Ok(Once(map))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// How a token is signed. There is no `none`, and nothing symmetric: a secret is not what key sets publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+impl Algorithm {
+    pub(super) const NAMES: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
+            "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
+            "PS384" => Self::Ps384,
+            "PS512" => Self::Ps512,
+            "ES256" => Self::Es256,
+            "ES384" => Self::Es384,
+            "EdDSA" => Self::EdDsa,
+            _ => return None,
+        })
+    }
+
+    fn rsa(self) -> Option<&'static RsaParameters> {
+        match self {
+            Self::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
+            Self::Rs384 => Some(&RSA_PKCS1_2048_8192_SHA384),
+            Self::Rs512 => Some(&RSA_PKCS1_2048_8192_SHA512),
+            Self::Ps256 => Some(&RSA_PSS_2048_8192_SHA256),
+            Self::Ps384 => Some(&RSA_PSS_2048_8192_SHA384),
+            Self::Ps512 => Some(&RSA_PSS_2048_8192_SHA512),
+            Self::Es256 | Self::Es384 | Self::EdDsa => None,
+        }
+    }
+}
+
+impl Key {
+    /// True when this key has signed the token. The key's type must be the algorithm's.
+    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm) -> bool {
+        let (message, signature) = (jws.signed.as_bytes(), jws.signature.as_slice());
+        let verified = match (self, algorithm) {
+            (Self::Rsa { n, e }, algorithm) => match algorithm.rsa() {
+                Some(parameters) => RsaPublicKeyComponents { n, e }.verify(parameters, message, signature),
+                None => return false,
+            },
+            (Self::P256(point), Algorithm::Es256) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            }
+            (Self::P384(point), Algorithm::Es384) => {
+                UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).verify(message, signature)
+            }
+            (Self::Ed25519(point), Algorithm::EdDsa) => {
+                UnparsedPublicKey::new(&ED25519, point).verify(message, signature)
+            }
+            (Self::P256(_) | Self::P384(_) | Self::Ed25519(_), _) => return false,
+        };
+        verified.is_ok()
+    }
+}
+
+/// Tokens with many groups in them have some 8 KiB; more does not fit into most servers' headers.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;

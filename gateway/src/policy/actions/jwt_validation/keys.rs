@@ -1,0 +1,216 @@
+//! The issuers' published keys, fetched when they are needed and kept for a while.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Uri;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::fetch::{self, Reach};
+use super::jws::{Algorithm, Jws};
+
+/// One public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+    Ed25519(Vec<u8>),
+}
+
+/// The keys of one set that can verify signatures.
+#[derive(Debug, Default)]
+pub(super) struct Keys(Vec<(Option<String>, Option<Algorithm>, Key)>);
+
+/// A key set as RFC 7517 writes it.
+#[derive(Debug, Deserialize)]
+struct Jwks {
+    keys: Vec<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Keys {
+    /// Reads a key set. Keys for other purposes and of other types are left out.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, &'static str> {
+        let set: Jwks = serde_json::from_slice(text).map_err(|_| "the answer is not a key set")?;
+        if set.keys.len() > KEYS_MAX {
+            return Err("the key set has more than 100 keys");
+        }
+        Ok(Self(set.keys.into_iter().filter_map(|key| read(serde_json::from_value(key).ok()?)).collect()))
+    }
+
+    /// True when one of them has signed the token: the one that the token names, or any if it names none.
+    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm, key_id: Option<&str>) -> bool {
+        let fits = |known: &Option<String>, bound: &Option<Algorithm>| {
+            (key_id.is_none() || known.as_deref() == key_id) && bound.is_none_or(|bound| bound == algorithm)
+        };
+        self.0.iter().any(|(known, bound, key)| fits(known, bound) && key.verify(jws, algorithm))
+    }
+
+    fn has(&self, key_id: Option<&str>) -> bool {
+        self.0.iter().any(|(known, ..)| key_id.is_none() || known.as_deref() == key_id)
+    }
+}
+
+fn read(jwk: Jwk) -> Option<(Option<String>, Option<Algorithm>, Key)> {
+    if jwk.purpose.is_some_and(|purpose| purpose != "sig") {
+        return None;
+    }
+    let algorithm = match jwk.alg.as_deref() {
+        None => None,
+        Some(name) => Some(Algorithm::named(name)?),
+    };
+    let decode = |part: Option<String>| URL_SAFE_NO_PAD.decode(part?).ok();
+    let point = |x: Option<String>, y: Option<String>, len: usize| {
+        let (x, y) = (decode(x)?, decode(y)?);
+        (x.len() == len && y.len() == len).then(|| [&[UNCOMPRESSED], &x[..], &y[..]].concat())
+    };
+    let key = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        ("RSA", _) => Key::Rsa { n: decode(jwk.n)?, e: decode(jwk.e)? },
+        ("EC", Some("P-256")) => Key::P256(point(jwk.x, jwk.y, 32)?),
+        ("EC", Some("P-384")) => Key::P384(point(jwk.x, jwk.y, 48)?),
+        ("OKP", Some("Ed25519")) => Key::Ed25519(decode(jwk.x)?),
+        _ => return None,
+    };
+    Some((jwk.kid, algorithm, key))
+}
+
+/// Where keys come from, and those that came.
+#[derive(Debug)]
+pub(super) struct Source {
+    url: String,
+    uri: Uri,
+    reach: Reach,
+    state: Mutex<State>,
+    /// Held by the one that fetches.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    keys: Option<Arc<Keys>>,
+    fetched: Option<Instant>,
+    tried: Option<Instant>,
+    failure: Option<String>,
+}
+
+impl State {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
+    }
+
+    /// Nobody can make the gateway ask an issuer more often than this.
+    fn may_try(&self, now: Instant) -> bool {
+        self.tried.is_none_or(|tried| now.saturating_duration_since(tried) >= RETRY)
+    }
+}
+
+impl Source {
+    pub(super) fn new(url: &str, reach: Reach) -> Result<Self, &'static str> {
+        let uri = fetch::check(url, reach)?;
+        let (state, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { url: url.to_owned(), uri, reach, state, fetching })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The keys, fetched if there are none, if they are old, or if the one that is asked for is not among them. While the
+    /// issuer cannot be reached, those that were fetched last stay in use.
+    pub(super) async fn keys(self: &Arc<Self>, key_id: Option<&str>) -> Result<Arc<Keys>, String> {
+        let now = Instant::now();
+        let (keys, is_fresh, may_try) = {
+            let state = self.state();
+            (state.keys.clone(), state.is_fresh(now), state.may_try(now))
+        };
+        match keys.filter(|keys| keys.has(key_id)) {
+            Some(keys) if is_fresh || !may_try => return Ok(keys),
+            Some(keys) => {
+                // Good enough for this request; the next ones get newer keys.
+                let source = Arc::clone(self);
+                tokio::spawn(async move { source.refresh().await });
+                return Ok(keys);
+            }
+            None => self.refresh().await,
+        }
+        let state = self.state();
+        match (&state.keys, &state.failure) {
+            (Some(keys), _) => Ok(Arc::clone(keys)),
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => Err("they were not fetched".to_owned()),
+        }
+    }
+
+    /// Fetches the keys, unless somebody else has just tried.
+    async fn refresh(&self) {
+        let _one_at_a_time = self.fetching.lock().await;
+        {
+            let now = Instant::now();
+            let mut state = self.state();
+            if !state.may_try(now) {
+                return;
+            }
+            state.tried = Some(now);
+        }
+        let fetched = fetch::get(&self.uri, self.reach).await;
+        let parsed = fetched.and_then(|body| Keys::parse(&body).map_err(str::to_owned));
+        let mut state = self.state();
+        match parsed {
+            Ok(keys) => {
+                tracing::debug!(url = self.url, keys = keys.0.len(), "keys fetched");
+                state.keys = Some(Arc::new(keys));
+                state.fetched = Some(Instant::now());
+                state.failure = None;
+            }
+            Err(failure) => {
+                let kept = state.keys.is_some();
+                tracing::warn!(url = self.url, kept, "keys cannot be fetched: {failure}");
+                state.failure = Some(failure);
+            }
+        }
+    }
+
+    /// Keys as if they had just been fetched.
+    #[cfg(test)]
+    pub(super) fn put(&self, set: &str) {
+        let mut state = self.state();
+        state.keys = Some(Arc::new(Keys::parse(set.as_bytes()).unwrap()));
+        state.fetched = Some(Instant::now());
+    }
+
+    /// Makes the keys old.
+    #[cfg(test)]
+    pub(super) fn age(&self) {
+        self.state().fetched = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As ngrok's service has it.
+const FRESH: Duration = Duration::from_secs(15 * 60);
+/// Between two attempts, whoever asks for whatever key.
+const RETRY: Duration = Duration::from_secs(10);
+/// Keys of one set; issuers have two or three.
+const KEYS_MAX: usize = 100;
+/// What stands before the coordinates of a point (SEC 1, 2.3.3).
+const UNCOMPRESSED: u8 = 4;

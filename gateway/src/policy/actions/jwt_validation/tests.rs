@@ -1,0 +1,297 @@
+//! Tokens of every kind of malice, and issuers in every state.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::super::super::error::JWT_KEYS;
+use super::keys::Keys;
+use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+const NOW: i64 = 1_800_000_000;
+
+/// An issuer with one key.
+struct Issuer {
+    key: EcdsaKeyPair,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+        Self { key }
+    }
+
+    fn jwk(&self, id: &str) -> Json {
+        let point = self.key.public_key().as_ref();
+        let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
+        json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": x, "y": y})
+    }
+
+    fn sign(&self, header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn token(&self) -> String {
+        self.sign(HEADER, &payload())
+    }
+}
+
+const HEADER: &str = r#"{"alg":"ES256","kid":"one","typ":"JWT"}"#;
+
+fn payload() -> String {
+    json!({"iss": "https://idp.test/", "aud": ["urn:api", "other"], "exp": NOW + 60, "nbf": NOW, "sub": "ann"})
+        .to_string()
+}
+
+/// Answers every request with the same bytes, and counts them.
+async fn served(answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut head = [0; 4096];
+            let _ = tcp.read(&mut head).await;
+            let _ = tcp.write_all(&answer).await;
+        }
+    });
+    (url, count)
+}
+
+fn http(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn action(url: &str) -> JwtValidation {
+    let header = HeaderName::from_static("authorization");
+    JwtValidation {
+        tokens: vec![TokenPlace { kind: TokenKind::Jwt, header, prefix: "Bearer ".into() }],
+        algorithms: vec![Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa],
+        expected: Expected { issuers: vec!["https://idp.test/".into()], audiences: vec!["urn:api".into()] },
+        sources: vec![Arc::new(Source::new(url, Reach::Anywhere).unwrap())],
+    }
+}
+
+async fn judged(action: &JwtValidation, token: &str) -> Result<Value, Flaw> {
+    action.check(&action.tokens[0], token, NOW).await
+}
+
+#[tokio::test]
+async fn signed_token_for_this_endpoint_passes_and_shows_its_claims() {
+    let issuer = Issuer::new();
+    let (url, count) = served(http(&json!({"keys": [issuer.jwk("one")]}).to_string())).await;
+    let action = action(&url);
+    for _ in 0..3 {
+        let token = judged(&action, &issuer.token()).await.unwrap();
+        assert!(token.shown().contains(r#""sub":"ann""#), "{}", token.shown());
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 1, "the keys are kept");
+}
+
+#[tokio::test]
+async fn hostile_token_is_refused_with_a_reason_of_its_own() {
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let (url, _) = served(http(&json!({"keys": [issuer.jwk("one")]}).to_string())).await;
+    let action = action(&url);
+    let claims = |change: Json| {
+        let mut claims: Json = serde_json::from_str(&payload()).unwrap();
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        issuer.sign(HEADER, &claims.to_string())
+    };
+    let headed = |header: &str| issuer.sign(header, &payload());
+    let unsigned = format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(payload()));
+    let good = issuer.token();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(1000), "]".repeat(1000));
+    let table: Vec<(String, u32, &str)> = vec![
+        (String::new(), 3416, "no signature"),
+        ("a.b".into(), 3416, "three parts"),
+        ("a.b.c.d".into(), 3416, ""),
+        ("!.b.c".into(), 3416, "base64url"),
+        (good.replace('.', "=."), 3416, "base64url"),
+        ("x".repeat(20_000), 3416, "longer than 16 KiB"),
+        (unsigned, 3401, "algorithm"),
+        (headed(r#"{"alg":"None","kid":"one"}"#), 3401, "algorithm"),
+        (headed(r#"{"alg":"HS256","kid":"one"}"#), 3401, "algorithm"),
+        (headed(r#"{"alg":"RS256","kid":"one"}"#), 3401, "no key"),
+        (headed(r#"{"alg":"ES384","kid":"one"}"#), 3401, "algorithm"),
+        (headed(r#"{"alg":"ES256","kid":"one","crit":["exp"]}"#), 3401, "critical"),
+        (headed(r#"{"alg":"ES256","kid":"one","jku":"https://evil.test/jwks"}"#), 3401, "jku"),
+        (headed(r#"{"alg":"ES256","kid":"one","x5u":"https://evil.test/"}"#), 3401, "x5u"),
+        (headed(r#"{"alg":"ES256","kid":"one","jwk":{}}"#), 3401, "jwk"),
+        (headed(r#"{"alg":"ES256","kid":"one","typ":"logout+jwt"}"#), 3401, "typ"),
+        (headed(r#"{"alg":"ES256","kid":"../../dev/null"}"#), 3401, "no key"),
+        (headed(r#"{"alg":"ES256","kid":["one"]}"#), 3416, "kid is not a text"),
+        (headed(r#"{"alg":"ES256","alg":"ES256","kid":"one"}"#), 3416, "once"),
+        (issuer.sign(HEADER, r#"{"iss":"https://idp.test/","iss":"https://idp.test/"}"#), 3416, "once"),
+        (issuer.sign(HEADER, "[1]"), 3416, "once"),
+        (issuer.sign(HEADER, &deep), 3416, "once"),
+        (other.token(), 3401, "no key"),
+        (format!("{signed}.{}", signature.replace(|c: char| c != 'A', "A")), 3401, "no key"),
+        (format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode("{}")), 3401, "no key"),
+        (claims(json!({"exp": NOW - 61})), 3401, "expired"),
+        (claims(json!({"exp": null})), 3401, "exp is not a time"),
+        (claims(json!({"exp": "never"})), 3401, "exp is not a time"),
+        (claims(json!({"nbf": NOW + 61})), 3401, "not valid yet"),
+        (claims(json!({"nbf": "now"})), 3401, "nbf is not a time"),
+        (claims(json!({"iss": "https://idp.test"})), 3403, "issuer"),
+        (claims(json!({"iss": ["https://idp.test/"]})), 3403, "issuer"),
+        (claims(json!({"aud": "other"})), 3403, "audience"),
+        (claims(json!({"aud": null})), 3403, "audience"),
+        (issuer.sign(HEADER, r#"{"iss":"https://idp.test/","aud":"urn:api"}"#), 3401, "no exp"),
+    ];
+    for (token, code, reason) in table {
+        let flaw = judged(&action, &token).await.unwrap_err();
+        assert_eq!(flaw.code, code, "{token}: {}", flaw.reason);
+        assert!(flaw.reason.contains(reason), "{token}: {}", flaw.reason);
+    }
+    for good in [json!({"exp": NOW - 60}), json!({"nbf": NOW + 60}), json!({"aud": "urn:api"}), json!({"exp": 1.9e9})] {
+        assert!(judged(&action, &claims(good.clone())).await.is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn token_is_taken_only_from_its_place() {
+    let place = &action("https://idp.test/jwks").tokens[0];
+    let find = |lines: &[(&'static str, &'static str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        place.find(&headers).map_err(|flaw| flaw.code)
+    };
+    assert_eq!(find(&[("authorization", "Bearer a.b.c")]), Ok("a.b.c".into()));
+    assert_eq!(find(&[("authorization", "bearer a.b.c")]), Ok("a.b.c".into()));
+    assert_eq!(find(&[]), Err(3408));
+    assert_eq!(find(&[("x-token", "Bearer a.b.c"), ("cookie", "authorization=Bearer a.b.c")]), Err(3408));
+    assert_eq!(find(&[("authorization", "Basic a.b.c")]), Err(3413));
+    assert_eq!(find(&[("authorization", "a.b.c")]), Err(3413));
+    assert_eq!(find(&[("authorization", "Bearer ")]), Err(3406));
+    assert_eq!(find(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]), Err(3401));
+}
+
+#[tokio::test]
+async fn keys_of_all_types_are_told_apart() {
+    let random = SystemRandom::new();
+    let document = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+    let set = json!({"keys": [
+        {"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key())},
+        {"kty": "oct", "k": "c2VjcmV0"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"},
+        {"kty": "RSA", "alg": "RSA-OAEP", "n": "AQAB", "e": "AQAB"},
+        {"kty": 7},
+        // RFC 7515, A.2.
+        {"kty": "RSA", "kid": "rfc", "e": "AQAB", "n": RFC_N},
+    ]});
+    let keys = Keys::parse(set.to_string().as_bytes()).unwrap();
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#), URL_SAFE_NO_PAD.encode("{}"));
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes())));
+    let jws = Jws::parse(&token).unwrap();
+    assert!(keys.verify(&jws, Algorithm::EdDsa, None));
+    assert!(!keys.verify(&jws, Algorithm::EdDsa, Some("rfc")));
+    assert!(!keys.verify(&jws, Algorithm::Es256, None));
+    let jws = Jws::parse(RFC_TOKEN).unwrap();
+    assert!(keys.verify(&jws, Algorithm::Rs256, Some("rfc")));
+    assert!(!keys.verify(&jws, Algorithm::Ps256, None) && !keys.verify(&jws, Algorithm::Rs512, None));
+
+    let many = json!({"keys": vec![json!({"kty": "oct", "k": "AA"}); 101]});
+    assert!(Keys::parse(many.to_string().as_bytes()).is_err());
+    assert!(Keys::parse(b"{}").is_err() && Keys::parse(b"[]").is_err() && Keys::parse(b"").is_err());
+}
+
+#[tokio::test]
+async fn issuer_that_gives_no_keys_is_the_reason() {
+    let token = Issuer::new().token();
+    let endless = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b' '; 1 << 20]].concat();
+    for (answer, reason) in [
+        (http("no keys"), "not a key set"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_vec(), "status 500"),
+        (b"HTTP/1.1 302 Found\r\nLocation: https://evil.test/\r\nContent-Length: 0\r\n\r\n".to_vec(), "status 302"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec(), "cut"),
+        (b"SSH-2.0-x\r\n".to_vec(), "broke"),
+        (endless, "longer than"),
+    ] {
+        let (url, _) = served(answer).await;
+        let flaw = judged(&action(&url), &token).await.unwrap_err();
+        assert_eq!((flaw.code, flaw.status().as_u16()), (JWT_KEYS, 502), "{reason}");
+        assert!(flaw.reason.contains(reason), "{reason}: {}", flaw.reason);
+    }
+}
+
+#[tokio::test]
+async fn new_key_is_fetched_at_once_and_no_flood_of_unknown_ones_reaches_the_issuer() {
+    let (old, new) = (Issuer::new(), Issuer::new());
+    let (url, count) = served(http(&json!({"keys": [old.jwk("one"), new.jwk("two")]}).to_string())).await;
+    let action = action(&url);
+    let source = &action.sources[0];
+    source.put(&json!({"keys": [old.jwk("one")]}).to_string());
+    assert!(judged(&action, &old.token()).await.is_ok());
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    let rotated = new.sign(r#"{"alg":"ES256","kid":"two"}"#, &payload());
+    assert!(judged(&action, &rotated).await.is_ok());
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    for id in 0..20 {
+        let unknown = new.sign(&format!(r#"{{"alg":"ES256","kid":"{id}"}}"#), &payload());
+        assert_eq!(judged(&action, &unknown).await.unwrap_err().code, JWT_INVALID);
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn keys_stay_in_use_while_the_issuer_is_down() {
+    let issuer = Issuer::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let action = action(&url);
+    action.sources[0].put(&json!({"keys": [issuer.jwk("one")]}).to_string());
+    action.sources[0].age();
+    assert!(judged(&action, &issuer.token()).await.is_ok());
+}
+
+#[test]
+fn gateway_asks_only_where_it_may() {
+    for (url, anywhere, public) in [
+        ("https://idp.example.com/jwks", true, true),
+        ("https://10.0.0.1/jwks", true, true),
+        ("http://idp.example.com/jwks", false, false),
+        ("http://localhost:3000/jwks", true, false),
+        ("http://127.0.0.1/jwks", true, false),
+        ("ftp://idp.example.com/jwks", false, false),
+        ("https://a:b@idp.example.com/", false, false),
+        ("/jwks", false, false),
+        ("", false, false),
+    ] {
+        assert_eq!(fetch::check(url, Reach::Anywhere).is_ok(), anywhere, "{url}");
+        assert_eq!(fetch::check(url, Reach::Public).is_ok(), public, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn policy_of_an_agent_cannot_make_the_gateway_knock_at_private_doors() {
+    for host in ["127.0.0.1", "10.0.0.1", "[::1]", "192.168.0.1", "169.254.169.254", "[fd00::1]", "[::ffff:10.0.0.1]"] {
+        let uri = fetch::check(&format!("https://{host}/"), Reach::Public).unwrap();
+        let error = fetch::get(&uri, Reach::Public).await.unwrap_err();
+        assert!(error.contains("no address that may be asked"), "{host}: {error}");
+    }
+}
+
+const RFC_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+const RFC_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
