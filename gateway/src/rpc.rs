@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use adit::endpoint_url::{EndpointUrl, RequestedUrl, Scheme};
 use adit::message::{BindReply, BindReplyExtra, BindRequest, PatchRequest, Secret, UnbindRequest, WireError, codes};
@@ -14,7 +14,7 @@ use crate::config::accounts::Credential;
 use crate::config::listeners::AgentPorts;
 use crate::gateway::{Agent, Gateway, REVOKED, State};
 use crate::identity::{BindId, NoRandomness, Origin};
-use crate::policy::{Place, Policy};
+use crate::policy::{Place, Policy, legacy};
 use crate::registry::{Bound, Conflict, Endpoint, Patch};
 
 /// A Bind that succeeded.
@@ -92,16 +92,22 @@ impl Gateway {
     pub(crate) fn patch(&self, agent: &Agent, request: &PatchRequest, now: Instant) -> Result<(), WireError> {
         let unknown = || WireError::new(codes::ENDPOINT_UNKNOWN, "this session has no endpoint with this TunnelId");
         let bind = BindId::parse(&request.tunnel_id).ok_or_else(unknown)?;
-        let url = {
+        let (url, holds_more) = {
             let state = self.state();
-            state.registry.endpoint(agent.session, &bind).ok_or_else(unknown)?.url.clone()
+            let endpoint = state.registry.endpoint(agent.session, &bind).ok_or_else(unknown)?;
+            (endpoint.url.clone(), endpoint.policy.as_ref().is_some_and(|policy| policy.holds_more()))
         };
+        if holds_more && request.traffic_policy.is_some() {
+            let text = "the endpoint has modules beside its policy, or is held back: bind it anew to change its policy";
+            return Err(WireError::new(codes::BIND_MALFORMED, text));
+        }
         for text in [&request.name, &request.description, &request.metadata].into_iter().flatten() {
             check_len("a changed text", text)?;
         }
         let config = self.config();
         let credential = credential_of(agent, &config)?;
         let policy = request.traffic_policy.as_deref().map(|text| parse_policy(text, &url, credential)).transpose()?;
+        let policy = policy.map(|policy| policy.map(Arc::new));
         let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
         let patch = Patch {
             name: shared(&request.name),
@@ -216,8 +222,7 @@ impl Wish<'_> {
 
     /// Enters the endpoint in the registry, and opens its port if it needs one.
     fn enter(&self, url: EndpointUrl, bind: BindId, origin: Origin) -> Result<Taken, WireError> {
-        let policy = self.request.traffic_policy();
-        let policy = policy.map(|text| parse_policy(&text, &url, self.credential)).transpose()?.flatten();
+        let policy = self.policy(&url)?;
         let proxy_protocol = self.request.proxy_protocol();
         let proxy_protocol =
             proxy_protocol.map_err(|error| WireError::new(codes::BIND_MALFORMED, error.to_string()))?;
@@ -248,6 +253,21 @@ impl Wish<'_> {
             return Err(WireError::new(codes::ACL_REFUSES_ADDRESS, text));
         }
         Ok(Taken { url, bind, origin, stopped })
+    }
+
+    /// The policy that the endpoint asks for. When an endpoint that was online before asks for what cannot be honoured any
+    /// more, it is held back: a refusal would end all that an official agent has.
+    fn policy(&self, url: &EndpointUrl) -> Result<Option<Arc<Policy>>, WireError> {
+        let error = match requested_policy(self.request, url, self.credential) {
+            Ok(policy) => return Ok(policy),
+            Err(error) if self.request.id.is_empty() => return Err(error),
+            Err(error) => error,
+        };
+        let code = error.code.unwrap_or(codes::BIND_MALFORMED);
+        if self.agent.has_line(self.now) {
+            warn!(session = %self.agent.session, endpoint = %url, code, "endpoint held back: {}", error.message);
+        }
+        Ok(Some(Arc::new(Policy::held(Place::agent(url), code, error.message))))
     }
 
     fn register(&self, endpoint: Endpoint) -> Result<Bound, WireError> {
@@ -316,12 +336,9 @@ impl Wish<'_> {
 /// What is wrong with a Bind wherever it is to be online.
 fn check_request(request: &BindRequest) -> Result<(), WireError> {
     let modules = request.unsupported_modules();
-    if !modules.is_empty() {
-        let text = format!(
-            "this gateway does not support {}, and does not publish an endpoint without it; use a Traffic Policy",
-            modules.join(", ")
-        );
-        return Err(WireError::new(codes::BIND_MALFORMED, text));
+    let untranslatable = legacy::untranslatable(&modules);
+    if !untranslatable.is_empty() && request.id.is_empty() {
+        return Err(WireError::new(codes::BIND_MALFORMED, legacy::unsupported(&untranslatable)));
     }
     let extra = &request.extra;
     for (name, text) in [
@@ -384,9 +401,25 @@ fn credential_of<'a>(agent: &Agent, config: &'a Config) -> Result<&'a Credential
     credential.map(|credential| &**credential).ok_or_else(|| WireError::new(codes::CREDENTIAL_REVOKED, REVOKED))
 }
 
+/// The modules and the policy of a Bind as one policy, the modules first.
+fn requested_policy(
+    request: &BindRequest,
+    url: &EndpointUrl,
+    credential: &Credential,
+) -> Result<Option<Arc<Policy>>, WireError> {
+    let policy = parse_policy(&request.traffic_policy().unwrap_or_default(), url, credential)?;
+    let modules = request.unsupported_modules();
+    if modules.is_empty() {
+        return Ok(policy.map(Arc::new));
+    }
+    let first = legacy::translate(&request.opts, &modules, Place::agent(url));
+    let first = first.map_err(|reason| WireError::new(codes::BIND_MALFORMED, reason))?;
+    Ok(Some(Arc::new(first.followed_by(policy.unwrap_or_default()))))
+}
+
 /// Compiles a policy of an agent. It forwards to nothing that its credential could not bind: the agent of one site would
 /// otherwise lead its own visitors past the rules in front of another site of the account.
-fn parse_policy(text: &str, url: &EndpointUrl, credential: &Credential) -> Result<Option<Arc<Policy>>, WireError> {
+fn parse_policy(text: &str, url: &EndpointUrl, credential: &Credential) -> Result<Option<Policy>, WireError> {
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -397,7 +430,7 @@ fn parse_policy(text: &str, url: &EndpointUrl, credential: &Credential) -> Resul
         let refused = |refusal| format!("{refusal}: the traffic policy forwards to {target}");
         checked.map_err(|refusal| WireError::new(refusal.code(), refused(refusal)))?;
     }
-    Ok(Some(Arc::new(policy)))
+    Ok(Some(policy))
 }
 
 /// The ports of a range one after the other, beginning anywhere.

@@ -9,6 +9,8 @@ mod document;
 mod error;
 mod expression;
 mod fields;
+mod held;
+pub mod legacy;
 mod networks;
 mod path;
 mod phase;

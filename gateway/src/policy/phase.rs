@@ -73,6 +73,8 @@ pub struct Policy {
     pub(super) on_tcp_connect: Vec<Rule>,
     pub(super) on_http_request: Vec<Rule>,
     pub(super) on_http_response: Vec<Rule>,
+    /// Some of it is not from the policy's text, and must not be lost when that is changed.
+    pub(super) holds_more: bool,
 }
 
 /// Actions that run together.
@@ -126,6 +128,11 @@ impl Policy {
         run_http(Phase::HttpResponse, &self.on_http_response, subject, state, Position::default()).await
     }
 
+    /// True when another text must not take its place, because not all of it came from a text.
+    pub fn holds_more(&self) -> bool {
+        self.holds_more
+    }
+
     /// True when responses have to pass [`Policy::on_http_response`].
     pub fn has_response_rules(&self) -> bool {
         !self.on_http_response.is_empty()
@@ -135,6 +142,16 @@ impl Policy {
     pub fn forwards_to(&self) -> impl Iterator<Item = &EndpointUrl> {
         let rules = self.on_tcp_connect.iter().chain(&self.on_http_request);
         rules.flat_map(|rule| &rule.actions).filter_map(|action| action.forwards_to())
+    }
+
+    /// Lets the rules of the endpoint's policy follow those of its modules.
+    #[must_use]
+    pub fn followed_by(mut self, other: Self) -> Self {
+        self.holds_more = true;
+        self.on_tcp_connect.extend(other.on_tcp_connect);
+        self.on_http_request.extend(other.on_http_request);
+        self.on_http_response.extend(other.on_http_response);
+        self
     }
 
     /// True when no traffic gets past the rules of this phase.

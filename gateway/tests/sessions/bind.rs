@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use adit::endpoint_url::{EndpointUrl, Scheme};
 use adit_gateway::http::reach::{OpenError, Reach};
+use adit_gateway::policy::{Connection, Position, Request, State, Verdict};
 use serde_json::{Value, json};
 
 use crate::peer::{BIND, BIND_LABELED, FIN, PATCH, Peer, UNBIND, bind, bind_again, code};
@@ -177,16 +179,12 @@ async fn modules_that_are_not_there_are_refused_by_name_and_never_ignored() {
     for (module, value) in [
         ("Compression", json!({})),
         ("CircuitBreaker", json!({"error_threshold": 0.5})),
-        ("IPRestriction", json!({"allow_cidrs": ["10.0.0.0/8"]})),
         ("BasicAuth", json!({"credentials": [{"username": "u", "cleartext_password": "hunter2"}]})),
         ("OAuth", json!({"provider": "google", "client_secret": "hunter2"})),
         ("OIDC", json!({"issuer_url": "https://x"})),
         ("WebhookVerification", json!({"provider": "x", "secret": "hunter2"})),
         ("MutualTLSCA", json!({"mutual_tls_ca": "AAAA"})),
-        ("RequestHeaders", json!({"add": ["a:b"]})),
-        ("ResponseHeaders", json!({"remove": ["a"]})),
         ("WebsocketTCPConverter", json!({})),
-        ("UserAgentFilter", json!({"deny": ["x"]})),
         ("TLSTermination", json!({"key": "hunter2"})),
         ("MutualTLSAtEdge", json!({"mutual_tls_ca": "AAAA"})),
     ] {
@@ -199,6 +197,58 @@ async fn modules_that_are_not_there_are_refused_by_name_and_never_ignored() {
     request["Extra"]["IPPolicyRef"] = json!("ipp_1");
     assert!(code(&peer.call(BIND, &request).await).is_some());
     assert!(world.internal("main", "https://app.internal").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn modules_that_a_policy_can_replace_become_one_and_no_patch_removes_them() {
+    let world = World::new();
+    let mut peer = world.agent(&world.site1).await;
+    let options = json!({
+        "Domain": "app.internal",
+        "IPRestriction": {"allow_cidrs": ["10.0.0.0/8"]},
+        "BasicAuth": {"credentials": [{"username": "ann", "cleartext_password": "longenough"}]},
+        "RequestHeaders": {"add": ["a:b"]},
+        "TrafficPolicy": "on_http_request: [{actions: [{type: deny}]}]",
+    });
+    let bound = peer.call(BIND, &bind_with("https", options.clone())).await;
+    assert_eq!(code(&bound), None, "{bound}");
+    assert_eq!(bound["Opts"]["BasicAuth"], options["BasicAuth"], "agents rebind with what they are told");
+    settle(&mut peer).await;
+    assert!(world.internal("main", "https://app.internal").unwrap().policy.unwrap().holds_more());
+    let patch = json!({"TunnelId": bound["Extra"]["TunnelID"], "TrafficPolicy": ""});
+    assert!(code(&peer.call(PATCH, &patch).await).is_some());
+    assert!(world.internal("main", "https://app.internal").unwrap().policy.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rebind_that_cannot_be_honoured_any_more_succeeds_and_is_held_back() {
+    for (name, value) in [
+        ("TrafficPolicy", json!("on_http_request: [{actions: [{type: no-such-action}]}]")),
+        ("MutualTLSCA", json!({"mutual_tls_ca": "AAAA"})),
+        ("BasicAuth", json!({"credentials": [{"username": "ann", "cleartext_password": "short"}]})),
+    ] {
+        let world = World::new();
+        let mut peer = world.agent(&world.site1).await;
+        let mut request = bind("https://app.internal");
+        let bound = peer.call(BIND, &request).await;
+        request["Opts"][name] = value;
+        assert!(code(&peer.call(BIND, &request).await).is_some(), "{name}: a first bind is refused");
+        let mut again = bind_again(&request, &bound);
+        again["Opts"][name] = request["Opts"][name].clone();
+        let reply = peer.call(BIND, &again).await;
+        assert_eq!(code(&reply), None, "{name}: {reply}");
+        settle(&mut peer).await;
+        let policy = world.internal("main", "https://app.internal").unwrap().policy.unwrap();
+        let endpoint = EndpointUrl::parse("https://app.internal").unwrap();
+        let address = "192.0.2.1:1000".parse().unwrap();
+        let connection = Connection { peer: address, local: address, scheme: Scheme::Https, endpoint: &endpoint };
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        let mut asked = Request { connection, head: &mut head };
+        match policy.on_http_request(&mut asked, &mut State::default(), Position::default()).await {
+            Verdict::Refuse(refused) => assert_eq!(refused.status.as_u16(), 503, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,266 @@
+//! The modules by which SDKs asked for treatment of traffic before there was Traffic Policy, written as a policy.
+
+use serde_json::{Map, Value, json};
+
+use super::document::Place;
+use super::{Policy, PolicyErrors};
+
+/// Names those of an agent's modules that nothing here does the work of.
+pub fn untranslatable(modules: &[String]) -> Vec<&str> {
+    modules.iter().map(String::as_str).filter(|name| !TRANSLATED.contains(name)).collect()
+}
+
+/// Writes modules as a policy; `modules` are the names of those that the options have set.
+///
+/// # Errors
+///
+/// What about them cannot be honoured.
+pub fn translate(options: &Map<String, Value>, modules: &[String], place: Place) -> Result<Policy, String> {
+    let refused = untranslatable(modules);
+    if !refused.is_empty() {
+        return Err(unsupported(&refused));
+    }
+    let mut rules = Rules::default();
+    for name in TRANSLATED.into_iter().filter(|name| modules.iter().any(|module| module == name)) {
+        let mut found = options.iter().filter(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null());
+        let (Some((_, Value::Object(module))), None) = (found.next(), found.next()) else {
+            return Err(format!("{name} must be one object"));
+        };
+        if module.values().any(holds_template) {
+            return Err(format!(
+                "{name} has ${{ in one of its values, which a Traffic Policy would take for a template"
+            ));
+        }
+        rules.add(name, module)?;
+    }
+    let first = if place.scheme().is_http() { "on_http_request" } else { "on_tcp_connect" };
+    let mut document = Map::new();
+    document.insert(first.to_owned(), rules.request.into());
+    document.insert("on_http_response".to_owned(), rules.response.into());
+    // The path leads into a document that nobody wrote; the message says enough.
+    let message = |errors: PolicyErrors| match errors.errors() {
+        [first, ..] => format!("{} cannot be honoured: {}", modules.join(", "), first.message),
+        [] => format!("{} cannot be honoured", modules.join(", ")),
+    };
+    Policy::from_value(&Value::Object(document), place).map_err(message)
+}
+
+/// What to say of modules that nothing here does the work of.
+pub fn unsupported(modules: &[&str]) -> String {
+    let names = modules.join(", ");
+    format!("this gateway does not support {names}, and does not publish an endpoint without it; use a Traffic Policy")
+}
+
+#[derive(Default)]
+struct Rules {
+    request: Vec<Value>,
+    response: Vec<Value>,
+}
+
+impl Rules {
+    fn add(&mut self, name: &'static str, module: &Map<String, Value>) -> Result<(), String> {
+        match name {
+            "IPRestriction" => {
+                check_members(name, module, &["allow_cidrs", "deny_cidrs"])?;
+                let lists =
+                    json!({"allow": texts(name, module, "allow_cidrs")?, "deny": texts(name, module, "deny_cidrs")?});
+                self.request.push(rule(name, "restrict-ips", &lists));
+            }
+            "UserAgentFilter" => {
+                check_members(name, module, &["allow", "deny"])?;
+                self.user_agents(name, &texts(name, module, "allow")?, "!")?;
+                self.user_agents(name, &texts(name, module, "deny")?, "")?;
+            }
+            "BasicAuth" => {
+                check_members(name, module, &["credentials"])?;
+                let list = module.get("credentials").and_then(Value::as_array).ok_or("BasicAuth has no credentials")?;
+                let credentials = list.iter().map(credential).collect::<Result<Vec<String>, String>>()?;
+                self.request.push(rule(name, "basic-auth", &json!({"credentials": credentials})));
+            }
+            "RequestHeaders" => headers(name, module, &mut self.request)?,
+            "ResponseHeaders" => headers(name, module, &mut self.response)?,
+            _ => return Err(unsupported(&[name])),
+        }
+        Ok(())
+    }
+
+    /// Refuses who matches one of the patterns, or with `!` who matches none.
+    fn user_agents(&mut self, name: &str, patterns: &[&str], not: &str) -> Result<(), String> {
+        if patterns.is_empty() {
+            return Ok(());
+        }
+        let quoted = |pattern: &&str| serde_json::to_string(pattern).map_err(|error| error.to_string());
+        let tests = patterns.iter().map(|pattern| Ok(format!("req.user_agent.matches({})", quoted(pattern)?)));
+        let tests = tests.collect::<Result<Vec<String>, String>>()?.join(" || ");
+        let rule = json!({"name": name, "expressions": [format!("{not}({tests})")], "actions": [{"type": "deny"}]});
+        self.request.push(rule);
+        Ok(())
+    }
+}
+
+fn rule(name: &str, action: &str, config: &Value) -> Value {
+    json!({"name": name, "actions": [{"type": action, "config": config}]})
+}
+
+fn check_members(name: &str, module: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+    match module.iter().find(|(key, value)| !known.contains(&key.as_str()) && !is_empty(value)) {
+        Some((key, _)) => {
+            let key: String = key.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect();
+            Err(format!("this gateway does not support {name}.{key}, and does not publish an endpoint without it"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn holds_template(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("${"),
+        Value::Array(list) => list.iter().any(holds_template),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains("${") || holds_template(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn texts<'m>(name: &str, module: &'m Map<String, Value>, member: &str) -> Result<Vec<&'m str>, String> {
+    let malformed = || format!("{name}.{member} must be a list of texts");
+    match module.get(member) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(list)) => list.iter().map(|text| text.as_str().ok_or_else(malformed)).collect(),
+        Some(_) => Err(malformed()),
+    }
+}
+
+fn credential(value: &Value) -> Result<String, String> {
+    let map = value.as_object().ok_or("BasicAuth.credentials must be objects")?;
+    check_members("BasicAuth.credentials", map, &["username", "cleartext_password"])?;
+    let text = |member| map.get(member).and_then(Value::as_str).unwrap_or_default();
+    Ok(format!("{}:{}", text("username"), text("cleartext_password")))
+}
+
+/// Those to remove go first, so that one can be replaced.
+fn headers(name: &str, module: &Map<String, Value>, rules: &mut Vec<Value>) -> Result<(), String> {
+    check_members(name, module, &["add", "remove", "addParsed"])?;
+    let remove = texts(name, module, "remove")?;
+    if !remove.is_empty() {
+        rules.push(rule(name, "remove-headers", &json!({"headers": remove})));
+    }
+    let mut add = Map::new();
+    for line in texts(name, module, "add")? {
+        let (header, value) =
+            line.split_once(':').ok_or_else(|| format!("{name}.add must be texts such as name:value"))?;
+        add.insert(header.trim().to_owned(), value.trim().into());
+    }
+    match module.get("addParsed") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(parsed)) => add.extend(parsed.clone()),
+        Some(_) => return Err(format!("{name}.addParsed must be an object")),
+    }
+    if !add.is_empty() {
+        rules.push(rule(name, "add-headers", &json!({"headers": add})));
+    }
+    Ok(())
+}
+
+/// In the order in which they act.
+const TRANSLATED: [&str; 5] = ["IPRestriction", "UserAgentFilter", "BasicAuth", "RequestHeaders", "ResponseHeaders"];
+const NAME_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use adit::endpoint_url::EndpointUrl;
+    use http::{HeaderValue, StatusCode};
+
+    use super::super::{Connection, Position, Request, State, Verdict};
+    use super::*;
+
+    fn translated(url: &str, options: Value) -> Result<Policy, String> {
+        let options = options.as_object().unwrap().clone();
+        let modules: Vec<String> = options.keys().cloned().collect();
+        translate(&options, &modules, Place::agent(&EndpointUrl::parse(url).unwrap()))
+    }
+
+    async fn ask(policy: &Policy, headers: &[(&'static str, &'static str)]) -> (Verdict, http::HeaderMap) {
+        let endpoint = EndpointUrl::parse("https://a.example.com").unwrap();
+        let address = "192.0.2.1:1000".parse().unwrap();
+        let connection = Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint: &endpoint };
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        for (name, value) in headers {
+            head.headers.append(*name, HeaderValue::from_static(value));
+        }
+        let mut request = Request { connection, head: &mut head };
+        let verdict = policy.on_http_request(&mut request, &mut State::default(), Position::default()).await;
+        (verdict, head.headers)
+    }
+
+    fn status(verdict: Verdict) -> u16 {
+        match verdict {
+            Verdict::Continue => 200,
+            Verdict::Deny { status } => status.as_u16(),
+            Verdict::Refuse(refused) => refused.status.as_u16(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn modules_do_what_they_did() {
+        let url = "https://a.example.com";
+        let policy =
+            translated(url, json!({"IPRestriction": {"allow_cidrs": ["10.0.0.0/8"], "deny_cidrs": null}})).unwrap();
+        assert_eq!(status(ask(&policy, &[]).await.0), 403);
+        let policy = translated(url, json!({"IPRestriction": {"deny_cidrs": ["10.0.0.0/8"]}})).unwrap();
+        assert_eq!(status(ask(&policy, &[]).await.0), 200);
+        let filter = json!({"UserAgentFilter": {"allow": ["^curl/", "(?i)mozilla"], "deny": ["bot\""]}});
+        let policy = translated(url, filter).unwrap();
+        for (agent, expected) in [("curl/8", 200), ("MOZILLA", 200), ("wget", 403), ("curl/8 bot\"", 403)] {
+            let (verdict, _) = ask(&policy, &[("user-agent", agent)]).await;
+            assert_eq!(status(verdict), expected, "{agent}");
+        }
+        let auth = json!({"BasicAuth": {"credentials": [{"username": "ann", "cleartext_password": "longenough"}]}});
+        let policy = translated(url, auth).unwrap();
+        assert_eq!(status(ask(&policy, &[]).await.0), StatusCode::UNAUTHORIZED);
+        assert_eq!(status(ask(&policy, &[("authorization", "Basic YW5uOmxvbmdlbm91Z2g=")]).await.0), 200);
+        let headers = json!({"RequestHeaders": {"add": ["x-a:1", "x-b: 2:3"], "remove": ["x-c"], "addParsed": {}}});
+        let (verdict, head) = ask(&translated(url, headers).unwrap(), &[("x-c", "0")]).await;
+        assert_eq!((status(verdict), head.len()), (200, 2));
+        assert_eq!((&head["x-a"], &head["x-b"]), (&HeaderValue::from_static("1"), &HeaderValue::from_static("2:3")));
+        assert!(translated(url, json!({"ResponseHeaders": {"add": ["x-a:1"]}})).unwrap().has_response_rules());
+        assert!(translated("tcp://a.example.com:1", json!({"IPRestriction": {"allow_cidrs": ["::/0"]}})).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name_and_without_secrets() {
+        for (options, reason) in [
+            (json!({"MutualTLSCA": {"mutual_tls_ca": "Q0E="}}), "MutualTLSCA"),
+            (json!({"OAuth": {"provider": "google"}, "BasicAuth": {}}), "OAuth"),
+            (json!({"Compression": {}, "CircuitBreaker": {"error_threshold": 0.5}}), "CircuitBreaker, Compression"),
+            (json!({"WebhookVerification": {"provider": "x", "secret": "s3cret"}}), "WebhookVerification"),
+            (json!({"BasicAuth": {}}), "BasicAuth has no credentials"),
+            (json!({"BasicAuth": {"credentials": [{"username": "a", "cleartext_password": "s3cret"}]}}), "8 to 128"),
+            (
+                json!({"BasicAuth": {"credentials": [{"username": "a", "hashed_password": "czNjcmV0"}]}}),
+                "hashed_password",
+            ),
+            (json!({"BasicAuth": {"credentials": [{"username": "a", "cleartext_password": "${s3cret}x"}]}}), "${"),
+            (json!({"IPRestriction": {"allow_cidrs": ["nowhere"]}}), "IPRestriction cannot be honoured"),
+            (json!({"IPRestriction": {"allow_cidrs": [7]}}), "IPRestriction.allow_cidrs"),
+            (json!({"IPRestriction": {"ip_policies": ["ipp_1"]}}), "IPRestriction.ip_policies"),
+            (json!({"IPRestriction": {}}), "IPRestriction cannot be honoured"),
+            (json!({"UserAgentFilter": {"deny": ["("]}}), "UserAgentFilter cannot be honoured"),
+            (json!({"RequestHeaders": {"add": ["x-a"]}}), "RequestHeaders.add"),
+            (json!({"RequestHeaders": true}), "RequestHeaders must be one object"),
+        ] {
+            let error = translated("https://a.example.com", options).unwrap_err();
+            assert!(error.contains(reason) && !error.contains("s3cret"), "{reason}: {error}");
+        }
+    }
+}
