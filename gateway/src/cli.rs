@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use adit::endpoint_url::EndpointUrl;
 use adit_gateway::acl::Rule;
 use adit_gateway::config::accounts::ACCOUNT_DEFAULT;
 use adit_gateway::token::CredentialId;
@@ -24,6 +25,9 @@ pub(crate) enum Command {
     /// Makes authtokens for agents.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Looks at Traffic Policy documents.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Runs a gateway and an agent on this machine, without any file, to try things out.
     Dev(Dev),
     /// Prints the version.
@@ -58,6 +62,25 @@ pub(crate) struct NewToken {
     /// Lets agents with this token bind everything in its account.
     #[arg(long)]
     pub(crate) allow_any: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Checks a document and says everything that is wrong with it, each with its place.
+    Check(PolicyFile),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyFile {
+    /// The document, YAML or JSON.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The endpoint that it is for.
+    #[arg(long, value_name = "URL", default_value = "https://example.com")]
+    pub(crate) url: EndpointUrl,
+    /// It comes with an agent's endpoint; without this, it is for a cloud endpoint, and must answer everything.
+    #[arg(long)]
+    pub(crate) agent: bool,
 }
 
 #[derive(Args, Debug)]

@@ -9,15 +9,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use adit_gateway::acl::Rule;
-use adit_gateway::config::{Config, ConfigErrors};
+use adit_gateway::config::{self, Config, ConfigErrors};
 use adit_gateway::dev::{self, Options};
 use adit_gateway::log::{self, LogFormat, LogLevel};
+use adit_gateway::policy::{DOCUMENT_BYTES_MAX, Place, Policy};
 use adit_gateway::run;
 use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-use self::cli::{Arguments, Command, Dev, NewToken, TokenCommand};
+use self::cli::{Arguments, Command, Dev, NewToken, PolicyCommand, PolicyFile, TokenCommand};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Run(file) => run_gateway(&file.config),
         Command::Check(file) => check(&file.config),
         Command::Token(TokenCommand::New(arguments)) => new_token(&arguments),
+        Command::Policy(PolicyCommand::Check(arguments)) => check_policy(&arguments),
         Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
@@ -76,6 +78,28 @@ fn check(file: &Path) -> u8 {
             EXIT_OK
         }
         Err(errors) => refuse(&errors),
+    }
+}
+
+fn check_policy(arguments: &PolicyFile) -> u8 {
+    let name = arguments.file.display();
+    let text = match config::bounded_text(&arguments.file, DOCUMENT_BYTES_MAX) {
+        Ok(text) => text,
+        Err(expected) => {
+            complain(format_args!("{name}: {expected}"));
+            return EXIT_CONFIG;
+        }
+    };
+    let place = if arguments.agent { Place::agent(&arguments.url) } else { Place::cloud(&arguments.url) };
+    match Policy::parse(&text, place) {
+        Ok(_) => {
+            print(format_args!("{name}: ok for {}", arguments.url));
+            EXIT_OK
+        }
+        Err(errors) => {
+            errors.to_string().lines().for_each(|line| complain(format_args!("{name}: {line}")));
+            EXIT_CONFIG
+        }
     }
 }
 

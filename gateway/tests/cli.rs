@@ -48,6 +48,28 @@ fn check_accepts_the_example() {
 }
 
 #[test]
+fn policy_check_says_what_is_wrong_where() {
+    let site = Site::new();
+    let good = "on_http_request: [{expressions: [\"req.method == 'GET'\"], actions: [{type: deny}]}]";
+    let file = site.write("policy.yml", good);
+    let file = file.to_str().unwrap();
+    let output = gateway(&["policy", "check", file, "--agent"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), &*format!("{file}: ok for https://example.com\n")));
+    let output = gateway(&["policy", "check", file]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("on_http_request: the policy of a cloud endpoint must answer all traffic"));
+    let output = gateway(&["policy", "check", file, "--agent", "--url", "tcp://example.com:7"]);
+    assert!(stderr(&output).contains("tcp endpoints have no on_http_request"), "{}", stderr(&output));
+    site.write("policy.yml", "on_http_request: [{expressions: [nobody], actions: [{type: deny, config: {x: 1}}]}]");
+    let output = gateway(&["policy", "check", file]);
+    let expected =
+        ["on_http_request[0].expressions[0]: \"nobody\": names nobody", "actions[0].config.x: is not a field"];
+    for line in expected {
+        assert!(stderr(&output).contains(line), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn check_names_all_mistakes_and_makes_nothing() {
     let site = Site::new();
     let file = site.write("gateway.yml", &SMALLEST.replace("allow_any: true", "allow_any: 1, x: 2"));

@@ -268,7 +268,12 @@ fn read_key_file(root: &mut Object<'_>, base: &Base) -> PathBuf {
     file
 }
 
-fn bounded_text(file: &Path, len_max: usize) -> Result<String, String> {
+/// Reads a text file of at most `len_max` bytes.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn bounded_text(file: &Path, len_max: usize) -> Result<String, String> {
     let cannot = |error: io::Error| format!("cannot be read: {error}");
     let mut text = Vec::new();
     let limit = u64::try_from(len_max).unwrap_or(u64::MAX).saturating_add(1);
