@@ -1,0 +1,251 @@
+"""Traffic Policy on a cloud endpoint: what it lets through arrives, what it refuses never reaches the agent."""
+
+import base64
+import http.server
+import json
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+from clients import HTTP1, HTTP2, Place, fetch
+from failure import expect, expect_equal
+from files import DOMAIN
+from program import Program, wait_until
+from scenario import scenario
+
+HOST = f"policy.{DOMAIN}"
+TARGET = "https://counted.internal"
+
+
+@scenario("files")
+def policy_decides_by_address_header_and_password(deployment):
+    rules = [
+        _rule("restrict-ips", {"allow": ["127.0.0.0/8", "::1"]}),
+        _rule("deny", {"status_code": 404}, "req.url.path.startsWith('/hidden')"),
+        _rule("close-connection", None, "hasReqHeader('x-close')"),
+        _rule("basic-auth", {"credentials": ["ann:battery-staple"]}, "req.url.path.startsWith('/private')"),
+        _rule("restrict-ips", {"allow": ["192.0.2.0/24"]}, "req.url.path == '/office'"),
+    ]
+    with _policy(deployment, rules) as (place, counted):
+        for version in (HTTP1, HTTP2):
+            before = counted.requests
+            expect_equal(fetch(place, "/hidden/x", version=version).status, 404, "status of a denied path")
+            office = fetch(place, "/office", "-H", "X-Forwarded-For: 192.0.2.7", version=version)
+            expect_equal((office.status, office.headers["ngrok-error-code"]), (403, "ERR_NGROK_3203"), "office")
+            private = fetch(place, "/private", version=version)
+            expect_equal((private.status, private.headers["adit-error-code"]), (401, "ERR_NGROK_3204"), "private")
+            expect("www-authenticate" in private.headers, "the 401 asks for nothing")
+            wrong = fetch(place, "/private", "-u", "ann:battery-stapler", version=version)
+            expect_equal(wrong.status, 401, "status with a wrong password")
+            expect_equal(counted.requests, before, "requests that reached the upstream")
+            right = fetch(place, "/private", "-u", "ann:battery-staple", version=version)
+            expect_equal((right.status, counted.requests), (200, before + 1), "status with the right password")
+        log = deployment.gateway_logged(0)
+        expect("refused by policy" in log and "code=3203" in log, "no line tells of the refusal")
+        expect("battery" not in log, "a password is in the log")
+
+
+@scenario("files")
+def policy_changes_requests_and_responses(deployment):
+    rules = [
+        _rule("set-vars", {"vars": [{"who": "${conn.client_ip}"}]}),
+        _rule("redirect", {"from": "/old/(.*)", "to": "/new/$1", "status_code": 308}),
+        _rule("url-rewrite", {"from": "/v1/", "to": "/api/"}),
+        _rule("add-headers", {"headers": {"x-visitor": "${vars.who}", "host": "inside.test"}}),
+        _rule("remove-headers", {"headers": ["x-secret"]}),
+        _rule("custom-response", {"body": "you are ${vars.who}"}, "req.url.path == '/who'"),
+    ]
+    after = [_rule("add-headers", {"headers": {"x-status": "${res.status_code}"}})]
+    with _policy(deployment, rules, after) as (place, _):
+        for version in (HTTP1, HTTP2):
+            moved = fetch(place, "/old/x?y=1", version=version)
+            expect_equal(moved.status, 308, "status of a redirect")
+            expect_equal(moved.headers["location"], f"https://{HOST}:{place.port}/new/x?y=1", "Location")
+            expect_equal(fetch(place, "/who", version=version).body, b"you are 127.0.0.1", "own answer")
+            answer = fetch(place, "/v1/x", "-H", "X-Secret: s", version=version)
+            expect_equal(answer.headers["x-status"], "200", "header that was added to the response")
+            seen = json.loads(answer.body)
+            expect_equal(seen["path"], "/api/x", "path at the upstream")
+            expect_equal(seen["headers"]["x-visitor"], "127.0.0.1", "header that was added to the request")
+            expect_equal(seen["headers"]["host"], "inside.test", "Host at the upstream")
+            expect_equal(seen["headers"]["x-forwarded-host"], f"{HOST}:{place.port}", "X-Forwarded-Host")
+            expect("x-secret" not in seen["headers"], "a removed header arrived")
+
+
+@scenario("files")
+def policy_limits_how_often_each_may_ask(deployment):
+    config = {"name": "each", "algorithm": "sliding_window", "capacity": 2, "rate": "60s"}
+    rules = [_rule("rate-limit", config | {"bucket_key": ["getReqHeader('x-key')"]})]
+    with _policy(deployment, rules) as (place, counted):
+        before = counted.requests
+        statuses = [fetch(place, "/", "-H", "X-Key: a").status for _ in range(3)]
+        expect_equal(statuses, [200, 200, 429], "statuses of one key")
+        limited = fetch(place, "/", "-H", "X-Key: a")
+        expect_equal(limited.headers["adit-error-code"], "ERR_NGROK_702", "code")
+        expect(0 < int(limited.headers["retry-after"]) <= 60, "Retry-After is not within the window")
+        expect_equal(fetch(place, "/", "-H", "X-Key: b").status, 200, "status of another key")
+        expect_equal(counted.requests, before + 3, "requests that reached the upstream")
+
+
+@scenario("files")
+def policy_lets_through_whose_token_the_issuer_has_signed(deployment):
+    with _Issuer(deployment.scratch) as issuer:
+        config = {
+            "issuer": {"allow_list": [{"value": "https://idp.test/"}]},
+            "audience": {"allow_list": [{"value": "urn:api"}]},
+            "http": {"tokens": [{"type": "jwt", "method": "header", "name": "Authorization", "prefix": "Bearer "}]},
+            "jws": {"allowed_algorithms": ["RS256"], "keys": {"sources": {"additional_jkus": [issuer.url]}}},
+        }
+        rules = [
+            _rule("jwt-validation", config),
+            _rule("add-headers", {"headers": {"x-user": "${actions.ngrok.jwt_validation.tokens[0].payload.sub}"}}),
+        ]
+        with _policy(deployment, rules) as (place, counted):
+            before, now = counted.requests, int(time.time())
+            good = {"iss": "https://idp.test/", "aud": "urn:api", "sub": "ann", "exp": now + 300}
+            header = {"alg": "RS256", "kid": "one", "typ": "JWT"}
+            for status, code, token in (
+                (401, 3408, None),
+                (401, 3416, "nonsense"),
+                (401, 3401, issuer.token(header | {"alg": "none"}, good)),
+                (401, 3401, issuer.token(header | {"alg": "HS256"}, good)),
+                (401, 3401, issuer.token(header, good)[:-8] + "AAAAAAAA"),
+                (401, 3401, issuer.token(header, good | {"exp": now - 120})),
+                (403, 3403, issuer.token(header, good | {"aud": "urn:other"})),
+                (403, 3403, issuer.token(header, good | {"iss": "https://evil.test/"})),
+            ):
+                bearer = ("-H", f"Authorization: Bearer {token}") if token else ()
+                refused = fetch(place, "/", *bearer)
+                expect_equal((refused.status, refused.headers["adit-error-code"]), (status, f"ERR_NGROK_{code}"), token)
+            expect_equal(counted.requests, before, "requests that reached the upstream")
+            passed = fetch(place, "/", "-H", f"Authorization: Bearer {issuer.token(header, good)}")
+            expect_equal(passed.status, 200, "status with a good token")
+            expect_equal(json.loads(passed.body)["headers"]["x-user"], "ann", "claim at the upstream")
+            issuer.stop()
+            passed = fetch(place, "/", "-H", f"Authorization: Bearer {issuer.token(header, good)}")
+            expect_equal(passed.status, 200, "status with a good token while the issuer is down")
+            log = deployment.gateway_logged(0)
+            expect(issuer.token(header, good)[:60] not in log, "a token is in the log")
+
+
+def _rule(action, config=None, expression=None):
+    rule = {"name": action, "actions": [{"type": action} | ({"config": config} if config else {})]}
+    return rule | ({"expressions": [expression]} if expression else {})
+
+
+@contextmanager
+def _policy(deployment, rules, after=()):
+    """A cloud endpoint with these rules in front of an upstream that counts; gives its place and the upstream."""
+    with _Counted() as counted:
+        agent = json.loads(deployment.agent_file.read_text())
+        agent["endpoints"] = [{"name": "counted", "url": TARGET, "upstream": {"url": f"http://127.0.0.1:{counted.port}"}}]
+        file = deployment.scratch.write("files/counted.json", json.dumps(agent), 0o600)
+        program = Program("counted", [deployment.binaries["adit"], "run", "--config", file], deployment.scratch)
+        forward = _rule("forward-internal", {"url": TARGET})
+        # Answers before all other rules once exactly this policy is in force.
+        mark = f"/ready-{time.monotonic_ns()}"
+        ready = _rule("custom-response", {"body": "ready"}, f"req.url.path == '{mark}'")
+        policy = {"on_http_request": [ready, *rules, forward], "on_http_response": list(after)}
+        document = deployment.gateway_document()
+        document["cloud_endpoints"].append({"url": f"https://{HOST}", "traffic_policy": policy})
+        # Beside the rules: whether the agent is there.
+        open_policy = {"on_http_request": [forward]}
+        document["cloud_endpoints"].append({"url": f"https://open.{DOMAIN}", "traffic_policy": open_policy})
+        place, beside = (Place("https", host, deployment.port, deployment.ca_file) for host in (HOST, f"open.{DOMAIN}"))
+        deployment.write_gateway(document)
+        deployment.programs["gateway"].signal(signal.SIGHUP)
+        try:
+            wait_until(lambda: fetch(place, mark).body == b"ready", "the policy to be in force", 20)
+            wait_until(lambda: fetch(beside, "/").status == 200, "the agent to be online", 20, program)
+            yield place, counted
+        finally:
+            program.stop()
+            deployment.write_gateway()
+            deployment.programs["gateway"].signal(signal.SIGHUP)
+
+
+class _Served:
+    """A small HTTP server of this process."""
+
+    def __init__(self, handler):
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class _Counted(_Served):
+    """Tells what it was asked, and counts how often."""
+
+    def __init__(self):
+        counted = self
+        self.requests = 0
+
+        class Handler(_Quiet):
+            def do_GET(self):
+                counted.requests += 1
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                self.answer({"path": self.path, "headers": headers})
+
+        super().__init__(Handler)
+
+
+class _Issuer(_Served):
+    """Publishes one RSA key and signs with it; openssl does the cryptography."""
+
+    def __init__(self, scratch):
+        self.key = scratch.path("issuer.pem")
+        command = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.key]
+        subprocess.run(command, check=True, capture_output=True)
+        command = ["openssl", "rsa", "-in", self.key, "-noout", "-modulus"]
+        modulus = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().split("=")[1]
+        jwk = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "one", "e": "AQAB", "n": _base64(bytes.fromhex(modulus))}
+
+        class Handler(_Quiet):
+            def do_GET(self):
+                self.answer({"keys": [jwk]})
+
+        super().__init__(Handler)
+        self.url = f"http://127.0.0.1:{self.port}/jwks"
+        self.is_stopped = False
+
+    def token(self, header, claims):
+        signed = f"{_base64(json.dumps(header).encode())}.{_base64(json.dumps(claims).encode())}"
+        command = ["openssl", "dgst", "-sha256", "-sign", self.key]
+        signature = subprocess.run(command, check=True, capture_output=True, input=signed.encode()).stdout
+        return f"{signed}.{_base64(signature)}"
+
+    def stop(self):
+        if not self.is_stopped:
+            self.is_stopped = True
+            super().stop()
+
+
+class _Quiet(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, document):
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def _base64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
