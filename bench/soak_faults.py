@@ -109,6 +109,7 @@ class Faults:
         self._site.programs["agent"].signal(signal.SIGUSR1)
 
     def _restart_upstream(self):
+        self._tally.upstream_kills += 1
         self._upstream.kill()
         self._hold(0, 3)
         self._upstream.start()
@@ -117,7 +118,7 @@ class Faults:
         self._end_gateway(signal.SIGTERM)
 
     def _kill_gateway(self):
-        self._tally.kills += 1
+        self._tally.gateway_kills += 1
         self._end_gateway(signal.SIGKILL)
 
     def _end_gateway(self, number):

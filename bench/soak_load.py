@@ -2,7 +2,7 @@
 
 A fault may cut whatever it likes, as long as the visitor is told: what came before has to be right, and a cut transfer
 must not look like a whole one. Nobody may be left waiting. One thing is excused: the system ends the connections of a
-process that is killed like those of one that has closed them, so after a gateway's SIGKILL a raw end proves nothing.
+process that is killed like those of one that has closed them, so an end without a length proves nothing then.
 """
 
 import http.client
@@ -32,8 +32,8 @@ class Tally:
 
     def __init__(self):
         self.wrong = []
-        # How often the gateway was killed.
-        self.kills = 0
+        # How often they were killed.
+        self.gateway_kills = self.upstream_kills = 0
         self._lock = threading.Lock()
         self._counts = Counter()
 
@@ -45,6 +45,14 @@ class Tally:
         print(f"soak: WRONG: {what}", flush=True)
         with self._lock:
             self.wrong.append(what)
+
+    def raw_excuses(self):
+        """Grows with each event after which a raw connection's clean end proves nothing. Upstreams reset theirs."""
+        return self.gateway_kills
+
+    def upgraded_excuses(self):
+        """The same for upgraded connections, of which nobody knows the length."""
+        return self.gateway_kills + self.upstream_kills
 
     def line(self):
         done, cut = (sum(n for name, n in self._counts.items() if name.endswith(end)) for end in (" whole", " cut"))
@@ -96,7 +104,7 @@ class Expected:
 
     def __init__(self, length, tally):
         self.left = length
-        self._length, self._tally, self._kills = length, tally, tally.kills
+        self._length, self._tally, self._excuses = length, tally, tally.raw_excuses()
         self._blocks = stream.blocks(length)
         self._block = memoryview(b"")
 
@@ -116,7 +124,7 @@ class Expected:
 
     def end(self):
         """Called at a clean end: all, or nothing because nobody is there."""
-        if self.left == self._length or (self.left and self._tally.kills > self._kills):
+        if self.left == self._length or (self.left and self._tally.raw_excuses() > self._excuses):
             raise ConnectionResetError
         if self.left:
             raise Wrong(f"a clean end with {self.left} of {self._length} bytes missing")
@@ -219,20 +227,21 @@ def echo(site, chance, tally, stopping):
     with site.place("raw").socket(timeout=STUCK_SECONDS) as connection:
         connection.sendall(b"E")
         while not stopping.is_set():
-            there_and_back(connection, chance.randbytes(chance.choice((1, 40, 1500, 40_000))), tally)
+            message = chance.randbytes(chance.choice((1, 40, 1500, 40_000)))
+            there_and_back(connection, message, tally, tally.raw_excuses)
             tally.add("echo whole")
             stopping.wait(chance.random() * 0.1)
 
 
-def there_and_back(connection, message, tally):
-    kills = tally.kills
+def there_and_back(connection, message, tally, excuses):
+    excused = excuses()
     connection.sendall(message)
     back = b""
     while len(back) < len(message):
         data = connection.recv(len(message) - len(back))
         if not data:
             # The upstream does not end an echo before its client does.
-            if back and tally.kills == kills:
+            if back and excuses() == excused:
                 raise Wrong(f"a clean end after {len(back)} of {len(message)} bytes of an echo")
             raise ConnectionRefusedError
         back += data
@@ -250,7 +259,7 @@ def idle(site, chance, tally, stopping):
             connections[-1].sendall(b"E")
         while not stopping.wait(chance.uniform(5, 20)):
             for connection in connections:
-                there_and_back(connection, b"still there?", tally)
+                there_and_back(connection, b"still there?", tally, tally.raw_excuses)
                 tally.add("idle whole")
     finally:
         for connection in connections:
@@ -275,6 +284,7 @@ def websocket(site, chance, tally, stopping):
             stopping.wait(PAUSE_AFTER_CUT_SECONDS)
             return
         while not stopping.is_set():
-            there_and_back(connection, chance.randbytes(chance.choice((10, 3000, 70_000))), tally)
+            message = chance.randbytes(chance.choice((10, 3000, 70_000)))
+            there_and_back(connection, message, tally, tally.upgraded_excuses)
             tally.add("websocket whole")
             stopping.wait(chance.random() * 0.2)

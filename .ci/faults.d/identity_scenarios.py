@@ -12,7 +12,7 @@ from program import wait_until
 # Shows the program that follows one network card with a permanent address, as a router has; veth devices have none.
 CARD = (
     "mac=$1; shift; mount -t tmpfs card /sys/class/net && mkdir -p /sys/class/net/eth0/device && "
-    "echo 0 > /sys/class/net/eth0/addr_assign_type && echo $mac > /sys/class/net/eth0/address && exec \"$@\""
+    'echo 0 > /sys/class/net/eth0/addr_assign_type && echo $mac > /sys/class/net/eth0/address && exec "$@"'
 )
 FIRST_MAC, SECOND_MAC = "00:00:5e:00:53:01", "00:00:5e:00:53:02"
 TWIN = "twin"
@@ -22,7 +22,9 @@ WATCHED_SECONDS = 25
 AT_ONCE_SECONDS = 12
 BACK_SECONDS = 75
 BOUND = re.compile(r"bind=(\S+).*endpoint bound|endpoint bound.*bind=(\S+)")
-PORT = re.compile(Network.agent_address.replace(".", r"\.") + r":(\d+).*session up|session up.*" + r"address=[^ ]*:(\d+)")
+PORT = re.compile(
+    Network.agent_address.replace(".", r"\.") + r":(\d+).*session up|session up.*" + r"address=[^ ]*:(\d+)"
+)
 
 
 def card(mac):
