@@ -290,14 +290,14 @@ impl Linked {
         let number = self.number;
         if shortage.aborted != before.aborted {
             log::warn!(
-                "session={number} a visitor was aborted: buffers are full of what upstreams do not read; \
-                 agent.memory_max sets how much that may be"
+                "session={number} a visitor was aborted: buffers are full, of what upstreams do not read or of TLS to \
+                 them; agent.memory_max sets how much that may be"
             );
         }
         if shortage.refused != before.refused {
             log::warn!(
-                "session={number} a visitor was refused: buffers are nearly full of what upstreams do not read; \
-                 agent.memory_max sets how much that may be"
+                "session={number} a visitor was refused: buffers are nearly full, of what upstreams do not read or of \
+                 TLS to them; agent.memory_max sets how much that may be"
             );
         }
     }

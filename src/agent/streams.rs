@@ -230,6 +230,12 @@ impl Streams {
             let holders = holders.filter(|(_, proxied)| proxied.held > 0);
             let stalest = holders.min_by_key(|(_, proxied)| (proxied.held <= TLS_HELD, proxied.moved_at));
             let Some((slot, proxied)) = stalest else { return };
+            log::warn!(
+                "session={} stream={} a visitor was aborted: buffers are full of TLS to upstreams; agent.memory_max sets \
+                 how much that may be",
+                self.session,
+                proxied.id,
+            );
             session.reset(proxied.stream);
             self.remove(slot, Close::Abort, "the memory budget is used up");
             session.set_held(LINK_HELD + self.held);

@@ -200,6 +200,7 @@ impl Mux {
             self.queue_event(key);
             if !bytes.is_empty() && !self.relieve() {
                 // Everything is held elsewhere.
+                self.shortage.aborted = self.shortage.aborted.wrapping_add(1);
                 self.abort(key, ErrorCode::ENHANCE_YOUR_CALM);
             }
         }

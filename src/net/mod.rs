@@ -6,6 +6,7 @@ pub mod outgoing;
 pub(crate) mod ready;
 pub mod resolve;
 pub(crate) mod socket_options;
+mod tls_records;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
 pub(crate) mod visitor_tls;

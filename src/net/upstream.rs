@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use super::ready::Ready;
+use super::tls_records::Records;
 use crate::tls;
 
 /// A connected upstream.
@@ -31,8 +32,8 @@ struct Tls {
     plaintext_pending: bool,
     writer_full: bool,
     shutdown_due: bool,
-    /// The last bytes that came were not the end of a record.
-    record_pending: bool,
+    /// Of what the upstream sends.
+    records: Records,
 }
 
 impl UpstreamIo {
@@ -55,7 +56,7 @@ impl UpstreamIo {
             plaintext_pending: false,
             writer_full: false,
             shutdown_due: false,
-            record_pending: false,
+            records: Records::default(),
         };
         Ok(Self { socket, ready, tls: Some(Box::new(tls)), write_failed: false })
     }
@@ -160,7 +161,7 @@ impl UpstreamIo {
     /// Bytes that the connection may hold in this process, an upper bound.
     pub(crate) fn held(&self) -> usize {
         let Some(tls) = &self.tls else { return 0 };
-        let received = if tls.plaintext_pending || tls.record_pending { RECEIVED_MAX } else { 0 };
+        let received = if tls.plaintext_pending || tls.records.is_incomplete() { RECEIVED_MAX } else { 0 };
         let written = if tls.connection.wants_write() { WRITER_MAX } else { 0 };
         TLS_HELD + received + written
     }
@@ -183,7 +184,7 @@ impl UpstreamIo {
 impl Tls {
     /// Reads from the socket and decrypts; false when the socket had nothing.
     fn fill(&mut self, socket: &mut TcpStream, ready: &mut Ready) -> io::Result<bool> {
-        match self.connection.read_tls(socket) {
+        match self.connection.read_tls(&mut self.records.follow(socket)) {
             // Later the reader tells it; during the handshake nothing would, and the next read finds the same.
             Ok(0) if self.connection.is_handshaking() => {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed during the TLS handshake"));
@@ -198,8 +199,7 @@ impl Tls {
         }
         match self.connection.process_new_packets() {
             Ok(state) => {
-                self.record_pending = state.plaintext_bytes_to_read() == 0;
-                self.plaintext_pending = !self.record_pending || state.peer_has_closed();
+                self.plaintext_pending = state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
                 Ok(true)
             }
             Err(error) => {
@@ -361,6 +361,20 @@ mod tests {
         assert!(made_room);
         io.shutdown_write().unwrap();
         assert_eq!(reader.join().unwrap(), written);
+    }
+
+    #[test]
+    fn connection_holds_more_while_something_waits_in_it() {
+        let (mut io, mut server) = pair();
+        server.write_all(&[7; 1000]).unwrap();
+        let mut buffer = [0; 1000];
+        assert_eq!(read(&mut io, &mut buffer[..10]), 10);
+        assert_eq!(io.held(), TLS_HELD + RECEIVED_MAX, "unread");
+        assert_eq!(read(&mut io, &mut buffer), 990);
+        assert_eq!(io.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(io.held(), TLS_HELD, "idle, the server's session tickets included");
+        while io.write(std::iter::once(&[7; 10_000][..])).is_ok() {}
+        assert_eq!(io.held(), TLS_HELD + WRITER_MAX, "not taken by the socket");
     }
 
     #[test]

@@ -227,6 +227,14 @@ impl Stream {
         self.wait(&format!("{len} bytes"), |flow| (flow.received.len() >= len).then(|| flow.received.clone()))
     }
 
+    /// Waits for the first byte; `None` when the stream ends or is aborted without one.
+    pub(crate) fn wait_first(&self) -> Option<u8> {
+        self.wait("a byte or the end", |flow| match flow.received.first() {
+            Some(byte) => Some(Some(*byte)),
+            None => (flow.finished || flow.reset.is_some()).then_some(None),
+        })
+    }
+
     /// Waits for the end of the agent's direction: everything received, and how it ended.
     pub(crate) fn wait_end(&self) -> (Vec<u8>, End) {
         self.wait("the end of the stream", |flow| {
