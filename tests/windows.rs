@@ -2,20 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps; clippy.toml covers only #[test] functions")]
 
+#[path = "memory/login.rs"]
+mod login;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use adit::endpoint_url::{RequestedUrl, Scheme};
-use adit::message::{
-    AditExtra, AuthReply, AuthReplyExtra, BindReply, BindReplyExtra, BindRequest, ProxyHeader, Secret,
-};
+use adit::endpoint_url::Scheme;
+use adit::message::ProxyHeader;
 use adit::mux::limits::WINDOW;
 use adit::mux::{Key, Limits};
 use adit::pool::BlockQueue;
-use adit::proxy_protocol::ProxyProtocol;
-use adit::session::agent::{self, Settings};
-use adit::session::gateway::{self, PeerFacts, Request};
-use adit::session::{AgentSession, EndpointSpec, GatewaySession, Resumption};
+use adit::session::agent;
+use adit::session::gateway::{self, Request};
+use adit::session::{AgentSession, GatewaySession, Resumption};
 
 /// 100 Mbit/s.
 const RATE: usize = 12_500_000;
@@ -85,7 +85,8 @@ struct World {
     /// The stream, as either end knows it.
     at_agent: Option<Key>,
     at_gateway: Option<Key>,
-    bound: bool,
+    /// Calls that the agent has read the reply of.
+    answered: usize,
     sends: bool,
     received: usize,
     /// Bytes that the reader may take in this tick.
@@ -103,22 +104,23 @@ impl World {
             path,
             way,
             now,
-            agent: AgentSession::new(settings(limits), Resumption::default(), 1, now),
+            agent: AgentSession::new(login::settings(limits), Resumption::default(), 1, now),
             gateway: GatewaySession::new(gateway_limits, now),
             up: Line::new(path.round_trip, now),
             down: Line::new(path.round_trip, now),
             at_agent: None,
             at_gateway: None,
-            bound: false,
+            answered: 0,
             sends: true,
             received: 0,
             allowed: 0,
             memory_seen: 0,
         };
-        while !world.bound {
+        // The log-in and the endpoint.
+        while world.answered < 2 {
             world.tick();
         }
-        let header = ProxyHeader::new("bind".to_owned(), ([192, 0, 2, 7], 4711).into(), Scheme::Tcp, false);
+        let header = ProxyHeader::new(login::bind_id("a"), ([192, 0, 2, 7], 4711).into(), Scheme::Tcp, false);
         world.at_gateway = Some(world.gateway.open_proxy(&header).unwrap());
         world
     }
@@ -192,21 +194,13 @@ impl World {
         while let Some(event) = self.gateway.poll_event() {
             match event {
                 gateway::Event::Call { call, request: Request::Auth(request) } => {
-                    let theirs = request.extra.adit.as_ref().and_then(|adit| adit.window);
                     let window = self.path.agrees.then_some(WINDOW);
-                    let adit = Some(AditExtra { window, ..AditExtra::default() });
-                    let extra = AuthReplyExtra { adit, ..AuthReplyExtra::default() };
-                    let reply = AuthReply { version: "3".into(), client_id: "c".into(), error: None, extra };
-                    let liveness = Duration::from_secs(25);
-                    let facts = PeerFacts { client_type: "adit".into(), streams_max: None, window: theirs, liveness };
-                    self.gateway.accept_auth(call, &reply, &facts, Limits::default());
+                    login::accept(&mut self.gateway, call, &request, window);
                 }
                 gateway::Event::Call { call, request: Request::Bind(request) } => {
-                    self.gateway.reply(call, &bound(&request).to_json());
+                    self.gateway.reply(call, &login::bound(&request).to_json());
                 }
-                gateway::Event::CallDone { delivered, .. } => {
-                    self.bound = delivered && self.up.arrivals.is_empty();
-                }
+                gateway::Event::CallDone { delivered, .. } => self.answered += usize::from(delivered),
                 gateway::Event::Reset(_, code) => panic!("{code:?}"),
                 _ => {}
             }
@@ -255,45 +249,6 @@ impl World {
             Way::Up => self.agent.usage().windows_grown,
             Way::Down => self.gateway.windows_grown(),
         }
-    }
-}
-
-fn settings(limits: Limits) -> Settings {
-    let url = RequestedUrl::parse("tcp://a.internal:1").unwrap();
-    Settings {
-        authtoken: Secret::new("token"),
-        instance: None,
-        metadata: String::new(),
-        version: "1".to_owned(),
-        os: String::new(),
-        arch: String::new(),
-        heartbeat_interval: Duration::from_secs(10),
-        heartbeat_tolerance: Duration::from_secs(15),
-        remote_management: false,
-        endpoints: vec![EndpointSpec {
-            number: 0,
-            name: "a".to_owned(),
-            url,
-            forwards_to: String::new(),
-            proxy_protocol: ProxyProtocol::None,
-            bindings: vec!["internal".to_owned()],
-            pooling_enabled: false,
-            metadata: String::new(),
-            description: String::new(),
-            traffic_policy: String::new(),
-        }],
-        limits,
-    }
-}
-
-fn bound(request: &BindRequest) -> BindReply {
-    BindReply {
-        id: "bind".to_owned(),
-        url: "tcp://a.internal:1".to_owned(),
-        proto: request.proto,
-        opts: request.opts.clone(),
-        error: None,
-        extra: BindReplyExtra { token: Secret::new("t"), tunnel_id: "bind".to_owned() },
     }
 }
 

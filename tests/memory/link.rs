@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use adit::agent::{Agent, Handle};
 use adit::config::Config;
 use adit::endpoint_url::Scheme;
-use adit::message::{AditExtra, AuthReply, AuthReplyExtra, EmptyReply, ProxyHeader};
+use adit::message::{EmptyReply, ProxyHeader};
 use adit::mux::limits::WINDOW;
 use adit::mux::{Key, Limits};
 use adit::session::GatewaySession;
-use adit::session::gateway::{Event, PeerFacts, Request};
+use adit::session::gateway::{Event, Request};
 use rustls::ServerConnection;
 use serde_json::json;
 
-use crate::pair::{bind_id, bound};
+use crate::login::{accept, bind_id, bound};
 use crate::site::Site;
 
 /// Visitors at the same time.
@@ -186,13 +186,7 @@ impl Link {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Call { call, request: Request::Auth(request) } => {
-                let window = request.extra.adit.as_ref().and_then(|adit| adit.window);
-                let adit = Some(AditExtra { window: Some(WINDOW), ..AditExtra::default() });
-                let extra = AuthReplyExtra { adit, ..AuthReplyExtra::default() };
-                let reply = AuthReply { version: "3".into(), client_id: "c".into(), error: None, extra };
-                let facts =
-                    PeerFacts { client_type: "adit".into(), streams_max: None, window, liveness: 100 * PATIENCE };
-                self.session.accept_auth(call, &reply, &facts, Limits::default());
+                accept(&mut self.session, call, &request, Some(WINDOW));
             }
             Event::Call { call, request: Request::Bind(request) } => {
                 self.session.reply(call, &bound(&request).to_json());

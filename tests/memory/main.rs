@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps; clippy.toml covers only #[test] functions")]
 
 mod link;
+mod login;
 mod pair;
 #[path = "../agent/site.rs"]
 mod site;

@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use adit::endpoint_url::{RequestedUrl, Scheme};
-use adit::message::{
-    AditExtra, AuthReply, AuthReplyExtra, BindReply, BindReplyExtra, BindRequest, ProxyHeader, Secret,
-};
+use adit::endpoint_url::Scheme;
+use adit::message::ProxyHeader;
 use adit::mux::limits::WINDOW;
 use adit::mux::{Key, Limits, Sink};
-use adit::proxy_protocol::ProxyProtocol;
-use adit::session::agent::{self, Settings};
-use adit::session::gateway::{self, PeerFacts, Request};
-use adit::session::{AgentSession, EndpointSpec, GatewaySession, Resumption};
+use adit::session::agent;
+use adit::session::gateway::{self, Request};
+use adit::session::{AgentSession, GatewaySession, Resumption};
+
+use crate::login::{accept, bind_id, bound, settings};
 
 pub(crate) struct Pair {
     agent: AgentSession,
@@ -138,13 +137,7 @@ impl Pair {
     fn on_gateway_event(&mut self, event: gateway::Event) {
         match event {
             gateway::Event::Call { call, request: Request::Auth(request) } => {
-                let theirs = request.extra.adit.as_ref().and_then(|adit| adit.window);
-                let adit = Some(AditExtra { window: Some(WINDOW), ..AditExtra::default() });
-                let extra = AuthReplyExtra { adit, ..AuthReplyExtra::default() };
-                let reply = AuthReply { version: "3".into(), client_id: "c".into(), error: None, extra };
-                let liveness = Duration::from_secs(3600);
-                let facts = PeerFacts { client_type: "adit".into(), streams_max: None, window: theirs, liveness };
-                self.gateway.accept_auth(call, &reply, &facts, Limits::default());
+                accept(&mut self.gateway, call, &request, Some(WINDOW));
             }
             gateway::Event::Call { call, request: Request::Bind(request) } => {
                 self.gateway.reply(call, &bound(&request).to_json());
@@ -152,50 +145,6 @@ impl Pair {
             gateway::Event::Readable(stream) => self.gateway.consume(stream, usize::MAX),
             _ => {}
         }
-    }
-}
-
-fn settings(limits: Limits) -> Settings {
-    Settings {
-        authtoken: Secret::new("token"),
-        instance: None,
-        metadata: String::new(),
-        version: "1".to_owned(),
-        os: String::new(),
-        arch: String::new(),
-        heartbeat_interval: Duration::from_secs(10),
-        heartbeat_tolerance: Duration::from_secs(15),
-        remote_management: false,
-        endpoints: vec![EndpointSpec {
-            number: 0,
-            name: "a".to_owned(),
-            url: RequestedUrl::parse("tcp://a.internal:1").unwrap(),
-            forwards_to: String::new(),
-            proxy_protocol: ProxyProtocol::None,
-            bindings: vec!["internal".to_owned()],
-            pooling_enabled: false,
-            metadata: String::new(),
-            description: String::new(),
-            traffic_policy: String::new(),
-        }],
-        limits,
-    }
-}
-
-/// The id under which an endpoint is bound.
-pub(crate) fn bind_id(name: &str) -> String {
-    format!("bind-{name}")
-}
-
-/// The answer to a Bind.
-pub(crate) fn bound(request: &BindRequest) -> BindReply {
-    BindReply {
-        id: bind_id(&request.extra.name),
-        url: format!("tcp://{}.internal:1", request.extra.name),
-        proto: request.proto,
-        opts: request.opts.clone(),
-        error: None,
-        extra: BindReplyExtra { token: Secret::new("t"), tunnel_id: bind_id(&request.extra.name) },
     }
 }
 
