@@ -160,7 +160,8 @@ impl World {
 
     /// The reader takes what it takes in a tick.
     fn consume(&mut self) {
-        self.allowed = (self.allowed + self.path.reader / 1000).min(self.path.reader);
+        // It saves up no more than what it takes in 50 ms.
+        self.allowed = (self.allowed + self.path.reader / 1000).min(self.path.reader / 20);
         let len = |queue: Option<&BlockQueue>| queue.map_or(0, BlockQueue::len);
         let taken = match (self.way, self.at_agent, self.at_gateway) {
             (Way::Up, Some(key), _) => {
