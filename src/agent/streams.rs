@@ -181,6 +181,8 @@ impl Streams {
     ) {
         self.now = now;
         self.handshakes.begin_turn();
+        // Streams that were reset since then have no turn of their own.
+        session.set_held(LINK_HELD + self.held);
         for _ in 0..self.queue.len() {
             let Some(slot) = self.queue.pop_front() else { return };
             let Some(Some(proxied)) = self.slots.get_mut(slot) else { continue };
@@ -188,7 +190,10 @@ impl Streams {
             match proxied.run(session, &mut self.handshakes, registry, token(slot), now) {
                 Step::Wait => {}
                 Step::Again => self.enqueue(slot),
-                Step::WaitUntil(at) => self.wake_at(at),
+                Step::WaitUntil(at) => {
+                    let at = proxied.end_at.map_or(at, |end| end.min(at));
+                    self.wake_at(at);
+                }
                 Step::Dial => {
                     self.dial(slot, resolver, now);
                     self.enqueue(slot);
@@ -362,6 +367,7 @@ impl Source for Streams {
             if proxied.read_ended || proxied.failure.is_some() {
                 self.enqueue(slot);
             }
+            self.settle(slot);
             return supply;
         }
         let State::Open(io) = &mut proxied.state else { return Supply::Nothing };

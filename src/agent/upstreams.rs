@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::{EndpointConfig, HostPort, Upstream};
+use crate::endpoint_url::RequestedUrl;
 use crate::net::resolve::{Lookup, Purpose, Resolver};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::session::EndpointSpec;
@@ -56,7 +57,9 @@ impl Upstreams {
         let fresh: Vec<Route> = endpoints.iter().zip(tls).map(|(endpoint, tls)| Route::new(endpoint, tls)).collect();
         let mut old = std::mem::take(&mut self.routes);
         let mut numbers = vec![None; fresh.len()];
-        let same: [fn(&EndpointConfig, &EndpointConfig) -> bool; 2] = [|a, b| a.name == b.name, |a, b| a.url == b.url];
+        // An address that the gateway is to choose is nobody's in particular.
+        let same: [fn(&EndpointConfig, &EndpointConfig) -> bool; 2] =
+            [|a, b| a.name == b.name, |a, b| matches!(a.url, RequestedUrl::Exact(_)) && a.url == b.url];
         let mut difference = Difference::default();
         for is_same in same {
             for (place, route) in numbers.iter_mut().zip(&fresh).filter(|(place, _)| place.is_none()) {
@@ -206,6 +209,10 @@ mod tests {
         let difference = upstreams.change(&[a, b], plain(2));
         assert_eq!(numbers(&upstreams), [(2, "a"), (1, "b")]);
         assert_eq!((difference.removed.len(), difference.added), (0, vec!["a".to_owned()]));
+        let (old, new) = (endpoint("old", "https://", "1"), endpoint("new", "https://", "2"));
+        let mut chosen = Upstreams::new(&[old], plain(1));
+        chosen.change(&[new], plain(1));
+        assert_eq!(numbers(&chosen), [(1, "new")], "addresses that the gateway chooses are no sign of being the same");
         let difference = upstreams.change(&[], plain(0));
         assert_eq!(difference.removed, [1, 2]);
         assert!(upstreams.route(1).is_none());

@@ -86,7 +86,7 @@ impl UpstreamIo {
             let len = read_plain(&mut self.socket, &mut self.ready, buffer)?;
             return if len == 0 && self.write_failed { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(len) };
         };
-        loop {
+        for _ in 0..FILLS_MAX {
             match tls.connection.reader().read(buffer) {
                 Ok(len) => {
                     // What exactly fills the buffer may have more behind it; asking again is the only way to know.
@@ -100,6 +100,7 @@ impl UpstreamIo {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it sends TLS records without end and no data in them"))
     }
 
     /// Writes what there is room for. `WouldBlock` means that the next room comes with an event.
@@ -252,6 +253,10 @@ const RECEIVED_MAX: usize = 20 * 1024;
 
 /// Encrypted bytes that rustls may hold for one upstream: two records and their overhead.
 const WRITER_MAX: usize = 36 * 1024;
+
+/// Reads of the socket, each of 4 KiB at most, in which an upstream may send nothing but what TLS itself has to say (it
+/// counts tickets by no limit): more would keep the loop from everybody else.
+const FILLS_MAX: usize = 64;
 
 /// Slices of one vectored write: a whole TLS record in pool blocks, and one more.
 const SLICES_MAX: usize = 16;

@@ -21,6 +21,8 @@ pub(crate) struct VisitorTls {
     ended: bool,
     /// Decrypted bytes wait to be consumed.
     plaintext_pending: bool,
+    /// What the visitor has sent; of interest until the handshake is done.
+    handshake_bytes: usize,
 }
 
 impl VisitorTls {
@@ -28,7 +30,7 @@ impl VisitorTls {
         let mut tls = ServerConnection::new(config)?;
         // Bounded by who calls: a grant's worth at a time.
         tls.set_buffer_limit(None);
-        Ok(Self { tls, failed: false, ended: false, plaintext_pending: false })
+        Ok(Self { tls, failed: false, ended: false, plaintext_pending: false, handshake_bytes: 0 })
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -45,9 +47,13 @@ impl VisitorTls {
             return Ok(0);
         }
         let before = bytes.len();
-        // A full buffer is no error of the visitor: it is emptied by the next call of plaintext and consume.
-        let taken = self.tls.read_tls(&mut bytes).unwrap_or_default();
+        // All plaintext is gone: what is full is a handshake message that is never whole, and nothing would empty it.
+        let Ok(taken) = self.tls.read_tls(&mut bytes) else { return Err(self.refuse_handshake()) };
         debug_assert_eq!(taken, before - bytes.len());
+        self.handshake_bytes += taken;
+        if self.tls.is_handshaking() && self.handshake_bytes > HANDSHAKE_BYTES_MAX {
+            return Err(self.refuse_handshake());
+        }
         match self.tls.process_new_packets() {
             Ok(state) => {
                 self.plaintext_pending = state.plaintext_bytes_to_read() > 0;
@@ -58,6 +64,11 @@ impl VisitorTls {
                 Err(error)
             }
         }
+    }
+
+    fn refuse_handshake(&mut self) -> rustls::Error {
+        self.failed = true;
+        rustls::InvalidMessage::HandshakePayloadTooLarge.into()
     }
 
     /// Decrypted bytes that lie in one piece; empty when there are none now.
@@ -80,7 +91,11 @@ impl VisitorTls {
 
     /// Bytes that this may hold in the process, an upper bound.
     pub(crate) fn held(&self) -> usize {
-        let received = if self.plaintext_pending || self.tls.is_handshaking() { RECORD_HELD } else { 0 };
+        let received = match (self.tls.is_handshaking(), self.plaintext_pending) {
+            (true, _) => self.handshake_bytes,
+            (false, true) => RECORD_HELD,
+            (false, false) => 0,
+        };
         let written = if self.tls.wants_write() { RECORD_HELD } else { 0 };
         TLS_HELD + received + written
     }
@@ -121,6 +136,10 @@ impl VisitorTls {
     }
 }
 
+/// Most bytes of a visitor's handshake: a ClientHello with room for key shares that no quantum computer breaks, and a
+/// chain of certificates. Counted against the memory budget as they come.
+const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+
 /// A record, and the 4 KiB behind it that came in the same read (RFC 8446, section 5.2).
 const RECORD_HELD: usize = 24 * 1024;
 
@@ -129,8 +148,12 @@ mod tests {
     use std::io::Read;
 
     use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
+    use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use rustls::{
+        ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, RootCertStore,
+    };
 
     use super::*;
 
@@ -138,7 +161,9 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec!["db.example".to_owned()]).unwrap().self_signed(&key).unwrap().der().clone();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites.retain(|suite| suite.suite() == TLS13_AES_128_GCM_SHA256.suite());
+        let provider = Arc::new(provider);
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -147,11 +172,12 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
             .unwrap();
-        let client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        client.enable_secret_extraction = true;
         let name = ServerName::try_from("db.example").unwrap();
         (VisitorTls::new(Arc::new(server)).unwrap(), ClientConnection::new(Arc::new(client), name).unwrap())
     }
@@ -294,5 +320,54 @@ mod tests {
             assert!(sent < 100_000, "no bound");
         };
         assert!(refused < 100_000);
+    }
+
+    #[test]
+    fn handshake_that_rustls_would_wait_for_without_end_is_refused_at_its_bound() {
+        let (mut agent, _) = pair();
+        // A ClientHello of almost 64 KiB, as large as rustls takes any.
+        let mut record = vec![22, 3, 1, 0, 100, 1, 0, 0xff, 0xf0];
+        record.resize(105, 0);
+        let mut taken = 0;
+        while let Ok(len) = agent.take(&record) {
+            assert!(len > 0, "neither takes nor refuses");
+            taken += len;
+            record[5..].fill(0);
+        }
+        assert!(taken <= HANDSHAKE_BYTES_MAX && agent.held() < 2 * (HANDSHAKE_BYTES_MAX + TLS_HELD), "{taken}");
+        assert_eq!(agent.take(&record), Ok(0));
+    }
+
+    #[test]
+    fn message_that_is_never_whole_is_refused_after_the_handshake_too() {
+        let (mut agent, mut visitor) = connected();
+        assert!(said(&mut visitor).is_empty());
+        let (mut number, ConnectionTrafficSecrets::Aes128Gcm { key, iv }) =
+            visitor.dangerous_extract_secrets().unwrap().tx
+        else {
+            panic!("another cipher")
+        };
+        let mut encrypter = TLS13_AES_128_GCM_SHA256.tls13().unwrap().aead_alg.encrypter(key, iv);
+        let mut message = vec![24, 0, 0xff, 0xf0];
+        message.resize(16_000, 0);
+        let refused = (0..20).find_map(|_| {
+            let payload = OutboundChunks::Single(&message);
+            let plain =
+                OutboundPlainMessage { typ: ContentType::Handshake, version: ProtocolVersion::TLSv1_2, payload };
+            let mut bytes = &encrypter.encrypt(plain, number).unwrap().encode()[..];
+            number += 1;
+            message.fill(0);
+            while !bytes.is_empty() {
+                match agent.take(bytes) {
+                    Ok(taken) => {
+                        assert!(taken > 0, "neither takes nor refuses");
+                        bytes = &bytes[taken..];
+                    }
+                    Err(error) => return Some(error),
+                }
+            }
+            None
+        });
+        assert!(refused.is_some());
     }
 }

@@ -138,7 +138,11 @@ impl NameServers {
         let mut bytes = [0; UDP_ANSWER_MAX];
         for _ in 0..STRAYS_MAX {
             socket.set_read_timeout(Some(left(until)))?;
-            let len = socket.recv(&mut bytes)?;
+            let len = match socket.recv(&mut bytes) {
+                // A signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            };
             match question.read_answer(bytes.get(..len).unwrap_or_default()) {
                 Ok(Answer::Addresses(found)) => return Ok(Known::Addresses(found)),
                 Ok(Answer::NoSuchName) => return Ok(Known::NoSuchName),
