@@ -225,18 +225,22 @@ impl Registry {
     pub fn unbind(&mut self, owner: &Owner, client: &ClientId, session: SessionId, bind: &BindId) -> bool {
         let identity = (client.clone(), bind.clone());
         self.stopped.remove(&identity);
-        if let Some(patches) = self.patches.get_mut(owner) {
-            patches.remove(&identity);
-            if patches.is_empty() {
-                self.patches.remove(owner);
-            }
-        }
+        self.forget_patch(owner, client, bind);
         let Some(key) = self.key(session, bind) else { return false };
         let legs: Vec<_> = self.table.legs(&key, client, bind).map(|member| member.endpoint.session).collect();
         for leg in &legs {
             self.drop_member(*leg, bind);
         }
         !legs.is_empty()
+    }
+
+    /// Forgets what an agent had patched of an endpoint: its next Bind says what holds.
+    pub fn forget_patch(&mut self, owner: &Owner, client: &ClientId, bind: &BindId) {
+        let Some(patches) = self.patches.get_mut(owner) else { return };
+        patches.remove(&(client.clone(), bind.clone()));
+        if patches.is_empty() {
+            self.patches.remove(owner);
+        }
     }
 
     /// Gives back everything that a session had bound, and keeps the addresses for its credential until `hold` has
@@ -432,7 +436,10 @@ impl Patch {
         endpoint.description = description.unwrap_or_else(|| endpoint.description.clone());
         endpoint.metadata = metadata.unwrap_or_else(|| endpoint.metadata.clone());
         endpoint.pooled = pooled.unwrap_or(endpoint.pooled);
-        endpoint.policy = policy.unwrap_or_else(|| endpoint.policy.clone());
+        // Modules, and what an endpoint is held back for, are not for a patch to take away.
+        if !endpoint.policy.as_ref().is_some_and(|policy| policy.holds_more()) {
+            endpoint.policy = policy.unwrap_or_else(|| endpoint.policy.clone());
+        }
     }
 
     fn merge(&mut self, newer: &Self) {

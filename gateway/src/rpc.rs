@@ -292,6 +292,11 @@ impl Wish<'_> {
         if let Some(twin) = twin(self.config, &endpoint.url).filter(|twin| registry.is_taken(twin)) {
             return Err(online(format!("{twin} is online, and cannot be told from {} on this gateway", endpoint.url)));
         }
+        // Official agents rebind with the values of before their patches. Ours says what holds now, and so does whoever asks
+        // for the first time: a patch that outlives its process must not take the place of what a newer file says.
+        if self.request.id.is_empty() || self.agent.is_adit {
+            state.registry.forget_patch(&endpoint.owner, &endpoint.client, &endpoint.bind);
+        }
         let bound = {
             let (registry, is_dead) = state.registry_with_deaths(self.now);
             registry.bind(endpoint, self.now, &is_dead)

@@ -83,6 +83,7 @@ impl<R: Reach> Client<R> {
     ) -> Result<Outcome, End> {
         let inbound = Inbound::take(head)?;
         let asked = self.asked(&inbound);
+        headers::settle_connection(&mut head.headers);
         // HTTP/2 has the name elsewhere; policies find and change it here.
         head.headers.insert(HOST, inbound.host_line.clone());
         let decision = route::request(&*self.reach, &asked, head, trail).await.map_err(|refusal| {
@@ -95,7 +96,15 @@ impl<R: Reach> Client<R> {
                 let answer = self.forward(&inbound, &target, taken(head), body).await?;
                 return match answer {
                     Answer { response, lease, switch: Some(switch), .. } => {
-                        Ok(Outcome::Switch(response, lease, switch))
+                        let (mut head, incoming) = response.into_parts();
+                        // Any other verdict drops the lease, and with it the stream.
+                        if let Some(request) = &copy {
+                            match trail.respond(&asked, request, &mut head).await {
+                                Verdict::Continue => {}
+                                verdict => return instead(verdict),
+                            }
+                        }
+                        Ok(Outcome::Switch(Response::from_parts(head, incoming), lease, switch))
                     }
                     Answer { response, lease, remainder, switch: None } => {
                         let (mut head, incoming) = response.into_parts();

@@ -77,6 +77,21 @@ pub(super) fn prepare_request(
     }
 }
 
+/// Takes out of a request what its `Connection` names, before policies see it: later they would have judged, and added,
+/// headers that never reach the agent.
+pub(super) fn settle_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> =
+        tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
+    let upgrades = has_token(headers, &CONNECTION, "upgrade");
+    for name in named.iter().filter(|name| !KEPT.contains(name) && !HOP_BY_HOP.contains(name)) {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+    if upgrades {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
 /// Rewrites the headers of a response for the visitor.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -341,6 +356,26 @@ mod tests {
         let headers = request(&[("connection", "upgrade"), ("upgrade", "websocket")], Framing::None, Some("websocket"));
         assert_eq!(line(&headers, "connection"), Some("upgrade"));
         assert_eq!(line(&headers, "upgrade"), Some("websocket"));
+    }
+
+    #[test]
+    fn connection_is_settled_before_anybody_judges() {
+        let mut headers = map(&[
+            ("connection", "close, x-role, Host, content-length, te"),
+            ("x-role", "admin"),
+            ("te", "trailers"),
+            ("host", "a"),
+            ("content-length", "1"),
+        ]);
+        settle_connection(&mut headers);
+        assert_eq!(headers, map(&[("te", "trailers"), ("host", "a"), ("content-length", "1")]));
+        headers.insert("x-role", HeaderValue::from_static("guest"));
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(line(&headers, "x-role"), Some("guest"), "what a policy adds stays");
+
+        let mut headers = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        settle_connection(&mut headers);
+        assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-use crate::peer::{AUTH, BIND, FIN, Peer, auth, auth_again, bind, code};
+use crate::peer::{AUTH, BIND, FIN, PATCH, Peer, auth, auth_again, bind, bind_again, code};
 use crate::world::World;
 
 const APP: &str = "https://app.internal";
@@ -230,5 +230,33 @@ async fn instance_that_is_none_is_refused() {
     for instance in ["", "two words", &"x".repeat(65)] {
         let mut peer = world.connect();
         assert_eq!(peer.refused(AUTH, &auth_of(world.site1.expose(), instance)).await, 109, "{instance}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn patch_of_a_process_that_is_gone_does_not_override_what_its_successor_asks_for() {
+    let world = World::new();
+    for again in [false, true] {
+        let mut peer = world.connect();
+        let log_in = peer.call(AUTH, &auth_of(world.site1.expose(), "box")).await;
+        assert_eq!(code(&log_in), None);
+        let open = bind("https://app.internal");
+        let bound = peer.call(BIND, &open).await;
+        let patch = json!({"TunnelId": bound["Extra"]["TunnelID"], "TrafficPolicy": ""});
+        assert_eq!(peer.call(PATCH, &patch).await["Error"], "");
+        drop(peer);
+        world.until_sessions(0).await;
+
+        let mut peer = world.connect();
+        assert_eq!(code(&peer.call(AUTH, &auth_of(world.site1.expose(), "box")).await), None);
+        let mut guarded = if again { bind_again(&open, &bound) } else { open.clone() };
+        guarded["Opts"]["TrafficPolicy"] = json!("on_http_request: [{actions: [{type: deny}]}]");
+        let reply = peer.call(BIND, &guarded).await;
+        assert_eq!(reply["Id"], bound["Id"], "the same agent's endpoint");
+        peer.beat().await;
+        tokio::time::sleep(Duration::from_millis(6)).await;
+        assert!(world.internal("main", "https://app.internal").unwrap().policy.is_some(), "again: {again}");
+        drop(peer);
+        world.until_sessions(0).await;
     }
 }

@@ -148,7 +148,11 @@ impl Source {
                 tokio::spawn(async move { source.refresh().await });
                 return Ok(keys);
             }
-            None => self.refresh().await,
+            None => {
+                // Apart from this request: a visitor who leaves must not take the fetch for all others along.
+                let source = Arc::clone(self);
+                let _ = tokio::spawn(async move { source.refresh().await }).await;
+            }
         }
         let state = self.state();
         match (&state.keys, &state.failure) {
