@@ -101,6 +101,7 @@ impl Reader {
                 return policy;
             }
         };
+        let mut named = Vec::new();
         for (key, value) in phases {
             let path = Path::Root.key(key);
             self.is_old = false;
@@ -115,11 +116,13 @@ impl Reader {
                     continue;
                 }
             };
-            if self.is_old && phases.contains_key(phase.as_str()) {
-                let message = format!("is the former name of {phase}, which is there as well: keep one of them");
+            let has_another = phases.contains_key(phase.as_str()) || named.contains(&phase);
+            if self.is_old && has_another {
+                let message = format!("means {phase}, and another key of the document does as well: keep one of them");
                 self.findings.add_bare(path, POLICY_INVALID, message);
                 continue;
             }
+            named.push(phase);
             let rules = self.phase(phase, value, path);
             match phase {
                 Phase::TcpConnect => policy.on_tcp_connect = rules,
@@ -158,6 +161,11 @@ impl Reader {
             let is_known = known.iter().any(|name| key == name || (self.is_old && key.eq_ignore_ascii_case(name)));
             if !is_known {
                 let message = format!("is not a field of {what}: it has {}", known.join(", "));
+                self.findings.add_bare(path.key(key), POLICY_INVALID, message);
+            }
+            let mut before = fields.keys().take_while(|other| *other != key);
+            if self.is_old && before.any(|other| other.eq_ignore_ascii_case(key)) {
+                let message = "is there twice, with capitals and without: keep one of them";
                 self.findings.add_bare(path.key(key), POLICY_INVALID, message);
             }
         }

@@ -97,7 +97,7 @@ impl Policy {
         if self.on_tcp_connect.is_empty() {
             return Verdict::Continue;
         }
-        let mut run = Run::new(Subject::Connection(connection), state, OffsetDateTime::now_utc());
+        let mut run = Run::new(Subject::Connection(connection), state, OffsetDateTime::now_utc(), from);
         let mut walk = Walk { phase: Phase::TcpConnect, rules: &self.on_tcp_connect, at: from };
         loop {
             match walk.next(&mut run) {
@@ -197,7 +197,7 @@ async fn run_http(
     if rules.is_empty() {
         return Verdict::Continue;
     }
-    let mut run = Run::new(subject, state, OffsetDateTime::now_utc());
+    let mut run = Run::new(subject, state, OffsetDateTime::now_utc(), from);
     let mut walk = Walk { phase, rules, at: from };
     loop {
         let action = match walk.next(&mut run) {

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::expression::{Budget, Expression, Facts, Fault, RequestFacts, Value};
 use super::phase::{Position, Values};
-use super::template::Template;
+use super::template::{Piece, Template};
 use super::{Connection, Request, Response};
 
 /// What a policy remembers from phase to phase of one request.
@@ -13,6 +13,8 @@ use super::{Connection, Request, Response};
 pub struct State {
     pub(super) vars: Values,
     pub(super) results: Values,
+    /// What is left for the run of a phase, also when that goes on behind an action that could not be done.
+    budget: Budget,
 }
 
 impl State {
@@ -42,12 +44,15 @@ pub(super) struct Run<'r, 'a, 'b> {
     pub(super) now: OffsetDateTime,
     /// Where to go on when what the action that runs now decides cannot be done.
     pub(super) behind: Position,
-    budget: Budget,
 }
 
 impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
-    pub(super) fn new(subject: Subject<'a, 'b>, state: &'r mut State, now: OffsetDateTime) -> Self {
-        Self { subject, state, now, behind: Position::default(), budget: Budget::default() }
+    /// A run that begins, or that goes on at a later position with what is left of its budget.
+    pub(super) fn new(subject: Subject<'a, 'b>, state: &'r mut State, now: OffsetDateTime, from: Position) -> Self {
+        if from == Position::default() {
+            state.budget = Budget::default();
+        }
+        Self { subject, state, now, behind: Position::default() }
     }
 
     pub(super) fn connection(&self) -> Connection<'_> {
@@ -68,15 +73,29 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
     }
 
     pub(super) fn holds(&mut self, expression: &Expression) -> Result<bool, Fault> {
-        expression.holds(&facts(&self.subject, self.state, self.now), &mut self.budget)
+        let State { vars, results, budget } = &mut *self.state;
+        expression.holds(&facts(&self.subject, (vars, results), self.now), budget)
     }
 
-    pub(super) fn value(&mut self, expression: &Expression) -> Result<Value, Fault> {
-        expression.evaluate(&facts(&self.subject, self.state, self.now), &mut self.budget)
+    /// The value of an expression as a text.
+    pub(super) fn shown(&mut self, expression: &Expression) -> Result<String, Fault> {
+        let State { vars, results, budget } = &mut *self.state;
+        expression.shown(&facts(&self.subject, (vars, results), self.now), budget)
     }
 
     pub(super) fn render(&mut self, template: &Template) -> Result<String, Fault> {
-        template.render(&facts(&self.subject, self.state, self.now), &mut self.budget)
+        let State { vars, results, budget } = &mut *self.state;
+        template.render(&facts(&self.subject, (vars, results), self.now), budget)
+    }
+
+    pub(super) fn pieces<'t>(&mut self, template: &'t Template) -> Result<Vec<Piece<'t>>, Fault> {
+        let State { vars, results, budget } = &mut *self.state;
+        template.pieces(&facts(&self.subject, (vars, results), self.now), budget)
+    }
+
+    /// What an action costs beyond its expressions and templates.
+    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Fault> {
+        self.state.budget.spend(steps)
     }
 
     /// Keeps what an action found out as `actions.ngrok.NAME`.
@@ -85,7 +104,11 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
     }
 }
 
-fn facts<'f>(subject: &'f Subject<'_, '_>, state: &'f State, now: OffsetDateTime) -> Facts<'f> {
+fn facts<'f>(
+    subject: &'f Subject<'_, '_>,
+    (vars, results): (&'f Values, &'f Values),
+    now: OffsetDateTime,
+) -> Facts<'f> {
     let (connection, request, response) = match subject {
         Subject::Connection(connection) => (*connection, None, None),
         Subject::Request(request) => (request.connection, Some(request_facts(request.head)), None),
@@ -94,7 +117,7 @@ fn facts<'f>(subject: &'f Subject<'_, '_>, state: &'f State, now: OffsetDateTime
             (response.connection, Some(request_facts(response.request)), Some(head))
         }
     };
-    Facts { connection, request, response, now, vars: &state.vars, results: &state.results }
+    Facts { connection, request, response, now, vars, results }
 }
 
 fn request_facts(head: &Parts) -> RequestFacts<'_> {

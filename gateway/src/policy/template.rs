@@ -2,6 +2,24 @@
 
 use super::expression::{Budget, Expression, Facts, Fault, Mistake, Scope};
 
+/// A part of a text that an action works on further.
+#[derive(Debug)]
+pub(super) enum Piece<'t> {
+    /// From the policy.
+    Literal(&'t str),
+    /// The value of an expression. A visitor may have written it.
+    Value(String),
+}
+
+impl Piece<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Literal(text) => text,
+            Self::Value(text) => text,
+        }
+    }
+}
+
 /// A compiled text.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -62,17 +80,29 @@ impl Template {
     ///
     /// See [`Fault`].
     pub(super) fn render(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<String, Fault> {
-        let mut text = String::new();
+        Ok(self.pieces(facts, budget)?.iter().map(Piece::as_str).collect())
+    }
+
+    /// As [`Template::render`], for those that must tell apart what is from the policy.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    pub(super) fn pieces(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<Vec<Piece<'_>>, Fault> {
+        let mut pieces = Vec::with_capacity(self.parts.len());
+        let mut len = 0_usize;
         for part in &self.parts {
-            match part {
-                Part::Literal(literal) => text.push_str(literal),
-                Part::Expression(expression) => text.push_str(&expression.evaluate(facts, budget)?.shown()),
+            let piece = match part {
+                Part::Literal(literal) => Piece::Literal(literal),
+                Part::Expression(expression) => Piece::Value(expression.shown(facts, budget)?),
+            };
+            len += piece.as_str().len();
+            if len > TEXT_BYTES_MAX {
+                return Err(Fault::Invalid(format!("a text with ${{…}} becomes longer than {TEXT_BYTES_MAX} bytes")));
             }
+            pieces.push(piece);
         }
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(Fault::Invalid(format!("a text with ${{…}} becomes longer than {TEXT_BYTES_MAX} bytes")));
-        }
-        Ok(text)
+        Ok(pieces)
     }
 }
 

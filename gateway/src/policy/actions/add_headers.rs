@@ -4,6 +4,7 @@ use http::header::HOST;
 
 use super::super::document::Place;
 use super::super::error::HEADER_NAME;
+use super::super::expression::Fault;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
 use super::super::run::Run;
@@ -25,10 +26,13 @@ impl Action for AddHeaders {
         };
         let Some(headers) = run.headers() else { return Outcome::NEXT };
         for (name, value) in added {
-            if name == HOST {
-                headers.insert(name, value);
+            let is_full = if name == HOST {
+                headers.try_insert(name, value).is_err()
             } else {
-                headers.append(name, value);
+                headers.try_append(name, value).is_err()
+            };
+            if is_full {
+                return Outcome::failed("headers", &Fault::Invalid("there is no room for another header".into()));
             }
         }
         Outcome::NEXT

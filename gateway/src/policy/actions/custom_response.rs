@@ -32,7 +32,7 @@ impl Action for Respond {
     }
 
     fn protects(&self) -> bool {
-        self.status.is_client_error() || self.status.is_server_error()
+        true
     }
 
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {

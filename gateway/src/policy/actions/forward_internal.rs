@@ -32,6 +32,10 @@ enum Target {
 }
 
 impl Action for ForwardInternal {
+    fn protects(&self) -> bool {
+        true
+    }
+
     fn is_terminating(&self) -> bool {
         !self.continues
     }

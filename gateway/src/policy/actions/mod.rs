@@ -38,7 +38,8 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
         false
     }
 
-    /// True when it keeps traffic away from the upstream, so that its rule must not be skipped for want of a value.
+    /// True when it keeps traffic or headers away from the upstream or the visitor, so that its rule must not be skipped
+    /// for want of a value.
     fn protects(&self) -> bool {
         false
     }

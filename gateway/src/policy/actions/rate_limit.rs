@@ -112,8 +112,8 @@ impl RateLimit {
         let mut context = Context::new(&SHA256);
         for expression in &self.keys {
             // Requests without what the key asks for share a count.
-            let text = match run.value(expression) {
-                Ok(value) => value.shown(),
+            let text = match run.shown(expression) {
+                Ok(text) => text,
                 Err(Fault::Missing(_)) => String::new(),
                 Err(fault) => return Err(fault),
             };

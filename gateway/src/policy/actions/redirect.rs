@@ -27,6 +27,10 @@ struct Redirect {
 }
 
 impl Action for Redirect {
+    fn protects(&self) -> bool {
+        true
+    }
+
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
         match self.response(run) {
             Ok(Some(response)) => Outcome::end(Verdict::Respond(Arc::new(response))),

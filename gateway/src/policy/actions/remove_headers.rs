@@ -17,6 +17,10 @@ struct RemoveHeaders {
 }
 
 impl Action for RemoveHeaders {
+    fn protects(&self) -> bool {
+        true
+    }
+
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
         if let Some(headers) = run.headers() {
             for name in &self.names {

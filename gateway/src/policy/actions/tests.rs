@@ -101,8 +101,7 @@ async fn rule_without_a_value_is_skipped_unless_it_protects() {
     for action in [
         "{type: add-headers, config: {headers: {a: b}}}",
         "{type: log, config: {metadata: {a: b}}}",
-        "{type: custom-response}",
-        "{type: forward-internal, config: {url: 'https://a.internal'}}",
+        "{type: set-vars, config: {vars: [{a: b}]}}",
         "{type: restrict-ips, config: {allow: [192.0.2.1], enforce: false}}",
     ] {
         assert_eq!(Bench::new(&rules(action)).ask().await, Verdict::Continue, "{action}");
@@ -111,6 +110,11 @@ async fn rule_without_a_value_is_skipped_unless_it_protects() {
         "{type: deny}",
         "{type: close-connection}",
         "{type: custom-response, config: {status_code: 401}}",
+        "{type: custom-response}",
+        "{type: redirect, config: {to: 'https://app.example.com/login'}}",
+        "{type: forward-internal, config: {url: 'https://a.internal'}}",
+        "{type: forward-internal, config: {url: 'https://a.internal', on_error: continue}}",
+        "{type: remove-headers, config: {headers: [x-role]}}",
         "{type: restrict-ips, config: {allow: [10.0.0.0/8]}}",
         "{type: basic-auth, config: {credentials: ['a:longenough']}}",
     ] {
@@ -235,6 +239,149 @@ async fn url_is_rewritten_for_the_agent_alone() {
         assert_eq!(bench.ask().await, Verdict::Continue, "{config}");
         assert_eq!(bench.head.uri, uri, "{config}");
         assert_eq!(lines(&bench.head.headers, "host"), ["app.example.com"]);
+    }
+}
+
+/// What a rewriting of a long old URL makes of it.
+async fn rewritten(config: &str) -> String {
+    let mut bench = Bench::new(&format!("[{{actions: [{{type: url-rewrite, config: {{{config}}}}}]}}]"));
+    bench.head.uri = "/old/x?b=1&c=%20".parse().unwrap();
+    bench.head.headers.insert(HOST, HeaderValue::from_static("A.example.com.:8443"));
+    let verdict = bench.ask().await;
+    if verdict != Verdict::Continue {
+        return refused(verdict).reason.unwrap();
+    }
+    bench.head.uri.to_string()
+}
+
+#[tokio::test]
+async fn groups_and_named_parts_stand_in_the_new_url() {
+    for (config, uri) in [
+        ("from: '/old/([a-z])', to: '/new/$1$2'", "/new/x?b=1&c=%20"),
+        ("from: '^.*$', to: '$scheme://$host:$port$uri?$args'", "/old/x?b=1&c=%20"),
+        ("from: '^.*$', to: '/$scheme,$host,$port,$authority'", "/https,a.example.com,8443,a.example.com:8443"),
+        ("from: '^.*$', to: '/$arg_b/$arg_d/'", "/1//"),
+        ("from: '^.*$', to: '/$/$$uri/costs/$nothing'", "/$/$/old/x/costs/$nothing"),
+        ("from: '[a-z]', to: '$0'", "/old/x?b=1&c=%20"),
+        ("to: '$request_uri$is_args$query_string'", "/old/x?b=1&c=%20?b=1&c=%20"),
+    ] {
+        assert_eq!(rewritten(config).await, uri, "{config}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_visitor_wrote_is_not_expanded() {
+    for (visitor, uri) in [("$request_uri$1", "/to/$request_uri$1?ld"), ("x", "/to/x?ld"), ("1", "/to/1?ld")] {
+        let config = "from: '^.*/o(ld)/.*', to: \"/to/${getReqHeader('x-to')[0]}?$1\"";
+        let rules = format!("[{{actions: [{{type: url-rewrite, config: {{{config}}}}}]}}]");
+        let mut bench = Bench::new(&rules).header("x-to", visitor);
+        assert_eq!(bench.ask().await, Verdict::Continue);
+        assert_eq!(bench.head.uri, uri);
+    }
+}
+
+#[tokio::test]
+async fn scheme_within_a_path_leaves_the_prefix_where_it_is() {
+    let rules = "[{actions: [{type: url-rewrite, config: {from: '^https://[^/]*/(.*)$', to: '/v2/$1'}}]}]";
+    let mut bench = Bench::new(rules);
+    bench.head.uri = "/?x=://y/admin/users".parse().unwrap();
+    assert_eq!(bench.ask().await, Verdict::Continue);
+    assert_eq!(bench.head.uri, "/v2/?x=://y/admin/users");
+}
+
+#[tokio::test]
+async fn new_url_ends_at_its_bound_while_it_is_put_together() {
+    let at = |len: usize| format!("to: '/{}'", "a".repeat(len - 1));
+    assert_eq!(rewritten(&at(32 * 1024)).await.len(), 32 * 1024);
+    for config in [
+        at(32 * 1024 + 1),
+        // Dozens of matches of half a megabyte each, and the same without a pattern.
+        format!("from: '', to: '{}'", "$request_uri".repeat(40_000)),
+        format!("to: '{}'", "$request_uri".repeat(40_000)),
+    ] {
+        let reason = rewritten(&config).await;
+        assert_eq!(reason, "to: the new URL is longer than 32768 bytes");
+    }
+    // Looking for what is not there makes nothing longer, but is work all the same.
+    let reason = rewritten(&format!("from: '', to: '/{}'", "$arg_none".repeat(50_000))).await;
+    assert_eq!(reason, "to: the evaluation takes more than 200000 steps");
+}
+
+#[tokio::test]
+async fn head_without_room_for_a_header_is_refused() {
+    let rules = "[{actions: [{type: add-headers, config: {headers: {x-one-more: a}}}]}]";
+    let mut bench = Bench::new(rules);
+    let mut names = (0..).map(|at: u32| HeaderName::from_bytes(format!("x-{at}").as_bytes()).unwrap());
+    while bench.head.headers.try_append(names.next().unwrap(), HeaderValue::from_static("")).is_ok() {}
+    let refused = refused(bench.ask().await);
+    assert_eq!((refused.status.as_u16(), refused.code), (500, 2300));
+}
+
+/// Eight to the power of 20 leaves, in a handful of lists.
+fn shared(leaf: &str) -> String {
+    format!("[{leaf}]{}", ".map(a, [a, a, a, a, a, a, a, a])".repeat(20))
+}
+
+#[tokio::test]
+async fn value_with_more_leaves_than_memory_is_not_written_out() {
+    let value = shared("req.method");
+    let key = format!(
+        "{{type: rate-limit, config: {{name: a, algorithm: sliding_window, capacity: 2, rate: 60s, bucket_key: [\"{value}\"]}}}}"
+    );
+    for action in [
+        format!("{{type: custom-response, config: {{body: \"${{{value}}}\"}}}}"),
+        format!("{{type: set-vars, config: {{vars: [{{a: \"${{{value}}}\"}}]}}}}"),
+        format!("{{type: url-rewrite, config: {{to: \"/${{{value}}}\"}}}}"),
+        key,
+    ] {
+        let refused = refused(Bench::new(&format!("[{{actions: [{action}]}}]")).ask().await);
+        assert_eq!((refused.status.as_u16(), refused.code), (500, 2300), "{action}");
+        assert!(refused.reason.unwrap().ends_with("takes more than 200000 steps"), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn text_ends_at_its_bound_before_all_of_it_is_there() {
+    let parts = |count: usize| "${req.headers['x-long'][0]}".repeat(count);
+    let ask = async |count: usize| {
+        let rules = format!("[{{actions: [{{type: custom-response, config: {{body: \"{}\"}}}}]}}]", parts(count));
+        Bench::new(&rules).header("x-long", &"a".repeat(16 * 1024)).ask().await
+    };
+    assert!(matches!(ask(64).await, Verdict::Respond(response) if response.body.len() == 1024 * 1024));
+    // The last of these would be too much for the budget as well: it is not looked at any more.
+    for count in [65, 200] {
+        let reason = refused(ask(count).await).reason.unwrap();
+        assert_eq!(reason, "body: a text with ${…} becomes longer than 1048576 bytes", "{count}");
+    }
+}
+
+#[tokio::test]
+async fn run_that_goes_on_has_what_is_left_of_its_budget() {
+    let costly = "{expressions: ['lists.range(30000).all(x, true)'], actions: [{type: forward-internal, config: {url: \
+                  'https://a.internal', on_error: continue}}]}";
+    let rules = [costly; 10].join(", ");
+    let mut bench = Bench::new(&format!("[{rules}]"));
+    let (mut from, mut turns) = (Position::default(), 0);
+    let verdict = loop {
+        match bench.go_on(from).await {
+            Verdict::Forward { on_error: Some(position), .. } => (from, turns) = (position, turns + 1),
+            other => break other,
+        }
+    };
+    assert_eq!(refused(verdict).code, 2300);
+    assert!((1..5).contains(&turns), "{turns}");
+    // The next request has all of it again.
+    assert!(matches!(bench.ask().await, Verdict::Forward { .. }));
+}
+
+#[tokio::test]
+async fn host_is_the_same_in_every_spelling() {
+    for host in ["admin.example.com", "ADMIN.example.com", "admin.example.com.", "Admin.Example.COM.:443"] {
+        for expression in ["req.url.host == 'admin.example.com'", "req.host.split(':')[0] == 'admin.example.com'"] {
+            let mut bench = Bench::new(&format!("[{{expressions: [\"{expression}\"], actions: [{{type: deny}}]}}]"));
+            bench.head.headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+            assert_eq!(bench.ask().await, Verdict::Deny { status: StatusCode::FORBIDDEN }, "{host}: {expression}");
+        }
     }
 }
 

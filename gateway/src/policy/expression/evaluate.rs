@@ -24,9 +24,15 @@ impl Default for Budget {
 }
 
 impl Budget {
-    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Fault> {
-        self.left = self.left.checked_sub(steps).ok_or(Fault::Cost)?;
-        Ok(())
+    /// Takes so many steps. When they are not there, what is left is gone as well: nothing else may go that far once more.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Cost`]
+    pub(in crate::policy) fn spend(&mut self, steps: usize) -> Result<(), Fault> {
+        let left = self.left.checked_sub(steps);
+        self.left = left.unwrap_or_default();
+        left.map(drop).ok_or(Fault::Cost)
     }
 }
 
@@ -103,7 +109,7 @@ impl<'a, 'f> Evaluation<'a, 'f> {
             Node::Binary(operator, left, right) => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 self.budget.spend(operator.cost(&left, &right))?;
-                operator.apply(&left, &right)
+                operator.apply(&left, &right, self.budget)
             }
             Node::List(items) => {
                 let items = items.iter().map(|item| self.value(item)).collect::<Result<Arc<[Value]>, Fault>>()?;
@@ -122,6 +128,8 @@ impl<'a, 'f> Evaluation<'a, 'f> {
             Node::Call(function, arguments) => {
                 let values =
                     arguments.iter().map(|argument| self.value(argument)).collect::<Result<Vec<_>, Fault>>()?;
+                // Every function looks at its arguments; what it makes of them it takes on its own.
+                values.iter().try_for_each(|value| self.budget.spend(value.weight()))?;
                 (function.run)(&values, self)
             }
             Node::Loop(looped) => self.run_loop(looped),

@@ -63,7 +63,7 @@ impl Evaluation<'_, '_> {
                     let key = self.with(item, |evaluation| evaluation.value(key))?;
                     keyed.push((key, item.clone()));
                 }
-                operators::sort(&mut keyed, |(key, _)| key)?;
+                operators::sort(&mut keyed, |(key, _)| key, self.budget)?;
                 Ok(Value::list(keyed.into_iter().map(|(_, item)| item)))
             }
         }

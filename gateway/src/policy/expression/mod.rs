@@ -15,8 +15,8 @@ mod variables;
 
 pub(super) use compile::{Mistake, Scope, compile_pattern};
 pub(super) use evaluate::{Budget, Fault};
-pub(super) use value::Value;
-pub(super) use variables::{Facts, RequestFacts, query_pairs, split_port};
+pub(super) use value::{TEXT_BYTES_PER_STEP, Value};
+pub(super) use variables::{Facts, RequestFacts, authority, query_pairs, split_port};
 
 use compile::Node;
 use evaluate::Evaluation;
@@ -51,6 +51,17 @@ impl Expression {
     /// See [`Fault`].
     pub(super) fn evaluate(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<Value, Fault> {
         Evaluation::new(facts, budget).value(&self.root)
+    }
+
+    /// Evaluates it for a text; what showing the value costs is taken from `budget` as well.
+    ///
+    /// # Errors
+    ///
+    /// See [`Fault`].
+    pub(super) fn shown(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<String, Fault> {
+        let value = self.evaluate(facts, budget)?;
+        value.charge(budget)?;
+        Ok(value.shown())
     }
 
     /// Evaluates it as a condition.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use super::evaluate::Fault;
+use super::evaluate::{Budget, Fault};
 use super::value::Value;
 
 /// An operator with two sides that are both evaluated.
@@ -49,32 +49,28 @@ impl Operator {
     pub(super) fn cost(self, left: &Value, right: &Value) -> usize {
         match self {
             Self::Add => left.weight().saturating_add(right.weight()),
-            Self::In => match right {
-                Value::List(items) if matches!(left, Value::List(_) | Value::Map(_)) => {
-                    left.deep_weight().saturating_mul(items.len())
-                }
-                right => right.weight(),
-            },
-            Self::Equal | Self::Unequal => left.deep_weight().min(right.deep_weight()),
+            Self::In => right.weight(),
             Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual => left.weight().min(right.weight()),
+            // Comparing takes what it costs on its own.
+            Self::Equal | Self::Unequal => 0,
             Self::Subtract | Self::Multiply | Self::Divide | Self::Modulo => 0,
         }
     }
 
-    pub(super) fn apply(self, left: &Value, right: &Value) -> Result<Value, Fault> {
+    pub(super) fn apply(self, left: &Value, right: &Value, budget: &mut Budget) -> Result<Value, Fault> {
         let ordered = |is: fn(Ordering) -> bool| {
             let order = left.compare(right).ok_or_else(|| self.cannot(left, right))?;
             Ok(Value::Bool(is(order)))
         };
         match self {
-            Self::Equal => Ok(Value::Bool(left.equals(right))),
-            Self::Unequal => Ok(Value::Bool(!left.equals(right))),
+            Self::Equal => Ok(Value::Bool(left.equals(right, budget)?)),
+            Self::Unequal => Ok(Value::Bool(!left.equals(right, budget)?)),
             Self::Less => ordered(Ordering::is_lt),
             Self::LessOrEqual => ordered(Ordering::is_le),
             Self::Greater => ordered(Ordering::is_gt),
             Self::GreaterOrEqual => ordered(Ordering::is_ge),
             Self::In => match right {
-                Value::List(items) => Ok(Value::Bool(items.iter().any(|item| item.equals(left)))),
+                Value::List(items) => is_among(left, items, budget).map(Value::Bool),
                 Value::Map(entries) => Ok(Value::Bool(matches!(left, Value::Text(key) if entries.contains_key(key)))),
                 _ => Err(self.cannot(left, right)),
             },
@@ -190,8 +186,19 @@ pub(super) fn index(operand: &Value, index: &Value) -> Result<Value, Fault> {
     }
 }
 
+/// True when one of the items equals a value.
+pub(super) fn is_among(value: &Value, items: &[Value], budget: &mut Budget) -> Result<bool, Fault> {
+    for item in items {
+        if item.equals(value, budget)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Sorts by keys that can all be compared.
-pub(super) fn sort<T>(items: &mut [T], key: impl Fn(&T) -> &Value) -> Result<(), Fault> {
+pub(super) fn sort<T>(items: &mut [T], key: impl Fn(&T) -> &Value, budget: &mut Budget) -> Result<(), Fault> {
+    items.iter().try_for_each(|item| budget.spend(key(item).weight()))?;
     let first = items.first().map(|item| key(item).clone());
     let is_odd = |value: &Value| {
         first.as_ref().is_some_and(|first| first.kind() != value.kind() || value.compare(value).is_none())

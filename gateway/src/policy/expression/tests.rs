@@ -99,14 +99,15 @@ fn true_is_what_the_reference_says_is_true() {
         "inCidrRanges(conn.client_ip, ['192.0.2.0/24', '10.1.2.3']) && conn.client_ip.isPrivateIp()",
         "inCidrRanges('2001:db8::1', ['2001:db8::' + '/32'])",
         // The request.
-        "req.method == 'POST' && req.version == '2.0' && req.host == 'Api.example.com:8443'",
+        "req.method == 'POST' && req.version == '2.0' && req.host == 'api.example.com:8443'",
         "req.headers['x-role'] == ['admin', 'user'] && 'admin' in getReqHeader('X-Role')",
         "req.headers['user-agent'][0] == req.user_agent && hasReqHeader('User-Agent') && !hasReqHeader('X')",
         "getReqHeader('x-none') == [] && size(req.headers) == 7",
         "req.cookies['session'].map(c, c.value) == ['abc', 'def'] && getReqCookie('theme').value == 'dark'",
         "hasReqCookie('session') && !hasReqCookie('other')",
-        "req.url == 'https://Api.example.com:8443/a%20b/c?x=1&y=%26&x=two+words&z'",
-        "req.url.scheme == 'https' && req.url.host == 'Api.example.com' && req.url.port == 8443",
+        "req.url == 'https://api.example.com:8443/a%20b/c?x=1&y=%26&x=two+words&z'",
+        "req.url.raw.startsWith('https://Api.example.com:8443/') && req.url.authority == req.host",
+        "req.url.scheme == 'https' && req.url.host == 'api.example.com' && req.url.port == 8443",
         "req.url.path == '/a b/c' && req.url.raw_path == '/a%20b/c' && req.url.uri.startsWith('/a%20b/c?x')",
         "req.url.query_params['x'] == ['1', 'two words'] && getQueryParam('y') == ['&'] && hasQueryParam('z')",
         "req.content_type == 'Application/JSON' && req.content_type.parameters['charset'] == 'utf-8'",
@@ -174,13 +175,14 @@ fn what_has_no_value_says_why() {
         ("[1, 'b'].sort()", "a string cannot be sorted among the others"),
         ("base64.decode('aGVsbG8')", "a string is not base64"),
         ("inCidrRange('nobody', '10.0.0.0/8')", "a string is no IP address"),
-        ("inCidrRange(conn.client_ip, req.host)", "\"Api.example.com:8443\" is not a network"),
+        ("inCidrRange(conn.client_ip, req.host)", "\"api.example.com:8443\" is not a network"),
         ("'a'.matches(req.url.host + '(')", "is not a regular expression"),
         ("{'a': 1, 'a': 2}", "a map has the same key twice"),
         ("{1: 2}", "the keys of a map must be strings"),
         ("timestamp('yesterday')", "a string cannot be made a timestamp"),
         ("duration('5 parsecs')", "\"5 parsecs\" is not a duration such as 1h30m"),
         ("int(1e300)", "a double cannot be made an int"),
+        ("timestamp('9999-12-31T23:59:59-01:00').getHours()", "a timestamp is out of range"),
         ("'%d'.format([])", "format has fewer values than clauses"),
     ] {
         let fault = evaluate(source).unwrap_err();
@@ -270,6 +272,46 @@ fn cost_is_bounded_whatever_an_expression_does() {
         runs += 1;
     }
     assert!((2..20).contains(&runs), "{runs}");
+}
+
+#[test]
+fn value_of_shared_parts_costs_what_is_looked_at() {
+    let shared = format!("[1]{}", ".map(a, [a, a, a, a, a, a, a, a])".repeat(20));
+    for (source, holds) in [
+        // One look is enough to tell these apart, however large one of them is.
+        (format!("{shared} == 0"), false),
+        (format!("lists.range(100).exists(x, {shared} == 0)"), false),
+        (format!("{shared} != [1, 2]"), true),
+        (format!("{shared} in [0, 'a', [], {{}}]"), false),
+    ] {
+        assert_eq!(evaluate(&source), Ok(Value::Bool(holds)), "{source}");
+    }
+    for source in [
+        format!("{shared} == {shared}"),
+        format!("{{'a': {shared}}} == {{'a': {shared}}}"),
+        format!("{shared} in [0, {shared}]"),
+        format!("[{shared}, {shared}].distinct() == []"),
+        format!("{shared}.flatten() == []"),
+        format!("'%s'.format([{shared}]) == ''"),
+        format!("json.encode({shared}) == ''"),
+        format!("queryString.encode({{'a': {shared}}}) == ''"),
+    ] {
+        assert_eq!(evaluate_within(&source, &mut Budget::default()), Err(Fault::Cost), "{source}");
+    }
+}
+
+#[test]
+fn text_in_a_call_is_paid_for() {
+    let long = "lists.range(4000).map(x, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa').join()";
+    for call in
+        ["basic_auth.encode(t, t) == ''", "t.startsWith(t)", "'a'.contains(t)", "bool(t)", "[t, t, t].sort() == []"]
+    {
+        let source = format!("[{long}].all(t, lists.range(1000).all(x, {call} || true))");
+        assert_eq!(evaluate_within(&source, &mut Budget::default()), Err(Fault::Cost), "{source}");
+    }
+    // A name stands before each of its values.
+    let source = format!("[{long}].all(t, queryString.encode({{t: lists.range(1000)}}) == '' || true)");
+    assert_eq!(evaluate_within(&source, &mut Budget::default()), Err(Fault::Cost));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use serde_json::Number;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use super::evaluate::{Budget, Fault};
+
 /// A value. Large ones are shared, so that a clone is cheap.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::policy) enum Value {
@@ -59,15 +61,26 @@ impl Value {
         }
     }
 
-    /// All of it, at any depth, as it is counted for the cost.
-    pub(super) fn deep_weight(&self) -> usize {
+    /// Takes the cost of going through all of it, at any depth, and goes no further than the budget lasts: parts are shared,
+    /// so that a value can have far more leaves than there is memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Cost`]
+    pub(super) fn charge(&self, budget: &mut Budget) -> Result<(), Fault> {
         match self {
-            Self::List(items) => items.iter().map(Self::deep_weight).fold(1, usize::saturating_add),
-            Self::Map(entries) => {
-                let of = |(key, value): (&Arc<str>, &Self)| key.len() / TEXT_BYTES_PER_STEP + value.deep_weight();
-                entries.iter().map(of).fold(1, usize::saturating_add)
+            Self::List(items) => {
+                budget.spend(1)?;
+                items.iter().try_for_each(|item| item.charge(budget))
             }
-            other => 1 + other.weight(),
+            Self::Map(entries) => {
+                budget.spend(1)?;
+                entries.iter().try_for_each(|(key, value)| {
+                    budget.spend(key.len() / TEXT_BYTES_PER_STEP)?;
+                    value.charge(budget)
+                })
+            }
+            other => budget.spend(1 + other.weight()),
         }
     }
 
@@ -88,15 +101,47 @@ impl Value {
         }
     }
 
-    /// CEL's equality: numbers of different types are equal when they have the same value.
-    pub(super) fn equals(&self, other: &Self) -> bool {
+    /// CEL's equality: numbers of different types are equal when they have the same value. What is compared is paid for on
+    /// the way.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Cost`]
+    pub(super) fn equals(&self, other: &Self, budget: &mut Budget) -> Result<bool, Fault> {
         match (self, other) {
-            (Self::List(a), Self::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b)),
-            (Self::Map(a), Self::Map(b)) => {
-                a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| a.equals(b)))
+            (Self::List(a), Self::List(b)) => {
+                budget.spend(1)?;
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (a, b) in a.iter().zip(b.iter()) {
+                    if !a.equals(b, budget)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
             }
-            (a, b) if a.is_number() && b.is_number() => a.compare(b) == Some(Ordering::Equal),
-            (a, b) => a == b,
+            (Self::Map(a), Self::Map(b)) => {
+                budget.spend(1)?;
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (key, a) in a.iter() {
+                    budget.spend(key.len() / TEXT_BYTES_PER_STEP)?;
+                    let Some(b) = b.get(key) else { return Ok(false) };
+                    if !a.equals(b, budget)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            (a, b) => {
+                budget.spend(1 + a.weight().min(b.weight()))?;
+                if a.is_number() && b.is_number() {
+                    return Ok(a.compare(b) == Some(Ordering::Equal));
+                }
+                Ok(a == b)
+            }
         }
     }
 
@@ -134,7 +179,8 @@ impl Value {
         }
     }
 
-    /// As it stands in a template's text: texts as they are, lists and maps as JSON.
+    /// As it stands in a template's text: texts as they are, lists and maps as JSON. It may be as large as
+    /// [`Value::charge`] allows: call that first.
     pub(in crate::policy) fn shown(&self) -> String {
         match self {
             Self::Null => String::new(),
@@ -150,6 +196,7 @@ impl Value {
         }
     }
 
+    /// As JSON, with the same condition as [`Value::shown`].
     pub(in crate::policy) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
@@ -192,4 +239,4 @@ pub(super) fn shown_time(time: OffsetDateTime) -> String {
 }
 
 /// So many bytes of text cost as much as one step of an evaluation.
-pub(super) const TEXT_BYTES_PER_STEP: usize = 16;
+pub(in crate::policy) const TEXT_BYTES_PER_STEP: usize = 16;

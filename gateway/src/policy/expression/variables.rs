@@ -199,8 +199,9 @@ pub(super) fn resolve(variable: Variable, facts: &Facts<'_>) -> Result<Value, Fa
 
 fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> Result<Value, Fault> {
     let RequestFacts { method, uri, version, headers } = request;
-    let authority = || header(headers, &HOST).unwrap_or_default();
-    let url = || format!("{scheme}://{}{}", authority(), uri.path_and_query().map_or("/", |path| path.as_str()));
+    let authority = || authority(headers).unwrap_or_default();
+    let url =
+        |authority: String| format!("{scheme}://{authority}{}", uri.path_and_query().map_or("/", |path| path.as_str()));
     match variable {
         Variable::Method => Ok(Value::text(method.as_str())),
         Variable::Host | Variable::UrlAuthority => Ok(Value::text(&authority())),
@@ -214,7 +215,8 @@ fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> 
         Variable::MediaParameters => Ok(media_parameters(headers)),
         Variable::RequestLocation => single(headers, &LOCATION),
         Variable::UserAgent => single(headers, &USER_AGENT),
-        Variable::Url | Variable::RawUrl => Ok(Value::text(&url())),
+        Variable::Url => Ok(Value::text(&url(authority()))),
+        Variable::RawUrl => Ok(Value::text(&url(header(headers, &HOST).unwrap_or_default()))),
         Variable::UrlScheme => Ok(Value::text(scheme.as_str())),
         Variable::UrlHost => Ok(Value::text(split_port(&authority()).0)),
         Variable::UrlPort => {
@@ -243,6 +245,15 @@ fn of_response(variable: Variable, status: StatusCode, headers: &HeaderMap) -> R
         Variable::ResponseLocation => single(headers, &LOCATION),
         other => Err(Fault::Missing(format!("{other:?}"))),
     }
+}
+
+/// The `host` of a request as it is routed by: in lower case, and without a dot at the end of the name, so that no rule is
+/// got around by another spelling. A port stays if the visitor named one.
+pub(in crate::policy) fn authority(headers: &HeaderMap) -> Option<String> {
+    let line = header(headers, &HOST)?.to_ascii_lowercase();
+    let (host, port) = split_port(&line);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Some(port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Host and port of an authority; the brackets of an IPv6 address stay.

@@ -11,7 +11,7 @@ use ring::digest;
 
 use super::super::evaluate::{Evaluation, Fault};
 use super::super::operators;
-use super::super::value::Value;
+use super::super::value::{TEXT_BYTES_PER_STEP, Value};
 use super::super::variables::{query_pairs, split_port};
 use super::{Function, argument, text_argument};
 
@@ -94,7 +94,7 @@ fn decode_json(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Resu
 
 fn encode_json(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
     let value = argument(arguments, 0);
-    evaluation.budget.spend(value.deep_weight())?;
+    value.charge(evaluation.budget)?;
     Ok(Value::text(&value.to_json().to_string()))
 }
 
@@ -115,7 +115,7 @@ fn decode_query(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Res
 
 fn encode_query(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
     let value = argument(arguments, 0);
-    evaluation.budget.spend(value.deep_weight())?;
+    value.charge(evaluation.budget)?;
     let Value::Map(entries) = value else {
         return Err(Fault::Type(format!("{} is no map", value.kind())));
     };
@@ -126,6 +126,7 @@ fn encode_query(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Res
             single => std::slice::from_ref(single),
         };
         for value in values {
+            evaluation.budget.spend(name.len() / TEXT_BYTES_PER_STEP)?;
             let separator = if out.is_empty() { "" } else { "&" };
             let (name, value) = (utf8_percent_encode(name, ESCAPED), value.shown());
             // Writing into a string cannot fail.

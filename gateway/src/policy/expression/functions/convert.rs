@@ -171,7 +171,10 @@ fn duration(text: &str) -> Result<Value, Fault> {
 
 fn of_time(arguments: &[Value], part: fn(OffsetDateTime) -> i64) -> Result<Value, Fault> {
     match argument(arguments, 0) {
-        Value::Time(time) => Ok(Value::Int(part(time.to_offset(time::UtcOffset::UTC)))),
+        Value::Time(time) => {
+            let utc = time.checked_to_offset(time::UtcOffset::UTC);
+            utc.map(|time| Value::Int(part(time))).ok_or_else(|| Fault::Invalid("a timestamp is out of range".into()))
+        }
         other => Err(Fault::Type(format!("{} is no timestamp", other.kind()))),
     }
 }

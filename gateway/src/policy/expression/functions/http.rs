@@ -7,7 +7,7 @@ use ::http::HeaderMap;
 use super::super::super::networks::parse_network;
 use super::super::evaluate::{Evaluation, Fault};
 use super::super::operators;
-use super::super::value::Value;
+use super::super::value::{TEXT_BYTES_PER_STEP, Value};
 use super::super::variables::{header_values, query_pairs, request_cookies, response_cookies};
 use super::{Form, Function, Needs, argument, text_argument};
 
@@ -28,12 +28,12 @@ pub(super) const TABLE: &[Function] = &[
     }),
     of_request("getQueryParam", |arguments, evaluation| {
         let name = text_argument(arguments, 0)?;
-        let values = query_pairs(query(evaluation)).filter(|(known, _)| known == name);
+        let values = query_pairs(query(evaluation)?).filter(|(known, _)| known == name);
         Ok(Value::list(values.map(|(_, value)| Value::text(&value))))
     }),
     of_request("hasQueryParam", |arguments, evaluation| {
         let name = text_argument(arguments, 0)?;
-        Ok(Value::Bool(query_pairs(query(evaluation)).any(|(known, _)| known == name)))
+        Ok(Value::Bool(query_pairs(query(evaluation)?).any(|(known, _)| known == name)))
     }),
     of_response("getResHeader", |arguments, evaluation| {
         Ok(header_values(response(evaluation)?, &text_argument(arguments, 0)?.to_ascii_lowercase()))
@@ -94,8 +94,10 @@ fn response<'f>(evaluation: &mut Evaluation<'_, 'f>) -> Result<&'f HeaderMap, Fa
     Ok(headers)
 }
 
-fn query<'f>(evaluation: &Evaluation<'_, 'f>) -> &'f str {
-    evaluation.facts.request.and_then(|request| request.uri.query()).unwrap_or_default()
+fn query<'f>(evaluation: &mut Evaluation<'_, 'f>) -> Result<&'f str, Fault> {
+    let query = evaluation.facts.request.and_then(|request| request.uri.query()).unwrap_or_default();
+    evaluation.budget.spend(query.len() / TEXT_BYTES_PER_STEP)?;
+    Ok(query)
 }
 
 fn cookie(mut cookies: impl Iterator<Item = (String, Value)>, name: &str) -> Result<Value, Fault> {

@@ -23,7 +23,7 @@ pub(super) const TABLE: &[Function] = &[
     }),
     Function::method("flatten", 1..=2, |arguments, evaluation| {
         let items = items(arguments, evaluation)?;
-        evaluation.budget.spend(argument(arguments, 0).deep_weight())?;
+        argument(arguments, 0).charge(evaluation.budget)?;
         let depth = count_argument(arguments, 1)?.unwrap_or(1);
         let mut flat = Vec::new();
         flatten(items, depth, &mut flat);
@@ -31,15 +31,14 @@ pub(super) const TABLE: &[Function] = &[
     }),
     Function::method("sort", 1..=1, |arguments, evaluation| {
         let mut items = items(arguments, evaluation)?.to_vec();
-        operators::sort(&mut items, |item| item)?;
+        operators::sort(&mut items, |item| item, evaluation.budget)?;
         Ok(Value::list(items))
     }),
     Function::method("distinct", 1..=1, |arguments, evaluation| {
         let items = items(arguments, evaluation)?;
         let mut distinct: Vec<Value> = Vec::new();
         for item in items {
-            evaluation.budget.spend(distinct.len().saturating_mul(item.deep_weight()))?;
-            if !distinct.iter().any(|known| known.equals(item)) {
+            if !operators::is_among(item, &distinct, evaluation.budget)? {
                 distinct.push(item.clone());
             }
         }

@@ -110,8 +110,7 @@ pub(super) const TABLE: &[Function] = &[
         let Value::List(values) = argument(arguments, 1) else {
             return Err(Fault::Type("format takes a list of values".into()));
         };
-        let weight = values.iter().map(Value::deep_weight).fold(0, usize::saturating_add);
-        evaluation.budget.spend(weight)?;
+        values.iter().try_for_each(|value| value.charge(evaluation.budget))?;
         format(text, values)
     }),
 ];
