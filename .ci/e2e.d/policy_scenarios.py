@@ -140,6 +140,8 @@ def _policy(deployment, rules, after=()):
     """A cloud endpoint with these rules in front of an upstream that counts; gives its place and the upstream."""
     with _Counted() as counted:
         agent = json.loads(deployment.agent_file.read_text())
+        # It runs beside another agent of the same box and token.
+        agent["agent"]["instance_id"] = "counted"
         agent["endpoints"] = [{"name": "counted", "url": TARGET, "upstream": {"url": f"http://127.0.0.1:{counted.port}"}}]
         file = deployment.scratch.write("files/counted.json", json.dumps(agent), 0o600)
         program = Program("counted", [deployment.binaries["adit"], "run", "--config", file], deployment.scratch)
