@@ -14,7 +14,7 @@ use super::proxied::{Proxied, State, Step};
 use super::upstreams::Upstreams;
 use crate::mux::{Key, Sink};
 use crate::net::link::{LINK_HELD, Source, Supply};
-use crate::net::resolve::Resolver;
+use crate::net::resolve::{LookupId, Resolver};
 use crate::net::upstream::TLS_HELD;
 use crate::session::{AgentSession, Table};
 
@@ -32,6 +32,8 @@ pub(super) struct Streams {
     /// Bytes that the connections hold in this process, beside what the session knows.
     held: usize,
     handshakes: Handshakes,
+    /// Look-ups of connections that are gone: their places are for others.
+    abandoned: Vec<LookupId>,
     session: u64,
     opened: u64,
     unreachable: u64,
@@ -52,6 +54,7 @@ impl Streams {
             idle_timeout,
             held: 0,
             handshakes: Handshakes::default(),
+            abandoned: Vec::new(),
             session: 0,
             opened: 0,
             unreachable: 0,
@@ -181,6 +184,9 @@ impl Streams {
     ) {
         self.now = now;
         self.handshakes.begin_turn();
+        for id in self.abandoned.drain(..) {
+            resolver.cancel(id);
+        }
         // Streams that were reset since then have no turn of their own.
         session.set_held(LINK_HELD + self.held);
         for _ in 0..self.queue.len() {
@@ -293,6 +299,7 @@ impl Streams {
         // Before the line that says so.
         match (close, proxied.state) {
             (Close::Abort, State::Open(io) | State::Handshaking(io)) => io.abort(),
+            (_, State::Resolving(id)) => self.abandoned.push(id),
             (_, state) => drop(state),
         }
         log::debug!(
