@@ -63,7 +63,9 @@ def _mirror():
     """The mirror that this system gets its packages of Debian from."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
     found = subprocess.run(command, text=True, capture_output=True).stdout.split()
-    return found[0] if found else "http://deb.debian.org/debian/"
+    if not found:
+        raise TargetsError("apt-get knows no mirror of Debian: run `apt-get update` once, or name one in /etc/apt")
+    return found[0]
 
 
 def _sha256(path):
