@@ -160,6 +160,74 @@ fn truncated_answer_is_asked_for_over_tcp() {
     assert_eq!(*asked.lock().unwrap(), [true, false]);
 }
 
+/// What the clock of the test below has jumped by.
+static JUMPED: AtomicUsize = AtomicUsize::new(0);
+
+fn jumping_clock() -> Instant {
+    Instant::now() + Duration::from_secs(JUMPED.load(Ordering::SeqCst) as u64)
+}
+
+/// Whoever truncates every answer and then makes the look-up wait over TCP does not get it beyond its time.
+#[test]
+fn nothing_is_asked_over_tcp_when_the_time_of_the_look_up_is_over() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let udp = UdpSocket::bind(address).unwrap();
+    let (answered, both) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = [0; 512];
+        while let Ok((len, client)) = udp.recv_from(&mut bytes) {
+            udp.send_to(&answer(&bytes[..len], 0x0200, &[]), client).unwrap();
+            let _ = answered.send(());
+        }
+    });
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counter.fetch_add(1, Ordering::SeqCst);
+            // Both answers over UDP lie with the client before this one ends: it needs no time to find the second.
+            let _ = (both.recv(), both.recv());
+            JUMPED.store(usize::try_from(BUDGET.as_secs()).unwrap(), Ordering::SeqCst);
+            // The question, and then the end instead of an answer.
+            let _ = stream.read(&mut [0; 512]);
+        }
+    });
+    let mut servers = NameServers::new(vec![address], Outgoing::default());
+    servers.clock = jumping_clock;
+    let error = servers.look_up("connect.example.test").unwrap_err().to_string();
+    assert!(error.contains(&address.to_string()), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the second family was asked for when the time was over");
+}
+
+/// A socket whose reads are interrupted by signals so many times before they find something.
+struct Interrupted(std::cell::Cell<usize>);
+
+impl ReadWithin for Interrupted {
+    fn read_within(&self, patience: Duration, buffer: &mut [u8]) -> io::Result<usize> {
+        assert!(!patience.is_zero());
+        let signals = self.0.get();
+        self.0.set(signals.saturating_sub(1));
+        if signals > 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        buffer[0] = 7;
+        Ok(1)
+    }
+}
+
+#[test]
+fn signals_are_no_answer_and_end_no_wait() {
+    let signalled = || Interrupted(std::cell::Cell::new(3 * STRAYS_MAX));
+    let (now, mut buffer) = (Instant::now(), [0; 3]);
+    let in_time = now + Duration::from_secs(3600);
+    assert!(matches!(read_before(in_time, &signalled(), &mut buffer, Instant::now), Ok(1)));
+    assert!(read_exact(&signalled(), &mut buffer, in_time, Instant::now).is_ok());
+    assert_eq!(buffer, [7; 3]);
+    let late = read_before(now, &signalled(), &mut buffer, Instant::now);
+    assert!(matches!(late, Err(AskError::NoAnswer)), "signals without end keep nobody beyond the time");
+}
+
 #[test]
 fn question_ids_are_not_the_same_each_time() {
     let ids: std::collections::HashSet<u16> = (0..64).map(|_| random_id()).collect();
