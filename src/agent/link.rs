@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use super::Agent;
 use super::capacity::Capacity;
 use super::connect::{Cause, Connection};
-use crate::config::Config;
+use crate::config::{AgentConfig, Config};
 use crate::frame::ErrorCode;
 use crate::log_format::{self, SessionState};
 use crate::message::ProxyHeader;
 use crate::mux::{self, Key};
 use crate::net::link::{Link, LinkEnd};
 use crate::session::EndpointSpec;
-use crate::session::agent::{Command, End, Event, OWN_STREAMS, Settings};
+use crate::session::agent::{CALL_DEADLINE, Command, End, Event, OWN_STREAMS, Settings};
 use crate::tls;
 
 /// A link and what the agent notes about it.
@@ -25,6 +25,8 @@ pub(super) struct Linked {
     login_deadline: Option<Instant>,
     connected_at: Instant,
     up_at: Option<Instant>,
+    /// For how long the gateway was asked in vain when the session ended for that.
+    unanswered: Duration,
     /// The gateway knows that all endpoints are gone.
     pub(super) unbound: bool,
     /// The link can do more without another event.
@@ -42,6 +44,7 @@ impl Linked {
             login_deadline: Some(deadline),
             connected_at: now,
             up_at: None,
+            unanswered: Duration::ZERO,
             unbound: false,
             again: false,
             shortage: mux::Shortage::default(),
@@ -195,6 +198,7 @@ impl Agent {
             Event::Unbound => linked.unbound = true,
             Event::Ended(end) => {
                 let cause = if let End::GoAway(_, _, Some(away)) = end { Cause::Told(away) } else { Cause::Network };
+                linked.unanswered = unanswered(&end, &self.config.agent);
                 return Some(Over::Failed(cause, over(&end)));
             }
         }
@@ -244,9 +248,9 @@ impl Agent {
         if lasted.is_none() && matches!(over, Over::Failed(Cause::Network, _)) {
             self.addresses.on_mute(linked.address);
         }
+        let answered = lasted.map(|lasted| lasted.saturating_sub(linked.unanswered));
         self.resumption = linked.link.close().into_resumption();
-        let stable = lasted.is_some_and(|lasted| lasted >= STABLE);
-        if stable {
+        if answered.is_some_and(|answered| answered >= STABLE) {
             self.backoff.reset();
         }
         match over {
@@ -348,6 +352,16 @@ fn over(end: &End) -> String {
     }
 }
 
+/// For how long the gateway had been asked in vain when the session ended. A session that only waited for that proves
+/// nothing.
+fn unanswered(end: &End, agent: &AgentConfig) -> Duration {
+    match end {
+        End::CallTimeout(_) => CALL_DEADLINE,
+        End::Silence => agent.heartbeat_interval + agent.heartbeat_tolerance,
+        End::GoAway(..) | End::BadReply(..) => Duration::ZERO,
+    }
+}
+
 fn cause(end: &LinkEnd) -> Cause {
     match end {
         LinkEnd::Tls(error) if tls::is_about_time(error) => Cause::Clock,
@@ -378,7 +392,11 @@ fn tls_advice(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// A session that lasted this long proves that the way to the gateway works: the next failure is a first one.
+/// A session in which the gateway answered for this long proves that the way to it works: the next failure is a first
+/// one.
 const STABLE: Duration = Duration::from_secs(10);
 
 const _: () = assert!(crate::net::resolve::UPSTREAM_WAITERS_MAX >= crate::config::STREAMS_MAX);
+
+#[cfg(test)]
+mod tests;
