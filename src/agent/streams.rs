@@ -405,3 +405,6 @@ impl Source for Streams {
 fn token(slot: usize) -> Token {
     Token(FIRST_STREAM.0 + slot)
 }
+
+#[cfg(test)]
+mod tests;
