@@ -8,7 +8,8 @@ use rcgen::date_time_ymd;
 use crate::gateway::{Behaviour, Gateway};
 use crate::peer::Script;
 use crate::program::{Setup, TOKEN};
-use crate::site::Site;
+use crate::proxy::{Proxy, Proxying};
+use crate::site::{NAME, Site};
 use crate::upstream;
 
 /// Exit code and output, in which no secret is.
@@ -145,4 +146,59 @@ fn every_upstream_is_tried_also_behind_one_that_fails() {
     let dead = format!("FAIL  upstream tcp://{dead} of dead, dead-too: ");
     let words = [dead.as_str(), "refused", "FAIL  upstream https://", "ok    upstream", "of echo"];
     assert_found(&setup, &gateway, 16, &words);
+}
+
+#[test]
+fn way_through_a_proxy_is_walked_to_its_end() {
+    let gateway = Gateway::adit();
+    let proxies = [
+        ("http", Proxy::new(Proxying::Connect(gateway.address))),
+        ("socks5", Proxy::new(Proxying::Socks5(gateway.address))),
+    ];
+    for (scheme, proxy) in proxies {
+        let place = format!("{scheme}://{}", proxy.address);
+        // A name that only the proxy has to know.
+        let setup =
+            setup().agent("connect_url", NAME).agent("proxy_url", format!("{scheme}://me:pa55word@{}", proxy.address));
+        let words = [
+            format!("ok    names: {} is {}", proxy.address, proxy.address),
+            format!("ok    TCP: {} answered", proxy.address),
+            format!("ok    proxy: {place} connects to {NAME}:443 in"),
+            "ok    TLS: TLSv1_3".to_owned(),
+            "ok    log-in: account \"main\"".to_owned(),
+        ];
+        let (code, text) = diagnose(&setup, &gateway);
+        assert_eq!(code, 0, "{text}");
+        for word in words {
+            assert!(text.contains(&word), "{word:?}: {text}");
+        }
+        assert!(!text.contains("pa55word"), "{text}");
+        assert!(proxy.wait_asked().contains(NAME));
+    }
+    assert_eq!(gateway.accepted(), 2);
+}
+
+#[test]
+fn proxy_that_does_not_let_through_is_told_from_the_network() {
+    let gateway = Gateway::adit();
+    let answers = [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "does not accept the user name and password"),
+        ("HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\n\r\n", "captive portal"),
+        ("", "closed the connection without an answer"),
+    ];
+    for (answer, words) in answers {
+        let proxy = Proxy::new(Proxying::Answer(answer));
+        let setup = setup().agent("proxy_url", format!("http://me:pa55word@{}", proxy.address));
+        let (code, text) = diagnose(&setup, &gateway);
+        assert_eq!(code, 11, "{text}");
+        let place = format!("the proxy http://{}: ", proxy.address);
+        for word in ["ok    TCP", "FAIL  proxy: ", &place, words, "who can mend it: whoever runs that proxy"] {
+            assert!(text.contains(word), "{word:?}: {text}");
+        }
+        assert!(!text.contains("pa55word"), "{text}");
+    }
+    let silent = Proxy::new(Proxying::Ignore);
+    let setup = setup().agent("connect_timeout", "1s").agent("proxy_url", format!("socks5://{}", silent.address));
+    assert_found(&setup, &gateway, 11, &["ok    TCP", "FAIL  proxy"]);
+    assert_eq!(gateway.accepted(), 0);
 }
