@@ -2,7 +2,9 @@
 
 use std::io::ErrorKind;
 
-use crate::support::{Gateway, Peer, header, http1};
+use adit_gateway::http::Protocol;
+
+use crate::support::{Gateway, Peer, Setup, header, http1};
 use tokio::io::AsyncWriteExt;
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -113,4 +115,53 @@ async fn upgrade_to_more_http_is_not_offered_to_the_upstream() {
     for name in ["connection", "upgrade", "http2-settings"] {
         assert_eq!(header(&head, name), None, "{head}");
     }
+}
+
+/// What a policy says about responses holds for the one that begins another protocol, too.
+#[tokio::test]
+async fn rules_about_responses_see_the_switch() {
+    let policy = "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://api.internal'}}]}]\n\
+                  on_http_response: [{expressions: ['res.status_code == 101'], actions: [ACTION]}]";
+    let ask = |host: &str| ASK.replace("app.test", host);
+    let answer = "{type: custom-response, config: {status_code: 418, body: 'no switch'}}";
+    let headers = "{type: add-headers, config: {headers: {x-seen: '101'}}}";
+    let setup = Setup::new(Protocol::Http1)
+        .cloud("strict.test", &policy.replace("ACTION", answer))
+        .cloud("adds.test", &policy.replace("ACTION", headers));
+    let gateway = setup.start().await;
+
+    let mut visitor = gateway.visit().await;
+    visitor.send(ask("strict.test")).await;
+    let mut upstream = gateway.upstream().await;
+    upstream.read_head().await;
+    upstream.send(SWITCH).await;
+    let (head, body) = visitor.read_response().await;
+    assert!(head.starts_with("HTTP/1.1 418") && body == "no switch", "{head}{body}");
+    // Nobody is on the upstream's line any more.
+    upstream.wait_for_end().await;
+
+    let mut visitor = gateway.visit().await;
+    visitor.send(ask("adds.test")).await;
+    let mut upstream = gateway.upstream().await;
+    upstream.read_head().await;
+    upstream.send(SWITCH).await;
+    let head = visitor.read_head().await;
+    assert!(head.starts_with("HTTP/1.1 101 ") && header(&head, "x-seen") == Some("101"), "{head}");
+    visitor.send(b"raw").await;
+    assert_eq!(upstream.io_exact(3).await, b"raw");
+}
+
+/// What comes behind the head is the request's body until it has ended: it must not be taken for another protocol.
+#[tokio::test]
+async fn request_with_a_body_is_offered_no_switch() {
+    let gateway = http1().await;
+    let mut visitor = gateway.visit().await;
+    let ask = ASK.replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nbody").replace("GET", "POST");
+    visitor.send(ask).await;
+    let mut upstream = gateway.upstream().await;
+    let head = upstream.read_head().await;
+    assert_eq!((header(&head, "connection"), header(&head, "upgrade")), (None, None), "{head}");
+    upstream.send(SWITCH).await;
+    let (head, _) = visitor.read_response().await;
+    assert!(head.starts_with("HTTP/1.1 502"), "{head}");
 }
