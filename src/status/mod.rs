@@ -194,7 +194,7 @@ impl Report {
     pub fn verdict(&self) -> Verdict {
         match self.session.state {
             SessionState::Up | SessionState::Draining if self.heartbeat.answered => Verdict::Up,
-            SessionState::Up | SessionState::Draining if self.session.address.is_some() => Verdict::Silent,
+            SessionState::Up | SessionState::Draining => Verdict::Silent,
             _ => Verdict::NotConnected,
         }
     }

@@ -166,6 +166,9 @@ endpoint   db refused for 500ms, tcp://db.internal:1 -> tcp://127.0.0.1:1: no
         assert_eq!(report.verdict(), Verdict::Up);
         report.heartbeat.answered = false;
         assert_eq!(report.verdict(), Verdict::Silent);
+        // A goodbye has no address any more.
+        (report.session.state, report.session.address) = (SessionState::Draining, None);
+        assert_eq!(report.verdict(), Verdict::Silent);
         for state in [SessionState::Waiting, SessionState::Connecting, SessionState::Stopped, SessionState::Unknown] {
             report.session.state = state;
             report.heartbeat.answered = true;

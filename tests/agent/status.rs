@@ -218,3 +218,26 @@ fn reload_moves_and_closes_the_socket() {
     assert!(!other.socket().exists());
     assert_eq!(gateway.accepted(), 1);
 }
+
+/// An agent says goodbye for some seconds, and meanwhile a gateway may fall silent.
+#[test]
+fn exit_code_of_a_session_whose_heartbeat_is_overdue_is_its_own() {
+    let (place, gateway) = (Place::new(), Gateway::adit());
+    let setup = place.setup().agent("heartbeat_interval", "1s").agent("heartbeat_tolerance", "1s");
+    let agent = setup.agent("drain_timeout", "0s").tcp("echo", upstream::echo()).start(&gateway);
+    let peer = gateway.peer(0);
+    peer.wait_bound(1);
+    agent.wait_line(&["heartbeat came back"]);
+    assert_eq!(status(&agent, &[]).0, 0);
+    let (code, text) = peer.pause(|| {
+        agent.signal("TERM");
+        loop {
+            let (code, text, _) = status(&agent, &[]);
+            if code != 0 {
+                return (code, text);
+            }
+        }
+    });
+    assert_eq!(code, 6, "{text}");
+    assert!(text.contains("overdue"), "{text}");
+}
