@@ -102,7 +102,7 @@ impl Gateway {
     pub(crate) fn turn(&self, applicant: &Applicant, now: Instant) -> Turn {
         let per_second = self.config().limits.logins_per_second_max;
         let patience = if applicant.agent.is_adit { Patience::ComesBack } else { Patience::Waits };
-        self.state().pace.turn(per_second, patience, now)
+        self.state().pace.turn(&applicant.agent.credential.id, per_second, patience, now)
     }
 
     /// Registers the session. An older one of the same agent has been told to end; `cleared` names one that did not

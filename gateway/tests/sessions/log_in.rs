@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use adit_gateway::token::Token;
+
 use crate::peer::{AUTH, BIND, FIN, HEARTBEAT, PATCH, SRV_INFO, UNBIND, auth, bind, code};
 use crate::world::{Change, World};
 
@@ -292,6 +294,27 @@ async fn agents_that_come_at_once_get_in_one_after_the_other_and_are_told_when_t
     }
     assert_eq!(accepted, (0..14).map(|at: u128| at.saturating_sub(1)).collect::<Vec<_>>());
     assert_eq!(told, [3250]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credential_that_logs_in_all_the_time_holds_up_no_other() {
+    let world = World::with(&Change { limits: "logins_per_second_max: 4", ..Change::default() });
+    let ours = |token: &Token| {
+        let mut request = auth(token.expose());
+        request["Extra"]["Adit"] = json!({"Version": 1});
+        request
+    };
+    let mut looping = Vec::new();
+    for _ in 0..200 {
+        let mut peer = world.connect();
+        peer.ask(AUTH, &ours(&world.site1).to_string()).await;
+        peer.idle(Duration::from_millis(50)).await;
+        looping.push(peer);
+    }
+    let before = Instant::now();
+    let mut peer = world.connect();
+    assert_eq!(code(&peer.call(AUTH, &ours(&world.site2)).await), None);
+    assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
