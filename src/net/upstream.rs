@@ -34,6 +34,11 @@ struct Tls {
     shutdown_due: bool,
     /// Of what the upstream sends.
     records: Records,
+    /// Bytes of the handshake that the upstream has sent; afterwards those since its last data: more of the handshake,
+    /// like tickets. Messages that are not whole yet are among them.
+    handshake_bytes: usize,
+    /// Bytes of the certificates that the upstream has shown, which are kept.
+    certificates: usize,
 }
 
 impl UpstreamIo {
@@ -57,6 +62,8 @@ impl UpstreamIo {
             writer_full: false,
             shutdown_due: false,
             records: Records::default(),
+            handshake_bytes: 0,
+            certificates: 0,
         };
         Ok(Self { socket, ready, tls: Some(Box::new(tls)), write_failed: false })
     }
@@ -164,7 +171,8 @@ impl UpstreamIo {
         let Some(tls) = &self.tls else { return 0 };
         let received = if tls.plaintext_pending || tls.records.is_incomplete() { RECEIVED_MAX } else { 0 };
         let written = if tls.connection.wants_write() { WRITER_MAX } else { 0 };
-        TLS_HELD + received + written
+        let certificates = tls.certificates.saturating_sub(CERTIFICATES_IN_HELD);
+        TLS_HELD + certificates + tls.unfinished().max(received) + written
     }
 
     /// Ends our direction, after what was written.
@@ -183,6 +191,12 @@ impl UpstreamIo {
 }
 
 impl Tls {
+    /// What messages of the handshake that are not whole yet may hold: no more than has come since anything else did.
+    fn unfinished(&self) -> usize {
+        let len = self.handshake_bytes.min(HANDSHAKE_BYTES_MAX);
+        if self.connection.is_handshaking() || len > TICKETS_MAX { len } else { 0 }
+    }
+
     /// Reads from the socket and decrypts; false when the socket had nothing.
     fn fill(&mut self, socket: &mut TcpStream, ready: &mut Ready) -> io::Result<bool> {
         match self.connection.read_tls(&mut self.records.follow(socket)) {
@@ -190,7 +204,7 @@ impl Tls {
             Ok(0) if self.connection.is_handshaking() => {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed during the TLS handshake"));
             }
-            Ok(_) => {}
+            Ok(len) => self.handshake_bytes = self.handshake_bytes.saturating_add(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready.readable = false;
                 return Ok(false);
@@ -198,9 +212,21 @@ impl Tls {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
             Err(error) => return Err(error),
         }
+        let was_handshaking = self.connection.is_handshaking();
+        if was_handshaking && self.handshake_bytes > HANDSHAKE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its handshake is longer than any that is in use"));
+        }
         match self.connection.process_new_packets() {
             Ok(state) => {
                 self.plaintext_pending = state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
+                if self.plaintext_pending {
+                    self.handshake_bytes = 0;
+                }
+                if was_handshaking && !self.connection.is_handshaking() {
+                    self.handshake_bytes = 0;
+                    let certificates = self.connection.peer_certificates().unwrap_or_default();
+                    self.certificates = certificates.iter().map(|certificate| certificate.len()).sum();
+                }
                 Ok(true)
             }
             Err(error) => {
@@ -244,8 +270,20 @@ fn write_plain(socket: &mut TcpStream, ready: &mut Ready, slices: &[IoSlice<'_>]
     }
 }
 
-/// What an idle TLS connection holds: keys, the upstream's certificates, and 4 KiB for the next record.
+/// What an idle TLS connection holds: keys, [`CERTIFICATES_IN_HELD`] of the upstream's certificates, and 4 KiB for the
+/// next record.
 pub(crate) const TLS_HELD: usize = 12 * 1024;
+
+/// Certificates of the usual length; what is longer is counted by its bytes.
+pub(super) const CERTIFICATES_IN_HELD: usize = 4 * 1024;
+
+/// Most bytes of an upstream's handshake: as many as rustls takes of one message, and several times what certificates
+/// with keys that no quantum computer breaks will have. Later messages end at the limit of rustls, which is the same.
+const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
+/// Tickets and the like behind a handshake, or between data: whole messages, of which nothing is kept unread. They and
+/// the rest of their read are within the 4 KiB of [`TLS_HELD`].
+pub(super) const TICKETS_MAX: usize = 4 * 1024;
 
 /// What rustls may hold of received bytes: a decrypted record, and the 4 KiB behind it that came in the same read; or a
 /// record that is not complete yet.
@@ -262,146 +300,4 @@ const FILLS_MAX: usize = 64;
 const SLICES_MAX: usize = 16;
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-    use std::thread;
-
-    use rcgen::{CertificateParams, KeyPair, SanType};
-    use rustls::pki_types::PrivateKeyDer;
-    use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-
-    use super::*;
-
-    type Server = StreamOwned<ServerConnection, std::net::TcpStream>;
-
-    const READY: Ready = Ready { readable: true, writable: true, read_closed: false };
-
-    /// A connection whose handshake is done, and its other end.
-    fn pair() -> (UpstreamIo, Server) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        let other = thread::spawn(move || {
-            let mut server = StreamOwned::new(ServerConnection::new(Arc::new(server)).unwrap(), accepted);
-            server.conn.complete_io(&mut server.sock).unwrap();
-            server
-        });
-        socket.set_nonblocking(true).unwrap();
-        let name = ServerName::IpAddress(std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into());
-        let mut io = UpstreamIo::tls(TcpStream::from_std(socket), READY, Arc::new(client), name).unwrap();
-        while !io.handshake().unwrap() {
-            // In place of the events of a loop.
-            io.ready = READY;
-        }
-        (io, other.join().unwrap())
-    }
-
-    /// Reads once there is something.
-    fn read(io: &mut UpstreamIo, buffer: &mut [u8]) -> usize {
-        loop {
-            match io.read(buffer) {
-                Ok(len) => return len,
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-            }
-            io.ready = READY;
-        }
-    }
-
-    #[test]
-    fn plaintext_inside_tls_may_be_read_although_the_socket_is_empty() {
-        let (mut io, mut server) = pair();
-        server.write_all(&[7; 1000]).unwrap();
-        let mut buffer = [0; 1000];
-        assert_eq!(read(&mut io, &mut buffer[..10]), 10);
-        io.ready.readable = false;
-        assert!(io.may_read());
-        assert_eq!(io.read(&mut buffer).unwrap(), 990);
-        assert_eq!(io.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(!io.may_read());
-    }
-
-    #[test]
-    fn writer_that_was_full_goes_on_when_the_socket_has_room_again() {
-        let (mut io, mut server) = pair();
-        let chunk = [7; 10_000];
-        let mut written = 0;
-        let full = loop {
-            match io.write(std::iter::once(&chunk[..])) {
-                Ok(len) => written += len,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
-        assert!(!io.ready.writable && !io.is_flushed());
-        assert!(!io.flush().unwrap(), "room without an event");
-        let reader = thread::spawn(move || {
-            let mut all = Vec::new();
-            server.read_to_end(&mut all).unwrap();
-            all.len()
-        });
-        let mut made_room = false;
-        while !io.is_flushed() {
-            io.ready = READY;
-            made_room |= io.flush().unwrap();
-        }
-        assert!(made_room);
-        io.shutdown_write().unwrap();
-        assert_eq!(reader.join().unwrap(), written);
-    }
-
-    #[test]
-    fn connection_holds_more_while_something_waits_in_it() {
-        let (mut io, mut server) = pair();
-        server.write_all(&[7; 1000]).unwrap();
-        let mut buffer = [0; 1000];
-        assert_eq!(read(&mut io, &mut buffer[..10]), 10);
-        assert_eq!(io.held(), TLS_HELD + RECEIVED_MAX, "unread");
-        assert_eq!(read(&mut io, &mut buffer), 990);
-        assert_eq!(io.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(io.held(), TLS_HELD, "idle, the server's session tickets included");
-        while io.write(std::iter::once(&[7; 10_000][..])).is_ok() {}
-        assert_eq!(io.held(), TLS_HELD + WRITER_MAX, "not taken by the socket");
-    }
-
-    #[test]
-    fn end_during_the_handshake_is_an_error() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (other, _) = listener.accept().unwrap();
-        other.shutdown(Shutdown::Write).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS).unwrap();
-        let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-        let name = ServerName::try_from("upstream.example").unwrap();
-        let mut io = UpstreamIo::tls(TcpStream::from_std(socket), READY, Arc::new(config), name).unwrap();
-        let error = loop {
-            match io.handshake() {
-                Ok(done) => assert!(!done),
-                Err(error) => break error,
-            }
-            io.ready = READY;
-        };
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::upstream::TLS_HELD;
+use super::upstream::{CERTIFICATES_IN_HELD, TICKETS_MAX, TLS_HELD};
 
 /// One visitor's TLS.
 #[derive(Debug)]
@@ -21,8 +21,11 @@ pub(crate) struct VisitorTls {
     ended: bool,
     /// Decrypted bytes wait to be consumed.
     plaintext_pending: bool,
-    /// What the visitor has sent; of interest until the handshake is done.
+    /// What the visitor has sent in the handshake; afterwards since its last data: records and messages that are not
+    /// whole yet are among it.
     handshake_bytes: usize,
+    /// Bytes of the certificates that the visitor has shown, which are kept.
+    certificates: usize,
 }
 
 impl VisitorTls {
@@ -30,7 +33,7 @@ impl VisitorTls {
         let mut tls = ServerConnection::new(config)?;
         // Bounded by who calls: a grant's worth at a time.
         tls.set_buffer_limit(None);
-        Ok(Self { tls, failed: false, ended: false, plaintext_pending: false, handshake_bytes: 0 })
+        Ok(Self { tls, failed: false, ended: false, plaintext_pending: false, handshake_bytes: 0, certificates: 0 })
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -50,13 +53,22 @@ impl VisitorTls {
         // All plaintext is gone: what is full is a handshake message that is never whole, and nothing would empty it.
         let Ok(taken) = self.tls.read_tls(&mut bytes) else { return Err(self.refuse_handshake()) };
         debug_assert_eq!(taken, before - bytes.len());
-        self.handshake_bytes += taken;
-        if self.tls.is_handshaking() && self.handshake_bytes > HANDSHAKE_BYTES_MAX {
+        self.handshake_bytes = self.handshake_bytes.saturating_add(taken);
+        let was_handshaking = self.tls.is_handshaking();
+        if was_handshaking && self.handshake_bytes > HANDSHAKE_BYTES_MAX {
             return Err(self.refuse_handshake());
         }
         match self.tls.process_new_packets() {
             Ok(state) => {
                 self.plaintext_pending = state.plaintext_bytes_to_read() > 0;
+                let is_done = was_handshaking && !self.tls.is_handshaking();
+                if is_done {
+                    let certificates = self.tls.peer_certificates().unwrap_or_default();
+                    self.certificates = certificates.iter().map(|certificate| certificate.len()).sum();
+                }
+                if is_done || self.plaintext_pending {
+                    self.handshake_bytes = 0;
+                }
                 Ok(taken)
             }
             Err(error) => {
@@ -94,10 +106,11 @@ impl VisitorTls {
         let received = match (self.tls.is_handshaking(), self.plaintext_pending) {
             (true, _) => self.handshake_bytes,
             (false, true) => RECORD_HELD,
+            (false, false) if self.handshake_bytes > TICKETS_MAX => self.handshake_bytes.min(MESSAGE_MAX),
             (false, false) => 0,
         };
         let written = if self.tls.wants_write() { RECORD_HELD } else { 0 };
-        TLS_HELD + received + written
+        TLS_HELD + self.certificates.saturating_sub(CERTIFICATES_IN_HELD) + received + written
     }
 
     /// Encrypts what an upstream said, for [`Self::fetch`]. Call it when there is nothing else to fetch, with at most a
@@ -140,6 +153,9 @@ impl VisitorTls {
 /// chain of certificates. Counted against the memory budget as they come.
 const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 
+/// What rustls takes of a message that is not whole, once the handshake is done, before it gives up.
+const MESSAGE_MAX: usize = 64 * 1024;
+
 /// A record, and the 4 KiB behind it that came in the same read (RFC 8446, section 5.2).
 const RECORD_HELD: usize = 24 * 1024;
 
@@ -147,10 +163,11 @@ const RECORD_HELD: usize = 24 * 1024;
 mod tests {
     use std::io::Read;
 
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
     use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
     use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::server::WebPkiClientVerifier;
     use rustls::{
         ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, RootCertStore,
     };
@@ -158,6 +175,11 @@ mod tests {
     use super::*;
 
     fn pair() -> (VisitorTls, ClientConnection) {
+        pair_with(0)
+    }
+
+    /// With a visitor that shows a certificate, longer than need be by this much, unless that is nothing.
+    fn pair_with(padding: usize) -> (VisitorTls, ClientConnection) {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec!["db.example".to_owned()]).unwrap().self_signed(&key).unwrap().der().clone();
@@ -166,17 +188,36 @@ mod tests {
         let provider = Arc::new(provider);
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
-        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let shown = (padding > 0).then(|| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["visitor.example".to_owned()]).unwrap();
+            let len = u16::try_from(padding).unwrap().to_be_bytes();
+            let content = [&[4, 0x82][..], &len, &vec![0; padding]].concat();
+            params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], content)];
+            let certificate = params.self_signed(&key).unwrap().der().clone();
+            (certificate, PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        });
+        let server =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+        let server = match &shown {
+            None => server.with_no_client_auth(),
+            Some((certificate, _)) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(certificate.clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+                server.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let server =
+            server.with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut client = match shown {
+            None => client.with_no_client_auth(),
+            Some((certificate, key)) => client.with_client_auth_cert(vec![certificate], key).unwrap(),
+        };
         client.enable_secret_extraction = true;
         let name = ServerName::try_from("db.example").unwrap();
         (VisitorTls::new(Arc::new(server)).unwrap(), ClientConnection::new(Arc::new(client), name).unwrap())
@@ -222,7 +263,11 @@ mod tests {
     }
 
     fn connected() -> (VisitorTls, ClientConnection) {
-        let (mut agent, mut visitor) = pair();
+        connected_with(0)
+    }
+
+    fn connected_with(padding: usize) -> (VisitorTls, ClientConnection) {
+        let (mut agent, mut visitor) = pair_with(padding);
         for _ in 0..3 {
             assert!(feed(&mut agent, &said(&mut visitor)).is_empty());
             answer(&mut agent, &mut visitor, 100);
@@ -350,11 +395,13 @@ mod tests {
         let mut encrypter = TLS13_AES_128_GCM_SHA256.tls13().unwrap().aead_alg.encrypter(key, iv);
         let mut message = vec![24, 0, 0xff, 0xf0];
         message.resize(16_000, 0);
+        let mut sent = 0;
         let refused = (0..20).find_map(|_| {
             let payload = OutboundChunks::Single(&message);
             let plain =
                 OutboundPlainMessage { typ: ContentType::Handshake, version: ProtocolVersion::TLSv1_2, payload };
-            let mut bytes = &encrypter.encrypt(plain, number).unwrap().encode()[..];
+            let record = encrypter.encrypt(plain, number).unwrap().encode();
+            let mut bytes = &record[..];
             number += 1;
             message.fill(0);
             while !bytes.is_empty() {
@@ -362,6 +409,9 @@ mod tests {
                     Ok(taken) => {
                         assert!(taken > 0, "neither takes nor refuses");
                         bytes = &bytes[taken..];
+                        sent += taken;
+                        let counted = if sent > TICKETS_MAX { sent.min(MESSAGE_MAX) } else { 0 };
+                        assert_eq!(agent.held(), TLS_HELD + counted);
                     }
                     Err(error) => return Some(error),
                 }
@@ -369,5 +419,21 @@ mod tests {
             None
         });
         assert!(refused.is_some());
+    }
+
+    #[test]
+    fn part_of_a_record_and_the_visitors_certificates_are_counted() {
+        let (mut agent, mut visitor) = connected_with(9_000);
+        let idle = agent.held();
+        assert!(idle > TLS_HELD + 9_000 - CERTIFICATES_IN_HELD && idle < TLS_HELD + 9_000, "{idle}");
+        visitor.writer().write_all(&[7; 16_000]).unwrap();
+        let record = said(&mut visitor);
+        let mut taken = 0;
+        while taken < 15_000 {
+            taken += agent.take(&record[taken..15_000]).unwrap();
+        }
+        assert_eq!(agent.held(), idle + taken);
+        assert!(!feed(&mut agent, &record[taken..]).is_empty());
+        assert_eq!(agent.held(), idle);
     }
 }
