@@ -20,9 +20,11 @@ class Raw:
         self.port = self._listener.getsockname()[1]
         self._holds = 0
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self):
+        self._stopped.set()
         # Wakes the accepting thread, which a mere close would leave in accept().
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -37,7 +39,7 @@ class Raw:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
-        kinds = {b"E": _echo, b"A": _answer_at_end, b"D": _send, b"R": _reset, b"H": self._hold}
+        kinds = {b"E": _echo, b"A": _answer_at_end, b"D": _send, b"R": _reset, b"H": self._hold, b"S": self._stall}
         with connection:
             try:
                 kinds.get(connection.recv(1), lambda _: None)(connection)
@@ -58,6 +60,11 @@ class Raw:
         finally:
             with self._lock:
                 self._holds -= 1
+
+    def _stall(self, connection):
+        # What the kernel takes in its place is little.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._stopped.wait()
 
 
 def _echo(connection):
