@@ -16,7 +16,7 @@ SLACK_SECONDS = 5
 BACK_SECONDS = 30
 # So much bulk data passes at most while a keystroke goes there and back: what the kernel holds unsent and in flight,
 # frames that are encrypted already, and the queue of the link.
-BULK_PER_ROUND_TRIP = 256 << 10
+BULK_PER_ROUND_TRIP = 192 << 10
 
 
 @fault(seconds=180)

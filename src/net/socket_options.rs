@@ -53,9 +53,10 @@ fn tell_once(told: &Once, option: &str, result: io::Result<()>) {
     }
 }
 
-/// Bytes of the link that the kernel takes beyond what TCP may send now: what a heartbeat or a reset has in front of it
-/// on a slow uplink. Two frames and some; what is in flight does not count.
-const UNSENT_MAX: u32 = 64 * 1024;
+/// Bytes of the link beyond what TCP may send now, with which the kernel takes no more: what a heartbeat, a reset or a
+/// keystroke has in front of it on a slow uplink. One frame; the kernel looks at it only when it begins another buffer, so
+/// it may hold up to 64 KiB besides. What is in flight does not count.
+const UNSENT_MAX: u32 = 16 * 1024;
 
 /// Heartbeats are more frequent by default; should they be set to minutes, address translators of mobile networks still
 /// see something in time.

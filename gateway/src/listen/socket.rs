@@ -139,9 +139,9 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Bytes of a link that the kernel takes and cannot send yet. Half a second on a line of 1 Mbit/s; what is on its way
-/// does not count, so fast lines are not slowed down.
-const UNSENT_MAX: u32 = 64 * 1024;
+/// Bytes of a link beyond what it can send now, with which the kernel takes no more: one frame, as at the agent. What is on
+/// its way does not count, so fast lines are not slowed down.
+const UNSENT_MAX: u32 = 16 * 1024;
 /// As long as unanswered keepalive probes take: most agents are given up sooner, by their heartbeat.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
 /// After a restart all agents and visitors come at once; the kernel lowers it to its own limit (`somaxconn`).
