@@ -15,9 +15,9 @@ impl Policy {
         let actions: Vec<Box<dyn Action>> = vec![Box::new(Held { code, reason })];
         let rules = vec![Rule { name: Some("held back".into()), expressions: Vec::new(), actions }];
         if place.scheme().is_http() {
-            return Self { on_http_request: rules, holds_more: true, ..Self::default() };
+            return Self { on_http_request: rules, holds_more: true, is_held: true, ..Self::default() };
         }
-        Self { on_tcp_connect: rules, holds_more: true, ..Self::default() }
+        Self { on_tcp_connect: rules, holds_more: true, is_held: true, ..Self::default() }
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Policy {
     pub(super) on_http_response: Vec<Rule>,
     /// Some of it is not from the policy's text, and must not be lost when that is changed.
     pub(super) holds_more: bool,
+    /// It refuses everything, because what its endpoint asked for cannot be honoured.
+    pub(super) is_held: bool,
 }
 
 /// Actions that run together.
@@ -131,6 +133,11 @@ impl Policy {
     /// True when another text must not take its place, because not all of it came from a text.
     pub fn holds_more(&self) -> bool {
         self.holds_more
+    }
+
+    /// True for the policy of an endpoint that is held back, see [`Policy::held`].
+    pub fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// True when responses have to pass [`Policy::on_http_response`].

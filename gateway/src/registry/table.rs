@@ -157,10 +157,15 @@ impl Entry {
         member.or(self.holds.first().map(|hold| &hold.owner)).map(|owner| &*owner.account)
     }
 
-    /// A member that is routable; if there is none, one that may become so: its visitor waits for that.
+    /// A member that is routable; if there is none, one that may become so: its visitor waits for that. One that is held
+    /// back only refuses, so it is drawn when there is no other.
     pub(super) fn draw(&self, now: Instant, random: u64) -> Option<Arc<Endpoint>> {
+        let serves = |member: &&Member| !member.endpoint.policy.as_ref().is_some_and(|policy| policy.is_held());
         let routable = |member: &&Member| member.routable_at.is_some_and(|at| at <= now);
-        self.draw_from(routable, random).or_else(|| self.draw_from(|_| true, random))
+        self.draw_from(|member| serves(member) && routable(member), random)
+            .or_else(|| self.draw_from(serves, random))
+            .or_else(|| self.draw_from(routable, random))
+            .or_else(|| self.draw_from(|_| true, random))
     }
 
     fn draw_from(&self, fits: impl Fn(&&Member) -> bool, random: u64) -> Option<Arc<Endpoint>> {

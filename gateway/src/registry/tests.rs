@@ -251,6 +251,37 @@ fn pool_prefers_members_that_are_routable() {
 }
 
 #[test]
+fn pool_member_that_is_held_back_gets_no_visitor_while_another_can_serve() {
+    let app = "https://app.internal";
+    let mut world = World::new();
+    let held = |session, bind| {
+        let place = crate::policy::Place::agent(&url(app));
+        let policy = Policy::held(place, 2200, "no such action".into());
+        Endpoint { policy: Some(Arc::new(policy)), ..wish(session, bind, app).pooled().endpoint() }
+    };
+    for (session, id) in [(1, "b1"), (2, "b2")] {
+        world.registry.bind(held(session, id), world.now, &|_| false).unwrap();
+        world.registry.confirm(SessionId(session), &bind(id), world.now);
+    }
+    let draw = |world: &World| -> Vec<u64> {
+        let found = (0..6).map(|random| world.registry.internal("main", &url(app), world.now, random).unwrap());
+        let mut drawn: Vec<_> = found.map(|found| found.endpoint.session.0).collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        drawn
+    };
+    assert_eq!(draw(&world), [1, 2], "they say why they do not serve");
+    // Its visitor waits for the confirmation, which is better than a refusal.
+    world.bind_only(&wish(3, "b3", app).pooled()).unwrap();
+    assert_eq!(draw(&world), [3]);
+    world.bind(&wish(4, "b4", app).pooled()).unwrap();
+    assert_eq!(draw(&world), [4]);
+    world.lose(3);
+    world.lose(4);
+    assert_eq!(draw(&world), [1, 2]);
+}
+
+#[test]
 fn unpooled_holder_refuses_pooled_newcomer() {
     let mut world = World::new();
     world.bind(&wish(1, "b1", "https://app.internal")).unwrap();
