@@ -12,6 +12,7 @@ pub mod identity;
 pub mod identity_key;
 pub mod listen;
 pub mod log;
+pub mod networks;
 mod pace;
 pub mod policy;
 pub mod registry;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use adit::config::problem::shown_text;
 use adit::config::reader::Object;
 
-use super::networks::{Networks, parse_network};
+use super::networks::parse_network;
 use crate::acl::{Acl, Rule};
+use crate::networks::{NETWORKS_MAX, NetworkSet};
 use crate::token::{CredentialId, MalformedToken, Token, TokenHash};
 
 /// All accounts. Ids of credentials are unique among all of them, because a token names its credential by the id alone.
@@ -25,7 +26,7 @@ pub struct Account {
     /// Its name, unique.
     pub name: Arc<str>,
     /// Where its agents may connect from. `None`: from anywhere.
-    pub allowed_networks: Option<Networks>,
+    pub allowed_networks: Option<NetworkSet>,
 }
 
 /// What an agent logs in with. Two of them are equal when a reload has changed nothing for their agents.
@@ -40,7 +41,7 @@ pub struct Credential {
     /// What its agents may bind.
     pub acl: Acl,
     /// Where its agents may connect from, within what the account allows. `None`: no narrower than the account.
-    pub allowed_networks: Option<Networks>,
+    pub allowed_networks: Option<NetworkSet>,
 }
 
 /// Why a log-in is refused.
@@ -120,7 +121,7 @@ impl Accounts {
     ///
     /// [`LogInRefusal::AccountSource`] or [`LogInRefusal::CredentialSource`].
     pub fn check_source(&self, credential: &Credential, source: IpAddr) -> Result<(), LogInRefusal> {
-        let allows = |networks: &Option<Networks>| networks.as_ref().is_none_or(|networks| networks.contains(source));
+        let allows = |networks: &Option<NetworkSet>| networks.as_ref().is_none_or(|networks| networks.contains(source));
         if !self.account(&credential.account).is_some_and(|account| allows(&account.allowed_networks)) {
             return Err(LogInRefusal::AccountSource);
         }
@@ -256,7 +257,7 @@ fn read_acl(entry: &mut Object<'_>) -> Option<Acl> {
     }
 }
 
-fn read_networks(entry: &mut Object<'_>) -> Option<Networks> {
+fn read_networks(entry: &mut Object<'_>) -> Option<NetworkSet> {
     if !entry.has("allowed_networks") {
         return None;
     }
@@ -264,7 +265,7 @@ fn read_networks(entry: &mut Object<'_>) -> Option<Networks> {
     if entry.value("allowed_networks").and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty) {
         entry.problem("allowed_networks", "is empty, which would let nobody in: remove the key, or name a network");
     }
-    Some(Networks::new(networks))
+    Some(networks.into_iter().collect())
 }
 
 /// The account of everything that names none.
@@ -277,7 +278,5 @@ pub const CREDENTIALS_MAX: usize = 10_000;
 pub const HASHES_MAX: usize = 2;
 /// Each Bind is checked against all rules of its credential.
 pub const RULES_MAX: usize = 100;
-/// Each log-in is checked against all networks of its credential and account.
-pub const NETWORKS_MAX: usize = 1_000;
 /// Enough names to recognise a misspelt one.
 const NAMES_SHOWN: usize = 10;

@@ -1,14 +1,12 @@
-//! Lists of networks that a connection may come from.
+//! Networks as the file writes them.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-/// Networks, IPv4 and IPv6 mixed. An IPv4 address is the same whether it comes plain or mapped into IPv6.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(Vec<IpNet>);
+use crate::networks::unmapped;
 
 /// Why a text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,27 +15,6 @@ pub enum NetworkError {
     Form,
     /// Bits beyond the prefix are set; this is the network around it.
     HostBits(IpNet),
-}
-
-impl Networks {
-    /// Takes a list. Each check looks at all of them.
-    #[must_use]
-    pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
-    }
-
-    /// Tells whether any of the networks contains the address.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
-    }
-
-    /// The networks in the order of the file.
-    #[must_use]
-    pub fn as_slice(&self) -> &[IpNet] {
-        &self.0
-    }
 }
 
 /// Reads `10.0.0.0/8`, `2001:db8::/32` or a single address.
@@ -68,30 +45,14 @@ impl fmt::Display for NetworkError {
 
 impl std::error::Error for NetworkError {}
 
-/// `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
-fn unmapped(network: IpNet) -> IpNet {
-    let IpNet::V6(v6) = network else { return network };
-    plain_v4(v6).map_or(network, IpNet::V4)
-}
-
-fn plain_v4(network: Ipv6Net) -> Option<Ipv4Net> {
-    let address = network.addr().to_ipv4_mapped()?;
-    Ipv4Net::new(address, network.prefix_len().checked_sub(MAPPED_PREFIX_LEN)?).ok()
-}
-
-/// Bits in front of the IPv4 address in a mapped one (RFC 4291, 2.5.5.2).
-const MAPPED_PREFIX_LEN: u8 = 96;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn networks(texts: &[&str]) -> Networks {
-        Networks::new(texts.iter().map(|text| parse_network(text).unwrap()).collect())
-    }
+    use crate::networks::NetworkSet;
 
     fn contains(list: &[&str], address: &str) -> bool {
-        networks(list).contains(address.parse().unwrap())
+        let set: NetworkSet = list.iter().map(|text| parse_network(text).unwrap()).collect();
+        set.contains(address.parse().unwrap())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::super::document::Place;
 use super::super::error::{CIDR, CIDRS_TOO_MANY, CONFIG, IP_REFUSED};
 use super::super::expression::{Fault, Value};
 use super::super::fields::Fields;
-use super::super::networks::{NetworkSet, parse_network};
+use super::super::networks::{NETWORKS_MAX, NetworkSet, parse_network};
 use super::super::phase::Phase;
 use super::super::run::{Run, error_code};
 use super::super::template::Template;
@@ -109,7 +109,7 @@ fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<
 
 fn read(fields: &mut Fields<'_>, name: &'static str) -> List {
     let mut list = List::default();
-    for (index, template) in fields.template_list(name, 0..=CIDRS_MAX, CIDRS_TOO_MANY) {
+    for (index, template) in fields.template_list(name, 0..=NETWORKS_MAX, CIDRS_TOO_MANY) {
         match template.fixed().map(|text| (parse_network(text), text)) {
             None if list.worked.len() >= WORKED_MAX => {
                 fields.wrong_item(
@@ -132,7 +132,5 @@ fn read(fields: &mut Fields<'_>, name: &'static str) -> List {
 
 const MESSAGE: &str = "The owner of this endpoint lets only certain addresses through, and yours is not among them.";
 
-/// Networks of one list. They are held in a trie, whose look-ups take no longer for it.
-const CIDRS_MAX: usize = 10_000;
 /// Networks that are worked out for each request.
 const WORKED_MAX: usize = 100;
