@@ -1,6 +1,5 @@
 //! A signed token in compact form: its parts, and whether a key has signed them. ring does the cryptography.
 
-use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,13 +9,12 @@ use ring::signature::{
     RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
     RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
 };
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
 use super::super::super::error::{JWT_INVALID, JWT_UNPARSABLE};
 use super::Flaw;
-use super::keys::{Key, Source};
+use super::keys::{Key, Source, Trial};
+use super::strict_json::{self, JsonError};
 
 /// The parts of a token. Nothing in it is trusted before [`Key::verify`].
 pub(super) struct Jws<'t> {
@@ -38,9 +36,11 @@ impl<'t> Jws<'t> {
         let decode =
             |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| flaw("a part of the token is not base64url"));
         let object = |part: &str| {
-            let once: Once = serde_json::from_slice(&decode(part)?)
-                .map_err(|_| flaw("a part of the token is not a JSON object in which every name is there once"))?;
-            Ok(once.0)
+            strict_json::object(&decode(part)?).map_err(|error| match error {
+                JsonError::Form => flaw("a part of the token is not JSON, or nested too deep"),
+                JsonError::Twice => flaw("a part of the token has a name twice in one object"),
+                JsonError::NoObject => flaw("a part of the token is JSON, but no object"),
+            })
         };
         Ok(Self {
             header: object(header)?,
@@ -56,10 +56,22 @@ impl<'t> Jws<'t> {
         self.header.get(name)?.as_str()
     }
 
+    /// The algorithm that it says it is signed with, if that is among the allowed ones.
     pub(super) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
-        let algorithm = self.text("alg").and_then(Algorithm::named);
-        let algorithm = algorithm.filter(|algorithm| allowed.contains(algorithm));
-        algorithm.ok_or_else(|| Flaw::new(JWT_INVALID, "the token's algorithm is not among the allowed ones"))
+        let reason = match self.header.get("alg") {
+            Some(Json::String(name)) => match Algorithm::named(name) {
+                Some(algorithm) if allowed.contains(&algorithm) => return Ok(algorithm),
+                Some(_) => "the token's algorithm is not among the allowed ones",
+                None if name.eq_ignore_ascii_case("none") => "the token's algorithm is none: nobody has signed it",
+                None if name.starts_with("HS") => {
+                    "the token's algorithm is for a shared secret (HS…): a published key is none"
+                }
+                None => "the token's algorithm is not known here",
+            },
+            Some(_) => return Err(Flaw::new(JWT_UNPARSABLE, "the token's alg is not a text")),
+            None => "the token names no algorithm (alg)",
+        };
+        Err(Flaw::new(JWT_INVALID, reason))
     }
 
     /// Refuses what would change how the token is to be read, or whose keys it is to be checked with.
@@ -77,39 +89,12 @@ impl<'t> Jws<'t> {
                 return Err(Flaw::new(JWT_INVALID, format!("the token brings its own key in {name}")));
             }
         }
-        for name in ["kid", "typ", "alg"] {
+        for name in ["kid", "typ"] {
             if self.header.get(name).is_some_and(|value| !value.is_string()) {
                 return Err(Flaw::new(JWT_UNPARSABLE, format!("the token's {name} is not a text")));
             }
         }
         Ok(())
-    }
-}
-
-/// An object in which no name is there twice: readers differ about which one counts.
-struct Once(Map<String, Json>);
-
-impl<'de> Deserialize<'de> for Once {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Once;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Once, A::Error> {
-                let mut map = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Json>()? {
-                    if map.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a name is there twice"));
-                    }
-                }
-                Ok(Once(map))
-            }
-        }
-        deserializer.deserialize_map(Reader)
     }
 }
 
@@ -159,13 +144,13 @@ impl Algorithm {
 }
 
 impl Key {
-    /// True when this key has signed the token. The key's type must be the algorithm's.
-    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm) -> bool {
+    /// Whether this key has signed the token. The key's type must be the algorithm's.
+    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm) -> Trial {
         let (message, signature) = (jws.signed.as_bytes(), jws.signature.as_slice());
         let verified = match (self, algorithm) {
             (Self::Rsa { n, e }, algorithm) => match algorithm.rsa() {
                 Some(parameters) => RsaPublicKeyComponents { n, e }.verify(parameters, message, signature),
-                None => return false,
+                None => return Trial::OtherType,
             },
             (Self::P256(point), Algorithm::Es256) => {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
@@ -176,9 +161,9 @@ impl Key {
             (Self::Ed25519(point), Algorithm::EdDsa) => {
                 UnparsedPublicKey::new(&ED25519, point).verify(message, signature)
             }
-            (Self::P256(_) | Self::P384(_) | Self::Ed25519(_), _) => return false,
+            (Self::P256(_) | Self::P384(_) | Self::Ed25519(_), _) => return Trial::OtherType,
         };
-        verified.is_ok()
+        if verified.is_ok() { Trial::Signed } else { Trial::OtherSignature }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The issuers' published keys, fetched when they are needed and kept for a while.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use base64::Engine;
@@ -19,6 +21,19 @@ pub(super) enum Key {
     P256(Vec<u8>),
     P384(Vec<u8>),
     Ed25519(Vec<u8>),
+}
+
+/// What came of checking a token with keys; of several keys, the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trial {
+    /// There is no key with the id that the token names.
+    NoKey,
+    /// The key is for another algorithm than the token names.
+    OtherType,
+    /// The key is the right one, and has not signed this.
+    OtherSignature,
+    /// The token is good.
+    Signed,
 }
 
 /// The keys of one set that can verify signatures.
@@ -55,12 +70,20 @@ impl Keys {
         Ok(Self(set.keys.into_iter().filter_map(|key| read(serde_json::from_value(key).ok()?)).collect()))
     }
 
-    /// True when one of them has signed the token: the one that the token names, or any if it names none.
-    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm, key_id: Option<&str>) -> bool {
-        let fits = |known: &Option<String>, bound: &Option<Algorithm>| {
-            (key_id.is_none() || known.as_deref() == key_id) && bound.is_none_or(|bound| bound == algorithm)
-        };
-        self.0.iter().any(|(known, bound, key)| fits(known, bound) && key.verify(jws, algorithm))
+    /// Whether one of them has signed the token: the one that the token names, or any if it names none.
+    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm, key_id: Option<&str>) -> Trial {
+        let mut best = Trial::NoKey;
+        for (known, bound, key) in &self.0 {
+            if key_id.is_some() && known.as_deref() != key_id {
+                continue;
+            }
+            let is_for_it = bound.is_none_or(|bound| bound == algorithm);
+            best = best.max(if is_for_it { key.verify(jws, algorithm) } else { Trial::OtherType });
+            if best == Trial::Signed {
+                break;
+            }
+        }
+        best
     }
 
     fn has(&self, key_id: Option<&str>) -> bool {
@@ -122,6 +145,21 @@ impl State {
 }
 
 impl Source {
+    /// The source of this address that is in use already, or a new one: a policy that is read anew does not ask its issuer
+    /// anew, and goes on when that cannot be reached.
+    pub(super) fn shared(url: &str, reach: Reach) -> Result<Arc<Self>, &'static str> {
+        let new = Arc::new(Self::new(url, reach)?);
+        let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sources.entry((url.to_owned(), reach)).or_default();
+        if let Some(source) = known.upgrade() {
+            // The other one, when it is dropped, asks for the lock.
+            drop(sources);
+            return Ok(source);
+        }
+        *known = Arc::downgrade(&new);
+        Ok(new)
+    }
+
     pub(super) fn new(url: &str, reach: Reach) -> Result<Self, &'static str> {
         let uri = fetch::check(url, reach)?;
         let (state, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
@@ -199,6 +237,11 @@ impl Source {
         state.fetched = Some(Instant::now());
     }
 
+    #[cfg(test)]
+    pub(super) fn is_filled(&self) -> bool {
+        self.state().keys.is_some()
+    }
+
     /// Makes the keys old.
     #[cfg(test)]
     pub(super) fn age(&self) {
@@ -209,6 +252,24 @@ impl Source {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(known) = sources.entry((std::mem::take(&mut self.url), self.reach))
+            // Not another one of the same address.
+            && known.get().strong_count() == 0
+        {
+            known.remove();
+        }
+    }
+}
+
+/// Sources by address and reach.
+type Sources = HashMap<(String, Reach), Weak<Source>>;
+
+/// Those that policies in force refer to.
+static SOURCES: LazyLock<Mutex<Sources>> = LazyLock::new(Mutex::default);
 
 /// As ngrok's service has it.
 const FRESH: Duration = Duration::from_secs(15 * 60);

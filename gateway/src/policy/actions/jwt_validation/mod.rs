@@ -4,6 +4,7 @@ mod claims;
 mod fetch;
 mod jws;
 mod keys;
+mod strict_json;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ use super::{Action, Kind, Outcome};
 use claims::Expected;
 use fetch::Reach;
 use jws::{Algorithm, Jws};
-use keys::Source;
+use keys::{Source, Trial};
 
 pub(super) const KIND: Kind = Kind { name: "jwt-validation", phases: &[Phase::HttpRequest], compile };
 
@@ -163,23 +164,7 @@ impl JwtValidation {
             return Err(Flaw::new(JWT_INVALID, "the token's typ says that it is for something else"));
         }
         let key_id = jws.text("kid");
-        let mut failure = None;
-        let mut is_signed = false;
-        for source in &self.sources {
-            match source.keys(key_id).await {
-                Ok(keys) if keys.verify(&jws, algorithm, key_id) => {
-                    is_signed = true;
-                    break;
-                }
-                Ok(_) => {}
-                Err(reason) => failure = Some(reason),
-            }
-        }
-        match failure {
-            _ if is_signed => {}
-            Some(reason) => return Err(Flaw::new(JWT_KEYS, format!("the issuer's keys cannot be had: {reason}"))),
-            None => return Err(Flaw::new(JWT_INVALID, "no key of the issuer has signed the token")),
-        }
+        self.check_signature(&jws, algorithm, key_id).await?;
         self.expected.check(&jws.payload, now)?;
         Ok(Value::map([
             ("header", Value::from_json(&Json::Object(jws.header.clone()))),
@@ -189,6 +174,31 @@ impl JwtValidation {
             ("location_property", Value::text(place.header.as_str())),
             ("verified", Value::Bool(true)),
         ]))
+    }
+}
+
+impl JwtValidation {
+    async fn check_signature(&self, jws: &Jws<'_>, algorithm: Algorithm, key_id: Option<&str>) -> Result<(), Flaw> {
+        let (mut failure, mut best) = (None, Trial::NoKey);
+        for source in &self.sources {
+            match source.keys(key_id).await {
+                Ok(keys) => best = best.max(keys.verify(jws, algorithm, key_id)),
+                Err(reason) => failure = Some(reason),
+            }
+            if best == Trial::Signed {
+                return Ok(());
+            }
+        }
+        if let Some(reason) = failure {
+            return Err(Flaw::new(JWT_KEYS, format!("the issuer's keys cannot be had: {reason}")));
+        }
+        let reason = match (best, key_id) {
+            (Trial::NoKey, Some(_)) => "the token names a key (kid) that is not among the issuer's",
+            (Trial::NoKey, None) => "the issuer has no key that could have signed the token",
+            (Trial::OtherType, _) => "the issuer's key is for another algorithm than the token names",
+            (Trial::OtherSignature | Trial::Signed, _) => "the token's signature is not by the issuer's key",
+        };
+        Err(Flaw::new(JWT_INVALID, reason))
     }
 }
 
@@ -417,8 +427,8 @@ fn read_sources(fields: &mut Fields<'_>, keys: Option<&Json>, place: Place) -> V
     let reach = if place.is_cloud() { Reach::Anywhere } else { Reach::Public };
     let mut found = Vec::new();
     for (index, url) in list.iter().enumerate() {
-        match url.as_str().ok_or("must be a text").and_then(|url| Source::new(url, reach)) {
-            Ok(source) => found.push(Arc::new(source)),
+        match url.as_str().ok_or("must be a text").and_then(|url| Source::shared(url, reach)) {
+            Ok(source) => found.push(source),
             Err(message) => {
                 let path = ["keys", "sources", "additional_jkus", &format!("[{index}]")];
                 fields.wrong_at("jws", &path, CONFIG_VALUE, message);

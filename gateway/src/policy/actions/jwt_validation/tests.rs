@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::super::super::error::JWT_KEYS;
-use super::keys::Keys;
+use super::keys::{Keys, Trial};
 use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -44,6 +44,15 @@ impl Issuer {
     fn token(&self) -> String {
         self.sign(HEADER, &payload())
     }
+}
+
+/// A token whose HMAC has the issuer's public key for a secret.
+fn hmac(issuer: &Issuer, algorithm: &str) -> String {
+    let header = format!(r#"{{"alg":"{algorithm}","kid":"one"}}"#);
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload()));
+    let kind = if algorithm == "HS256" { ring::hmac::HMAC_SHA256 } else { ring::hmac::HMAC_SHA512 };
+    let tag = ring::hmac::sign(&ring::hmac::Key::new(kind, issuer.key.public_key().as_ref()), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
 const HEADER: &str = r#"{"alg":"ES256","kid":"one","typ":"JWT"}"#;
@@ -125,25 +134,52 @@ async fn hostile_token_is_refused_with_a_reason_of_its_own() {
         ("!.b.c".into(), 3416, "base64url"),
         (good.replace('.', "=."), 3416, "base64url"),
         ("x".repeat(20_000), 3416, "longer than 16 KiB"),
-        (unsigned, 3401, "algorithm"),
-        (headed(r#"{"alg":"None","kid":"one"}"#), 3401, "algorithm"),
-        (headed(r#"{"alg":"HS256","kid":"one"}"#), 3401, "algorithm"),
-        (headed(r#"{"alg":"RS256","kid":"one"}"#), 3401, "no key"),
-        (headed(r#"{"alg":"ES384","kid":"one"}"#), 3401, "algorithm"),
+        (unsigned, 3401, "is none"),
+        (headed(r#"{"alg":"None","kid":"one"}"#), 3401, "is none"),
+        (headed(r#"{"alg":"nOnE","kid":"one"}"#), 3401, "is none"),
+        (headed(r#"{"alg":"","kid":"one"}"#), 3401, "not known here"),
+        (headed(r#"{"kid":"one"}"#), 3401, "names no algorithm"),
+        (headed(r#"{"alg":["ES256"],"kid":"one"}"#), 3416, "alg is not a text"),
+        // The public key as the secret of an HMAC.
+        (hmac(&issuer, "HS256"), 3401, "shared secret"),
+        (hmac(&issuer, "HS512"), 3401, "shared secret"),
+        (headed(r#"{"alg":"RS256","kid":"one"}"#), 3401, "for another algorithm"),
+        (headed(r#"{"alg":"EdDSA","kid":"one"}"#), 3401, "for another algorithm"),
+        (headed(r#"{"alg":"ES384","kid":"one"}"#), 3401, "not among the allowed ones"),
         (headed(r#"{"alg":"ES256","kid":"one","crit":["exp"]}"#), 3401, "critical"),
-        (headed(r#"{"alg":"ES256","kid":"one","jku":"https://evil.test/jwks"}"#), 3401, "jku"),
-        (headed(r#"{"alg":"ES256","kid":"one","x5u":"https://evil.test/"}"#), 3401, "x5u"),
-        (headed(r#"{"alg":"ES256","kid":"one","jwk":{}}"#), 3401, "jwk"),
-        (headed(r#"{"alg":"ES256","kid":"one","typ":"logout+jwt"}"#), 3401, "typ"),
-        (headed(r#"{"alg":"ES256","kid":"../../dev/null"}"#), 3401, "no key"),
+        (headed(r#"{"alg":"ES256","kid":"one","crit":[]}"#), 3401, "critical"),
+        (
+            headed(r#"{"alg":"ES256","kid":"one","jku":"https://evil.test/jwks"}"#),
+            3401,
+            "jku names keys of somebody else",
+        ),
+        (headed(r#"{"alg":"ES256","kid":"one","x5u":"https://evil.test/"}"#), 3401, "own key in x5u"),
+        (headed(r#"{"alg":"ES256","kid":"one","jwk":{}}"#), 3401, "own key in jwk"),
+        (headed(r#"{"alg":"ES256","kid":"one","x5c":["MIIB"]}"#), 3401, "own key in x5c"),
+        (headed(r#"{"alg":"ES256","kid":"one","typ":"logout+jwt"}"#), 3401, "typ says that it is for something else"),
+        (headed(r#"{"alg":"ES256","kid":"one","typ":"dpop+jwt"}"#), 3401, "typ says that it is for something else"),
+        (headed(r#"{"alg":"ES256","kid":"one","typ":["JWT"]}"#), 3416, "typ is not a text"),
+        (headed(r#"{"alg":"ES256","kid":"../../dev/null"}"#), 3401, "names a key (kid) that is not"),
+        (headed(r#"{"alg":"ES256","kid":"one' OR '1'='1"}"#), 3401, "names a key (kid) that is not"),
+        (headed(r#"{"alg":"ES256","kid":"one\u0000"}"#), 3401, "names a key (kid) that is not"),
+        (headed(r#"{"alg":"ES256","kid":""}"#), 3401, "names a key (kid) that is not"),
         (headed(r#"{"alg":"ES256","kid":["one"]}"#), 3416, "kid is not a text"),
-        (headed(r#"{"alg":"ES256","alg":"ES256","kid":"one"}"#), 3416, "once"),
-        (issuer.sign(HEADER, r#"{"iss":"https://idp.test/","iss":"https://idp.test/"}"#), 3416, "once"),
-        (issuer.sign(HEADER, "[1]"), 3416, "once"),
-        (issuer.sign(HEADER, &deep), 3416, "once"),
-        (other.token(), 3401, "no key"),
-        (format!("{signed}.{}", signature.replace(|c: char| c != 'A', "A")), 3401, "no key"),
-        (format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode("{}")), 3401, "no key"),
+        (headed(r#"{"alg":"ES256","alg":"ES256","kid":"one"}"#), 3416, "twice"),
+        (issuer.sign(HEADER, r#"{"iss":"https://idp.test/","iss":"https://idp.test/"}"#), 3416, "twice"),
+        (issuer.sign(HEADER, r#"{"iss":"https://idp.test/","act":{"sub":"a","sub":"b"}}"#), 3416, "twice"),
+        (issuer.sign(HEADER, "[1]"), 3416, "no object"),
+        (issuer.sign("null", &payload()), 3416, "no object"),
+        (issuer.sign(HEADER, &deep), 3416, "nested too deep"),
+        (issuer.sign(HEADER, "{"), 3416, "not JSON"),
+        (other.token(), 3401, "signature is not by"),
+        (other.sign(r#"{"alg":"ES256"}"#, &payload()), 3401, "signature is not by"),
+        (format!("{signed}."), 3401, "signature is not by"),
+        (format!("{signed}.{}", signature.replace(|c: char| c != 'A', "A")), 3401, "signature is not by"),
+        (
+            format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode("{}")),
+            3401,
+            "signature is not by",
+        ),
         (claims(json!({"exp": NOW - 61})), 3401, "expired"),
         (claims(json!({"exp": null})), 3401, "exp is not a time"),
         (claims(json!({"exp": "never"})), 3401, "exp is not a time"),
@@ -173,16 +209,49 @@ fn token_is_taken_only_from_its_place() {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        place.find(&headers).map_err(|flaw| flaw.code)
+        place.find(&headers).map_err(|flaw| flaw.reason)
+    };
+    let refused = |lines: &[(&'static str, &'static str)], reason: &str| {
+        let error = find(lines).unwrap_err();
+        assert!(error.contains(reason), "{lines:?}: {error}");
     };
     assert_eq!(find(&[("authorization", "Bearer a.b.c")]), Ok("a.b.c".into()));
     assert_eq!(find(&[("authorization", "bearer a.b.c")]), Ok("a.b.c".into()));
-    assert_eq!(find(&[]), Err(3408));
-    assert_eq!(find(&[("x-token", "Bearer a.b.c"), ("cookie", "authorization=Bearer a.b.c")]), Err(3408));
-    assert_eq!(find(&[("authorization", "Basic a.b.c")]), Err(3413));
-    assert_eq!(find(&[("authorization", "a.b.c")]), Err(3413));
-    assert_eq!(find(&[("authorization", "Bearer ")]), Err(3406));
-    assert_eq!(find(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]), Err(3401));
+    refused(&[], "has no header authorization");
+    refused(&[("x-token", "Bearer a.b.c"), ("cookie", "authorization=Bearer a.b.c")], "has no header authorization");
+    refused(&[("proxy-authorization", "Bearer a.b.c")], "has no header authorization");
+    refused(&[("authorization", "Basic a.b.c")], "does not begin with");
+    refused(&[("authorization", "a.b.c")], "does not begin with");
+    refused(&[("authorization", " Bearer a.b.c")], "does not begin with");
+    refused(&[("authorization", "Bearer ")], "has no token");
+    refused(&[("authorization", "Bearer a"), ("authorization", "Bearer b")], "more than one header");
+}
+
+#[tokio::test]
+async fn two_tokens_in_one_header_are_no_token() {
+    let issuer = Issuer::new();
+    let (url, _) = served(http(&json!({"keys": [issuer.jwk("one")]}).to_string())).await;
+    let (action, token) = (action(&url), issuer.token());
+    for both in [format!("{token},{token}"), format!("{token} {token}"), format!("{token}, Bearer {token}")] {
+        let flaw = judged(&action, &both).await.unwrap_err();
+        assert_eq!(flaw.code, 3416, "{}", flaw.reason);
+    }
+}
+
+#[test]
+fn policies_share_the_keys_of_an_address_as_long_as_one_of_them_is_there() {
+    let url = "https://shared.test/jwks";
+    let first = Source::shared(url, Reach::Anywhere).unwrap();
+    first.put(r#"{"keys":[]}"#);
+    let second = Source::shared(url, Reach::Anywhere).unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    assert!(!Arc::ptr_eq(&first, &Source::shared(url, Reach::Public).unwrap()), "an agent's policy reaches less");
+    drop(first);
+    assert!(Arc::ptr_eq(&second, &Source::shared(url, Reach::Anywhere).unwrap()));
+    assert!(second.is_filled());
+    drop(second);
+    assert!(!Source::shared(url, Reach::Anywhere).unwrap().is_filled());
+    assert!(Source::shared("ftp://shared.test/", Reach::Anywhere).is_err());
 }
 
 #[tokio::test]
@@ -204,12 +273,15 @@ async fn keys_of_all_types_are_told_apart() {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#), URL_SAFE_NO_PAD.encode("{}"));
     let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes())));
     let jws = Jws::parse(&token).unwrap();
-    assert!(keys.verify(&jws, Algorithm::EdDsa, None));
-    assert!(!keys.verify(&jws, Algorithm::EdDsa, Some("rfc")));
-    assert!(!keys.verify(&jws, Algorithm::Es256, None));
+    assert_eq!(keys.verify(&jws, Algorithm::EdDsa, None), Trial::Signed);
+    assert_eq!(keys.verify(&jws, Algorithm::EdDsa, Some("rfc")), Trial::OtherType);
+    assert_eq!(keys.verify(&jws, Algorithm::EdDsa, Some("other")), Trial::NoKey);
+    assert_eq!(keys.verify(&jws, Algorithm::Es256, None), Trial::OtherType);
     let jws = Jws::parse(RFC_TOKEN).unwrap();
-    assert!(keys.verify(&jws, Algorithm::Rs256, Some("rfc")));
-    assert!(!keys.verify(&jws, Algorithm::Ps256, None) && !keys.verify(&jws, Algorithm::Rs512, None));
+    assert_eq!(keys.verify(&jws, Algorithm::Rs256, Some("rfc")), Trial::Signed);
+    for algorithm in [Algorithm::Ps256, Algorithm::Rs512] {
+        assert_eq!(keys.verify(&jws, algorithm, None), Trial::OtherSignature);
+    }
 
     let many = json!({"keys": vec![json!({"kty": "oct", "k": "AA"}); 101]});
     assert!(Keys::parse(many.to_string().as_bytes()).is_err());
