@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit::proxy_protocol::ProxyProtocol;
 use adit_gateway::certificates::Certificates;
 use adit_gateway::config::Config;
 use adit_gateway::gateway::Gateway;
@@ -37,8 +38,13 @@ struct Running {
 
 impl Running {
     fn start(more: &str) -> Self {
+        Self::start_behind("", more)
+    }
+
+    /// `proxies` is what the file says of proxies.
+    fn start_behind(proxies: &str, more: &str) -> Self {
         let site = Site::new();
-        let config = parse(&site, more);
+        let config = parse_behind(&site, proxies, more);
         let key = IdentityKey::load_or_create(&config.key_file).unwrap();
         let listeners = Listeners::bind(&config, Inherited::default()).unwrap();
         let certificates = Certificates::new(&config.certificates);
@@ -50,6 +56,16 @@ impl Running {
     }
 
     async fn tls(&self, name: &str, protocols: &[&[u8]]) -> Result<TlsStream<TcpStream>, std::io::Error> {
+        self.tls_behind(b"", name, protocols).await
+    }
+
+    /// TLS after a PROXY header.
+    async fn tls_behind(
+        &self,
+        header: &[u8],
+        name: &str,
+        protocols: &[&[u8]],
+    ) -> Result<TlsStream<TcpStream>, std::io::Error> {
         let mut roots = RootCertStore::empty();
         let pem = fs::read(self.site.path("certificate.pem")).unwrap();
         roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
@@ -59,16 +75,21 @@ impl Running {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let tcp = TcpStream::connect(self.shared).await?;
+        let mut tcp = TcpStream::connect(self.shared).await?;
+        tcp.write_all(header).await?;
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name.to_owned()).unwrap(), tcp).await
     }
 }
 
 fn parse(site: &Site, more: &str) -> Config {
+    parse_behind(site, "", more)
+}
+
+fn parse_behind(site: &Site, proxies: &str, more: &str) -> Config {
     let text = format!(
         "
 connect: {{names: [connect.example.com]}}
-listeners: {{agents: '127.0.0.1:0', https: '127.0.0.1:0', tls: '127.0.0.1:0', http: '127.0.0.1:0', tcp: {{addresses: '127.0.0.1'}}}}
+listeners: {{agents: '127.0.0.1:0', https: '127.0.0.1:0', tls: '127.0.0.1:0', http: '127.0.0.1:0', tcp: {{addresses: '127.0.0.1'}}{proxies}}}
 certificates: [{{certificate_file: certificate.pem, private_key_file: private-key.pem}}]
 {more}
 "
@@ -97,6 +118,24 @@ fn tcp_endpoint(port: u16) -> String {
 
 const TLS_ENDPOINT: &str = "cloud_endpoints: [{url: 'tls://db.example.com', traffic_policy: {on_tcp_connect: [{actions: \
                             [{type: forward-internal, config: {url: 'tls://db.internal'}}]}]}}]";
+
+/// Who connects here is trusted.
+const TRUSTED: &str = ", trusted_proxies: {networks: [127.0.0.1]}";
+/// Endpoints that say whom they see.
+const WHO: &str = "
+cloud_endpoints:
+  - {url: 'http://who.example.com', traffic_policy: &who {on_http_request: [{actions: [{type: custom-response, config: \
+                   {body: '${conn.client_ip}:${conn.client_port} at ${conn.server_ip}'}}]}]}}
+  - {url: 'https://who.example.com', traffic_policy: *who}
+";
+
+/// The body of the one answer on a connection.
+async fn body(io: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let answer = String::from_utf8(rest(io).await.unwrap()).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    body.to_owned()
+}
 
 #[tokio::test]
 async fn web_name_gets_http_by_alpn_and_an_answer() {
@@ -197,6 +236,85 @@ async fn visitors_beyond_the_limit_are_reset_until_one_has_left() {
     let mut third = TcpStream::connect(running.http).await.unwrap();
     third.write_all(request).await.unwrap();
     third.read_u8().await.unwrap();
+}
+
+#[tokio::test]
+async fn visitor_behind_a_trusted_proxy_is_who_the_header_says() {
+    let running = Running::start_behind(TRUSTED, WHO);
+    let request = b"GET / HTTP/1.1\r\nHost: who.example.com\r\nConnection: close\r\n\r\n";
+    for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+        for (source, destination, who) in [
+            ("203.0.113.9:4000", "198.51.100.1:443", "203.0.113.9:4000 at 198.51.100.1"),
+            ("[2001:db8::9]:4000", "[2001:db8::1]:443", "2001:db8::9:4000 at 2001:db8::1"),
+        ] {
+            let header = version.encode(source.parse().unwrap(), destination.parse().unwrap());
+            let mut stream = TcpStream::connect(running.http).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            for byte in [&header[..], request].concat() {
+                stream.write_all(&[byte]).await.unwrap();
+            }
+            assert_eq!(body(&mut stream).await, who, "{version:?}");
+            let mut stream = running.tls_behind(&header, "who.example.com", &[b"http/1.1"]).await.unwrap();
+            stream.write_all(request).await.unwrap();
+            assert_eq!(body(&mut stream).await, who, "{version:?}");
+        }
+    }
+    // What the proxy asks for itself.
+    for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        stream.write_all(&[header, request].concat()).await.unwrap();
+        let own = format!("{} at 127.0.0.1", stream.local_addr().unwrap());
+        assert_eq!(body(&mut stream).await, own);
+    }
+}
+
+#[tokio::test]
+async fn trusted_proxy_without_a_usable_header_is_reset_at_every_listener() {
+    let port = free_port();
+    let running = Running::start_behind(TRUSTED, &tcp_endpoint(port));
+    for address in [running.http, running.shared, running.tcp[0]] {
+        for bytes in
+            [&b"GET / HTTP/1.1\r\nHost: who.example.com\r\n\r\n"[..], b"PROXY TCP4 1.2.3.4\r\n", b"\x16\x03\x01"]
+        {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            assert_eq!(rest(&mut stream).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{address}");
+        }
+    }
+    running.tls("who.example.com", &[b"http/1.1"]).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_trusted_proxy_is_reset_after_a_while() {
+    let running = Running::start_behind(TRUSTED, "");
+    let mut stream = TcpStream::connect(running.http).await.unwrap();
+    stream.write_all(b"PROXY TCP4 ").await.unwrap();
+    let mut bytes = Vec::new();
+    assert_eq!(stream.read_to_end(&mut bytes).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn header_of_a_stranger_is_no_header() {
+    let header = ProxyProtocol::V1.encode("203.0.113.9:4000".parse().unwrap(), "198.51.100.1:443".parse().unwrap());
+    let request = b"GET / HTTP/1.1\r\nHost: who.example.com\r\nConnection: close\r\n\r\n";
+    for proxies in
+        ["", ", trusted_proxies: {networks: [192.0.2.0/24]}", ", trusted_proxies: {networks: [127.0.0.1], ports: 1}"]
+    {
+        let running = Running::start_behind(proxies, WHO);
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        stream.write_all(&[&header[..], request].concat()).await.unwrap();
+        let answer = String::from_utf8(rest(&mut stream).await.unwrap()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400") && !answer.contains("203.0.113.9"), "{answer}");
+        running.tls_behind(&header, "who.example.com", &[b"http/1.1"]).await.unwrap_err();
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        assert!(body(&mut stream).await.starts_with("127.0.0.1:"));
+        // A reload says who is trusted from now on.
+        running.gateway.reload(parse_behind(&running.site, TRUSTED, WHO));
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        stream.write_all(&[&header[..], request].concat()).await.unwrap();
+        assert!(body(&mut stream).await.starts_with("203.0.113.9:"));
+    }
 }
 
 #[tokio::test]

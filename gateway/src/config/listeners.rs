@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use adit::config::reader::{Object, Reader};
 use adit::endpoint_url::{EndpointUrl, Scheme};
 
+use super::trusted_proxies::TrustedProxies;
+
 /// The addresses that the gateway listens on. The same address under `agents`, `https` and `tls` is one shared socket,
 /// and what comes is told apart by its ClientHello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Listeners {
     pub tls: Vec<SocketAddr>,
     /// The ports of `tcp` endpoints.
     pub tcp: TcpListeners,
+    /// Load balancers in front of them.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Where `tcp` endpoints listen: each on its own port, on all of these addresses.
@@ -63,6 +67,7 @@ impl Listeners {
             https: addresses(&mut section, "https"),
             tls: addresses(&mut section, "tls"),
             tcp: section.object("tcp").map(TcpListeners::read).unwrap_or_default(),
+            trusted_proxies: section.object("trusted_proxies").map(TrustedProxies::read).unwrap_or_default(),
         };
         if !section.has("agents") {
             section.missing("agents", "where agents connect, such as 0.0.0.0:443");

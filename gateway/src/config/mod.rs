@@ -10,6 +10,7 @@ pub mod limits;
 pub mod listeners;
 pub mod networks;
 pub mod public_names;
+pub mod trusted_proxies;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -121,8 +122,10 @@ impl Config {
     pub fn keep_from(&mut self, old: &Self) {
         let tcp_addresses = old.listeners.tcp.addresses.clone();
         let agent_ports = self.listeners.tcp.agent_ports.clone();
+        let trusted_proxies = self.listeners.trusted_proxies.clone();
         self.listeners = old.listeners.clone();
         self.listeners.tcp = TcpListeners { addresses: tcp_addresses, agent_ports };
+        self.listeners.trusted_proxies = trusted_proxies;
         self.key_file.clone_from(&old.key_file);
         self.log.format = old.log.format;
     }

@@ -21,7 +21,9 @@ pub(super) struct House {
     visitors: Gate,
     agents: Gate,
     /// When it was said last that there are too many.
-    complained: Mutex<Option<Instant>>,
+    complained: Complaint,
+    /// When it was said last that a trusted proxy sends no header.
+    told_of_proxies: Complaint,
 }
 
 impl House {
@@ -34,7 +36,8 @@ impl House {
             pending: Gate::default(),
             visitors: Gate::default(),
             agents: Gate::default(),
-            complained: Mutex::new(None),
+            complained: Complaint::default(),
+            told_of_proxies: Complaint::default(),
         }))
     }
 
@@ -69,14 +72,32 @@ impl House {
         self.agents.empty().await;
     }
 
+    /// Tells whether a line about trusted proxies is due.
+    pub(super) fn may_tell_of_proxies(&self) -> bool {
+        self.told_of_proxies.is_due()
+    }
+
     fn complain(&self, limit: &str) {
-        let now = Instant::now();
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_recent = complained.is_some_and(|at| now.saturating_duration_since(at) < COMPLAINT_PAUSE);
-        if !is_recent {
-            *complained = Some(now);
+        if self.complained.is_due() {
             tracing::warn!(limit, "connections are closed unserved: there are as many as the limit allows");
         }
+    }
+}
+
+/// When a line was written last that would otherwise be written for every connection.
+#[derive(Debug, Default)]
+struct Complaint(Mutex<Option<Instant>>);
+
+impl Complaint {
+    /// True when it is time for the line; then it counts as written.
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = last.is_some_and(|at| now.saturating_duration_since(at) < COMPLAINT_PAUSE);
+        if !is_recent {
+            *last = Some(now);
+        }
+        !is_recent
     }
 }
 

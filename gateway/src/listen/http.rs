@@ -7,13 +7,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::house::House;
-use super::socket;
+use super::{arrival, socket};
 use crate::http::reach::Visitor;
 use crate::http::{self, Ending, Front, Limits, Protocol};
 
 /// Serves a connection without TLS.
-pub(super) async fn serve_plain(house: Arc<House>, tcp: TcpStream, visitor: Visitor) {
+pub(super) async fn serve_plain(house: Arc<House>, mut tcp: TcpStream, met: Visitor) {
     let Some(_pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
+    let Some(visitor) = arrival::visitor(&house, &mut tcp, met).await else { return };
     serve(&house, tcp, visitor, Scheme::Http, Protocol::Detect, |tcp| tcp).await;
 }
 

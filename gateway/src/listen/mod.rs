@@ -1,11 +1,13 @@
 //! Where everything from outside comes in: sockets, and who serves what comes to them.
 
 mod accept;
+mod arrival;
 pub mod client_hello;
 pub mod decide;
 mod gate;
 mod house;
 mod http;
+pub mod proxy_header;
 mod raw;
 mod socket;
 mod tcp;
@@ -176,9 +178,12 @@ impl Serving {
 
 async fn serve_tls(listener: TcpListener, roles: Roles, house: Arc<House>, stop: watch::Receiver<bool>) {
     let serving = Arc::clone(&house);
-    accept::accept(listener, house, true, stop, |tcp, visitor| {
-        let pending = serving.pending.enter();
-        tokio::spawn(tls::serve(Arc::clone(&serving), tcp, visitor, roles, pending));
+    accept::accept(listener, house, true, stop, |mut tcp, met| {
+        let (house, pending) = (Arc::clone(&serving), serving.pending.enter());
+        tokio::spawn(async move {
+            let Some(visitor) = arrival::visitor(&house, &mut tcp, met).await else { return };
+            tls::serve(house, tcp, visitor, roles, pending).await;
+        });
     })
     .await;
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::accept::accept;
+use super::arrival;
 use super::house::House;
 use super::raw;
 use super::socket::{self, Inherited};
@@ -168,9 +169,15 @@ pub(super) fn listen_on(
 
 async fn accept_visitors(socket: TcpListener, house: Arc<House>, stop: watch::Receiver<bool>) {
     let serving = Arc::clone(&house);
-    accept(socket, house, false, stop, |tcp, visitor| {
+    accept(socket, house, false, stop, |mut tcp, met| {
         let house = Arc::clone(&serving);
-        tokio::spawn(async move { raw::serve(&house, tcp, &[], visitor, Scheme::Tcp, "").await });
+        tokio::spawn(async move {
+            // While a proxy says whom it is from, the connection has the place of a visitor, too.
+            let Some(pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
+            let Some(visitor) = arrival::visitor(&house, &mut tcp, met).await else { return };
+            drop(pass);
+            raw::serve(&house, tcp, &[], visitor, Scheme::Tcp, "").await;
+        });
     })
     .await;
 }
