@@ -7,29 +7,49 @@ use adit_gateway::policy::{Connection, Place, Policy, Position, Request, Respons
 /// Compiles the input for endpoints of every scheme, from the operator's file and from an agent, and runs it.
 pub fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for url in ["https://app.example.test", "http://app.example.test", "tls://app.example.test", "tcp://example.test:7"]
-    {
-        let Ok(url) = EndpointUrl::parse(url) else { panic!("the target's own {url} is refused") };
-        for place in [Place::cloud(&url), Place::agent(&url)] {
-            match Policy::parse(text, place) {
-                Ok(policy) => run(&policy, &url),
-                Err(errors) => assert!(!errors.errors().is_empty(), "a document is refused without a reason"),
-            }
+    for (url, place) in places() {
+        match Policy::parse(text, place) {
+            Ok(policy) => run(&policy, &url, request()),
+            Err(errors) => assert!(!errors.errors().is_empty(), "a document is refused without a reason"),
         }
     }
 }
 
-fn run(policy: &Policy, endpoint: &EndpointUrl) {
-    let address = std::net::SocketAddr::from(([192, 0, 2, 1], 1000));
-    let connection = Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint };
-    let mut state = State::default();
-    let _ = policy.on_tcp_connect(connection, &mut state, Position::default());
+/// Compiles a document for every kind of endpoint, and runs it where it is accepted.
+pub fn run_everywhere(document: &serde_json::Value) {
+    for (url, place) in places() {
+        match Policy::from_value(document, place) {
+            Ok(policy) => run(&policy, &url, request()),
+            Err(errors) => assert!(!errors.errors().is_empty(), "a document is refused without a reason"),
+        }
+    }
+}
+
+fn places() -> impl Iterator<Item = (EndpointUrl, Place)> {
+    let urls =
+        ["https://app.example.test", "http://app.example.test", "tls://app.example.test", "tcp://example.test:7"];
+    urls.into_iter().flat_map(|url| {
+        let Ok(url) = EndpointUrl::parse(url) else { panic!("the target's own {url} is refused") };
+        [Place::cloud(&url), Place::agent(&url)].map(|place| (url.clone(), place))
+    })
+}
+
+fn request() -> http::Request<()> {
     let request = http::Request::post("/a%20b/c?x=1&y=%26&x=two")
         .header("host", "app.example.test:8443")
         .header("cookie", "a=1; b=2; a=3")
         .header("authorization", "Basic YTpiYmJiYmJiYg==")
         .header("content-type", "text/plain; charset=utf-8");
     let Ok(request) = request.body(()) else { panic!("the target's own request is invalid") };
+    request
+}
+
+/// Runs a policy over a connection, a request on it, and its response.
+pub fn run(policy: &Policy, endpoint: &EndpointUrl, request: http::Request<()>) {
+    let address = std::net::SocketAddr::from(([192, 0, 2, 1], 1000));
+    let connection = Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint };
+    let mut state = State::default();
+    let _ = policy.on_tcp_connect(connection, &mut state, Position::default());
     let Ok(response) = http::Response::builder().status(404).header("set-cookie", "a=1; Path=/; Secure").body(())
     else {
         panic!("the target's own response is invalid")

@@ -4,12 +4,26 @@
 
 #[path = "../../fuzz/src/client_hello.rs"]
 mod client_hello;
+#[path = "../../fuzz/src/expression.rs"]
+mod expression;
 #[path = "../../fuzz/src/gateway_config.rs"]
 mod gateway_config;
+#[path = "../../fuzz/src/input.rs"]
+#[expect(dead_code, reason = "other targets draw words")]
+mod input;
 #[path = "../../fuzz/src/policy.rs"]
 mod policy;
+#[path = "../../fuzz/src/policy_grammar.rs"]
+mod policy_grammar;
+#[path = "../../fuzz/src/policy_rules.rs"]
+mod policy_rules;
+#[path = "../../fuzz/src/proxy_header.rs"]
+mod proxy_header;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
+
+#[path = "../../fuzz/src/template.rs"]
+mod template;
 
 use replay::replay;
 
@@ -29,4 +43,24 @@ fn gateway_config_holds_over_its_corpus() {
 #[test]
 fn policy_holds_over_its_corpus() {
     replay(CORPUS, "policy", policy::policy);
+}
+
+#[test]
+fn policy_rules_holds_over_its_corpus() {
+    replay(CORPUS, "policy_rules", policy_rules::policy_rules);
+}
+
+#[test]
+fn expression_holds_over_its_corpus() {
+    replay(CORPUS, "expression", expression::expression);
+}
+
+#[test]
+fn template_holds_over_its_corpus() {
+    replay(CORPUS, "template", template::template);
+}
+
+#[test]
+fn proxy_header_holds_over_its_corpus() {
+    replay(CORPUS, "proxy_header", proxy_header::proxy_header);
 }
