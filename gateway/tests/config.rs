@@ -28,6 +28,7 @@ listeners:
   tls: 0.0.0.0:443
   http: 0.0.0.0:80
   tcp: {addresses: 0.0.0.0, agent_ports: 20000-20999}
+  trusted_proxies: {networks: [10.0.0.5], ports: [443]}
 certificates:
   - {certificate_file: certificate.pem, private_key_file: private-key.pem}
 key_file: keys/identity.key
@@ -559,14 +560,39 @@ fn reload_keeps_what_needs_a_restart_and_takes_the_rest() {
     let text = FULL
         .replace(": 0.0.0.0", ": 127.0.0.1")
         .replace("20000-20999", "30000-30001")
+        .replace("10.0.0.5", "10.0.0.6")
         .replace("keys/", "")
         .replace("600", "7");
     let (mut new, _) = parse(&site, &text.replace("level: debug, format: json", "level: warn")).unwrap();
     new.keep_from(&old);
     assert_eq!(Config::changes_needing_restart(&old, &new), Vec::<String>::new());
     assert_eq!(new.listeners.tcp.agent_ports, AgentPorts::Between(30000..=30001));
+    assert!(new.listeners.trusted_proxies.announces([10, 0, 0, 6].into(), 443));
     assert_eq!(new.limits.sessions_max, 7);
     assert_ne!(new.log.level, old.log.level);
+}
+
+#[test]
+fn agents_may_come_from_ten_thousand_networks_and_from_no_more() {
+    let networks = |count: u32| {
+        let list: Vec<_> = (0..count).map(|at| format!("10.{}.{}.0/24", at / 256, at % 256)).collect();
+        format!("[{}, '2001:db8::/32']", list.join(", "))
+    };
+    let site = full_site();
+    let text = |count| FULL.replace("[10.7.0.0/16]", &networks(count)).replace("[10.0.0.0/8]", &networks(count));
+    let (config, _) = parse(&site, &text(9_999)).unwrap();
+    let credential = config.accounts.credential("clinic7").unwrap();
+    let check = |address: &str| config.accounts.check_source(credential, address.parse().unwrap());
+    for inside in ["10.0.0.1", "10.39.14.255", "::ffff:10.39.14.1", "2001:db8::7"] {
+        assert_eq!(check(inside), Ok(()), "{inside}");
+    }
+    for outside in ["10.39.15.1", "11.0.0.1", "2001:db9::7", "::1"] {
+        assert_eq!(check(outside), Err(LogInRefusal::AccountSource), "{outside}");
+    }
+    let error = parse(&site, &text(10_000)).unwrap_err();
+    for path in ["accounts[1].allowed_networks", "credentials[1].allowed_networks"] {
+        assert!(error.contains(path) && error.contains("10000"), "{error}");
+    }
 }
 
 /// Every value of the file in turn becomes something else: the result is a configuration or a list of errors, and each
