@@ -44,7 +44,7 @@ class Files(Deployment):
         self.port, self._http_port = self.scratch.port(), self.scratch.port()
         self._tcp_ports = {name: self.scratch.port() for name in self.names_of("tcp")}
         self.connect_url = f"{self.connect_name}:{self.port}"
-        self.authtoken, self._credential = self._new_token("e2e")
+        self.authtoken, self._credential = self.new_token("e2e")
         self.write_gateway()
 
     def names_of(self, scheme):
@@ -54,9 +54,9 @@ class Files(Deployment):
 
     def spare_credential(self):
         """A valid credential whose token nobody has."""
-        return self._new_token("spare")[1]
+        return self.new_token("spare")[1]
 
-    def _new_token(self, name):
+    def new_token(self, name):
         """A fresh token and the entry to paste into the gateway's file."""
         command = [self.binaries["adit-gateway"], "token", "new", "--id", name, "--account", "main", "--allow-any"]
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
@@ -91,6 +91,15 @@ class Files(Deployment):
         phase = "on_http_request" if url.startswith("http") else "on_tcp_connect"
         policy = {phase: [{"actions": [{"type": "forward-internal", "config": {"url": target}}]}]}
         return {"url": url, "account": "main", "traffic_policy": policy}
+
+    @property
+    def credential(self):
+        """The entry of the agents' token."""
+        return self._credential
+
+    @property
+    def http_port(self):
+        return self._http_port
 
     def write_gateway(self, document=None, credential=None):
         """Writes the gateway's file as YAML: one key a line, and the credential as it came from `token new`."""

@@ -17,6 +17,8 @@ import http_scenarios  # noqa: F401, I001
 import tcp_scenarios  # noqa: F401
 import sdk_scenarios  # noqa: F401
 import policy_scenarios  # noqa: F401
+import oidc_scenarios  # noqa: F401
+import proxied_scenarios  # noqa: F401
 import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch
 from upstreams import Upstreams

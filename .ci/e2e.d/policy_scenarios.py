@@ -1,22 +1,17 @@
 """Traffic Policy on a cloud endpoint: what it lets through arrives, what it refuses never reaches the agent."""
 
 import base64
-import http.server
 import json
-import signal
 import subprocess
-import threading
 import time
-from contextlib import contextmanager
 
-from clients import HTTP1, HTTP2, Place, fetch
+from clients import HTTP1, HTTP2, fetch
 from failure import expect, expect_equal
-from files import DOMAIN
-from program import Program, wait_until
+from policed import HOST
+from policed import policy as _policy
+from policed import rule as _rule
 from scenario import scenario
-
-HOST = f"policy.{DOMAIN}"
-TARGET = "https://counted.internal"
+from served import Quiet, Served
 
 
 @scenario("files")
@@ -130,80 +125,7 @@ def policy_lets_through_whose_token_the_issuer_has_signed(deployment):
             expect(issuer.token(header, good)[:60] not in log, "a token is in the log")
 
 
-def _rule(action, config=None, expression=None):
-    rule = {"name": action, "actions": [{"type": action} | ({"config": config} if config else {})]}
-    return rule | ({"expressions": [expression]} if expression else {})
-
-
-@contextmanager
-def _policy(deployment, rules, after=()):
-    """A cloud endpoint with these rules in front of an upstream that counts; gives its place and the upstream."""
-    with _Counted() as counted:
-        agent = json.loads(deployment.agent_file.read_text())
-        # It runs beside another agent of the same box and token.
-        agent["agent"]["instance_id"] = "counted"
-        agent["endpoints"] = [{"name": "counted", "url": TARGET, "upstream": {"url": f"http://127.0.0.1:{counted.port}"}}]
-        file = deployment.scratch.write("files/counted.json", json.dumps(agent), 0o600)
-        program = Program("counted", [deployment.binaries["adit"], "run", "--config", file], deployment.scratch)
-        forward = _rule("forward-internal", {"url": TARGET})
-        # Answers before all other rules once exactly this policy is in force.
-        mark = f"/ready-{time.monotonic_ns()}"
-        ready = _rule("custom-response", {"body": "ready"}, f"req.url.path == '{mark}'")
-        policy = {"on_http_request": [ready, *rules, forward], "on_http_response": list(after)}
-        document = deployment.gateway_document()
-        document["cloud_endpoints"].append({"url": f"https://{HOST}", "traffic_policy": policy})
-        # Beside the rules: whether the agent is there.
-        open_policy = {"on_http_request": [forward]}
-        document["cloud_endpoints"].append({"url": f"https://open.{DOMAIN}", "traffic_policy": open_policy})
-        place, beside = (Place("https", host, deployment.port, deployment.ca_file) for host in (HOST, f"open.{DOMAIN}"))
-        deployment.write_gateway(document)
-        deployment.programs["gateway"].signal(signal.SIGHUP)
-        try:
-            wait_until(lambda: fetch(place, mark).body == b"ready", "the policy to be in force", 20)
-            wait_until(lambda: fetch(beside, "/").status == 200, "the agent to be online", 20, program)
-            yield place, counted
-        finally:
-            program.stop()
-            deployment.write_gateway()
-            deployment.programs["gateway"].signal(signal.SIGHUP)
-
-
-class _Served:
-    """A small HTTP server of this process."""
-
-    def __init__(self, handler):
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class _Counted(_Served):
-    """Tells what it was asked, and counts how often."""
-
-    def __init__(self):
-        counted = self
-        self.requests = 0
-
-        class Handler(_Quiet):
-            def do_GET(self):
-                counted.requests += 1
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                self.answer({"path": self.path, "headers": headers})
-
-        super().__init__(Handler)
-
-
-class _Issuer(_Served):
+class _Issuer(Served):
     """Publishes one RSA key and signs with it; openssl does the cryptography."""
 
     def __init__(self, scratch):
@@ -214,7 +136,7 @@ class _Issuer(_Served):
         modulus = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().split("=")[1]
         jwk = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "one", "e": "AQAB", "n": _base64(bytes.fromhex(modulus))}
 
-        class Handler(_Quiet):
+        class Handler(Quiet):
             def do_GET(self):
                 self.answer({"keys": [jwk]})
 
@@ -232,21 +154,6 @@ class _Issuer(_Served):
         if not self.is_stopped:
             self.is_stopped = True
             super().stop()
-
-
-class _Quiet(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def answer(self, document):
-        body = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 def _base64(data):
