@@ -24,7 +24,7 @@ pub struct Limits {
     pub streams_per_session_max: usize,
     /// Time from the TCP connect to a complete log-in.
     pub auth_timeout: Duration,
-    /// Time from the TCP connect to a complete ClientHello.
+    /// Time from the TCP connect, or the PROXY header after it, to a complete ClientHello.
     pub client_hello_timeout: Duration,
     /// Time from the ClientHello to the end of the TLS handshake.
     pub tls_handshake_timeout: Duration,
