@@ -122,3 +122,31 @@ fn each_mistake_is_named_and_no_key_is_shown() {
         assert_eq!(problems(url, upstream, termination), [expected]);
     }
 }
+
+#[test]
+fn tls_ends_at_the_agent_or_at_the_gateway_and_not_at_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adit.json");
+    for policy in [
+        json!({ "on_tcp_connect": [{ "actions": [{ "type": "terminate-tls" }] }] }),
+        json!("on_tcp_connect: [{actions: [{type: terminate-tls}]}]"),
+    ] {
+        let document = json!({
+            "version": 3,
+            "agent": { "authtoken": "t", "connect_url": "gateway.example" },
+            "endpoints": [{
+                "name": "db",
+                "url": "tls://db.internal",
+                "upstream": { "url": "5432" },
+                "agent_tls_termination": { "server_certificate": "/c", "server_private_key": KEY },
+                "traffic_policy": policy,
+            }],
+        });
+        fs::write(&path, document.to_string()).unwrap();
+        let errors = Config::load(&path, &|_| None).unwrap_err();
+        let [problem] = errors.problems() else { panic!("{errors}") };
+        assert_eq!(problem.path, "endpoints[0].agent_tls_termination");
+        assert!(problem.expected.starts_with("excludes terminate-tls"), "{problem}");
+        assert!(!errors.to_string().contains("hunter2"), "{errors}");
+    }
+}

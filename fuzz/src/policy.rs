@@ -2,7 +2,7 @@
 //! accepted run over a request and its response.
 
 use adit::endpoint_url::EndpointUrl;
-use adit_gateway::policy::{Connection, Place, Policy, Position, Request, Response, State};
+use adit_gateway::policy::{Connection, Place, Policy, Position, Request, Response, State, Tls};
 
 /// Compiles the input for endpoints of every scheme, from the operator's file and from an agent, and runs it.
 pub fn policy(data: &[u8]) {
@@ -47,7 +47,8 @@ fn request() -> http::Request<()> {
 /// Runs a policy over a connection, a request on it, and its response.
 pub fn run(policy: &Policy, endpoint: &EndpointUrl, request: http::Request<()>) {
     let address = std::net::SocketAddr::from(([192, 0, 2, 1], 1000));
-    let connection = Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint };
+    let connection =
+        Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint, tls: Tls::Unknown };
     let mut state = State::default();
     let _ = policy.on_tcp_connect(connection, &mut state, Position::default());
     let Ok(response) = http::Response::builder().status(404).header("set-cookie", "a=1; Path=/; Secure").body(())

@@ -208,7 +208,7 @@ impl Gateway {
         }
     }
 
-    fn open_stream(&self, target: &Target, visitor: &Visitor) -> Result<Opened, OpenError> {
+    fn open_stream(&self, target: &Target, visitor: &Visitor, is_opened: bool) -> Result<Opened, OpenError> {
         let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
         let state = self.state();
         let session = target.location.session;
@@ -217,7 +217,7 @@ impl Gateway {
         let (scheme, proxy_protocol) = (endpoint.url.scheme(), endpoint.proxy_protocol);
         let routable_at = state.registry.routable_at(session, &bind);
         drop(state);
-        let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls);
+        let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
         let is_go = *agent.client_type == *CLIENT_TYPE_GO;
         let key = agent.link.open(&header, is_go).map_err(|error| match error {
             adit::mux::OpenError::Limit => OpenError::Busy,
@@ -288,12 +288,12 @@ impl Reach for Gateway {
         addresses.iter().any(|address| address.port() == port)
     }
 
-    async fn open(&self, target: &Target, visitor: &Visitor) -> Result<ProxyStream, OpenError> {
+    async fn open(&self, target: &Target, visitor: &Visitor, is_opened: bool) -> Result<ProxyStream, OpenError> {
         self.routable(target).await?;
-        let mut opened = self.open_stream(target, visitor)?;
+        let mut opened = self.open_stream(target, visitor, is_opened)?;
         if opened.is_premature().await {
             debug!(session = %target.location.session, endpoint = %target.url, "the agent was not ready: once again");
-            opened = self.open_stream(target, visitor)?;
+            opened = self.open_stream(target, visitor, is_opened)?;
         }
         let header = opened.proxy_protocol.encode(visitor.peer, visitor.local);
         if !header.is_empty() && opened.stream.write_all(&header).await.is_err() {

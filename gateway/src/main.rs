@@ -91,7 +91,8 @@ fn check_policy(arguments: &PolicyFile) -> u8 {
         }
     };
     let place = if arguments.agent { Place::agent(&arguments.url) } else { Place::cloud(&arguments.url) };
-    match Policy::parse(&text, place) {
+    let directory = arguments.file.parent().filter(|_| !arguments.agent);
+    match Policy::parse_in(&text, place, directory) {
         Ok(_) => {
             print(format_args!("{name}: ok for {}", arguments.url));
             EXIT_OK

@@ -7,7 +7,10 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use http::StatusCode;
 
 use crate::http::reach::{PublicEndpoint, Reach, Target, Unreachable, Visitor};
-use crate::policy::{Connection, CustomResponse, Policy, Position, Refused, Request, Response, State, Verdict};
+use crate::policy::{
+    BeforeTls, Connection, CustomResponse, Policy, Position, Refused, Request, Response, State, Tls, Verdict,
+};
+use crate::tls::Termination;
 
 /// What a visitor asked for.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +23,8 @@ pub struct Asked<'a> {
     pub port: u16,
     /// Who it is.
     pub visitor: Visitor,
+    /// Its TLS, as far as the gateway sees it.
+    pub tls: Tls<'a>,
 }
 
 /// What is to be done with a visitor's traffic.
@@ -38,6 +43,8 @@ pub enum Decision {
     Respond(Arc<CustomResponse>),
     /// The connection is closed without an answer.
     Close,
+    /// The visitor's TLS has to end here before more can be decided; never for HTTP.
+    TerminateTls(Arc<Termination>),
 }
 
 /// Why traffic has no place to go.
@@ -69,38 +76,65 @@ impl From<Unreachable> for Refusal {
     }
 }
 
-/// Decides where a `tls` or `tcp` connection goes.
-///
-/// # Errors
-///
-/// [`Refusal`]; the caller can only close the connection.
-pub fn connection<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Decision, Refusal> {
-    let mut stop = Stop::public(reach, asked)?;
-    for _ in 0..=HOPS_MAX {
-        let mut from = Position::default();
-        // Each turn begins behind an action whose endpoint cannot be reached.
-        let next = loop {
-            let verdict = match stop.policy().cloned() {
+/// The way of a `tls` or `tcp` connection through the policies, which can pause while the visitor's TLS ends.
+#[derive(Debug)]
+pub struct Journey {
+    stop: Stop,
+    from: Position,
+    hops: usize,
+}
+
+impl Journey {
+    /// Finds the public endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]; the caller can only close the connection.
+    pub fn begin<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Self, Refusal> {
+        Ok(Self { stop: Stop::public(reach, asked)?, from: Position::default(), hops: 0 })
+    }
+
+    /// Decides where the connection goes. After [`Decision::TerminateTls`] it is asked again, once TLS has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journey::begin`].
+    pub fn decide<R: Reach>(&mut self, reach: &R, asked: &Asked<'_>) -> Result<Decision, Refusal> {
+        loop {
+            let verdict = match self.stop.policy().cloned() {
                 Some(policy) => {
-                    let connection = Connection::of(&stop.endpoint, asked);
-                    policy.on_tcp_connect(connection, &mut stop.state, from)
+                    let connection = Connection::of(&self.stop.endpoint, asked);
+                    policy.on_tcp_connect(connection, &mut self.stop.state, self.from)
                 }
                 None => Verdict::Continue,
             };
             match verdict {
-                Verdict::Continue => return stop.into_target(),
-                Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error)? {
-                    Way::Next(next) => break next,
-                    Way::Back(position) => from = position,
+                Verdict::Continue => return Ok(Decision::Target(Box::new(self.stop.target()?))),
+                Verdict::Forward { url, on_error } => match self.stop.forward(reach, &url, on_error)? {
+                    Way::Next(_) if self.hops == HOPS_MAX => return Err(Refusal::TooManyHops),
+                    Way::Next(next) => {
+                        *self = Self { stop: next, from: Position::default(), hops: self.hops + 1 };
+                    }
+                    // Each turn begins behind an action whose endpoint cannot be reached.
+                    Way::Back(position) => self.from = position,
                 },
+                Verdict::TerminateTls { termination, then } => {
+                    self.from = then;
+                    return Ok(Decision::TerminateTls(termination));
+                }
                 Verdict::Deny { .. } | Verdict::Refuse(_) | Verdict::Respond(_) | Verdict::Close => {
                     return Ok(Decision::Close);
                 }
             }
-        };
-        stop = next;
+        }
     }
-    Err(Refusal::TooManyHops)
+}
+
+/// Finds out how the TLS of a visitor has to end that asks for an `https` endpoint by its name, before there is any request.
+pub fn before_tls<R: Reach>(reach: &R, asked: &Asked<'_>) -> BeforeTls {
+    // Those who ask for what is not there are told so by HTTP.
+    let Ok(stop) = Stop::public(reach, asked) else { return BeforeTls::Default };
+    stop.policy().map_or(BeforeTls::Default, |policy| policy.before_tls(Connection::of(&stop.endpoint, asked)))
 }
 
 /// Decides where an HTTP request goes. The policies may change its head. Those that want to see the response are kept in
@@ -128,9 +162,14 @@ pub async fn request<R: Reach>(
     };
     match admission {
         Verdict::Continue => {}
+        // On another connection it may be let through.
+        Verdict::Refuse(refused) if refused.status == StatusCode::MISDIRECTED_REQUEST => {
+            return Ok(Decision::Refuse(refused));
+        }
         Verdict::Deny { .. } | Verdict::Refuse(_) | Verdict::Respond(_) | Verdict::Close => return Ok(Decision::Close),
-        // Documents that say this are refused: raw bytes cannot be handed to an HTTP endpoint.
-        Verdict::Forward { .. } => return Err(Refusal::NotHandled),
+        // Documents that say this are refused: raw bytes cannot be handed to an HTTP endpoint, and one without TLS has none
+        // to end.
+        Verdict::Forward { .. } | Verdict::TerminateTls { .. } => return Err(Refusal::NotHandled),
     }
     for _ in 0..=HOPS_MAX {
         let mut from = Position::default();
@@ -159,6 +198,7 @@ pub async fn request<R: Reach>(
                     return Ok(Decision::Respond(response));
                 }
                 Verdict::Close => return Ok(Decision::Close),
+                Verdict::TerminateTls { .. } => return Err(Refusal::NotHandled),
             }
         };
         trail.stops.push(std::mem::replace(&mut stop, next));
@@ -266,23 +306,16 @@ impl Stop {
             PublicEndpoint::Agent(target) => Ok(target.clone()),
         }
     }
-
-    fn into_target(self) -> Result<Decision, Refusal> {
-        match self.endpoint {
-            PublicEndpoint::Cloud(_) => Err(Refusal::NotHandled),
-            PublicEndpoint::Agent(target) => Ok(Decision::Target(Box::new(target))),
-        }
-    }
 }
 
 impl<'a> Connection<'a> {
-    fn of(endpoint: &'a PublicEndpoint, asked: &Asked<'_>) -> Self {
+    fn of(endpoint: &'a PublicEndpoint, asked: &Asked<'a>) -> Self {
         let url = match endpoint {
             PublicEndpoint::Cloud(endpoint) => &endpoint.url,
             PublicEndpoint::Agent(target) => &target.url,
         };
         let visitor = asked.visitor;
-        Connection { peer: visitor.peer, local: visitor.local, scheme: asked.scheme, endpoint: url }
+        Connection { peer: visitor.peer, local: visitor.local, scheme: asked.scheme, endpoint: url, tls: asked.tls }
     }
 }
 
@@ -357,14 +390,14 @@ mod tests {
             self.internal.get(&(account.into(), url.to_string())).cloned().ok_or(Unreachable::Offline)
         }
 
-        async fn open(&self, _: &Target, _: &Visitor) -> Result<DuplexStream, OpenError> {
+        async fn open(&self, _: &Target, _: &Visitor, _: bool) -> Result<DuplexStream, OpenError> {
             Err(OpenError::Offline)
         }
     }
 
     fn asked(scheme: Scheme, host: &str, port: u16) -> Asked<'_> {
         let address = "192.0.2.1:1000".parse().unwrap();
-        Asked { scheme, host, port, visitor: Visitor { peer: address, local: address } }
+        Asked { scheme, host, port, visitor: Visitor { peer: address, local: address }, tls: Tls::Unknown }
     }
 
     async fn ask(table: &Table, host: &str, port: u16) -> Result<Decision, Refusal> {
@@ -461,7 +494,10 @@ mod tests {
             .internal("tcp://db.internal:5432", "main", "")
             .public_agent("tcp://own.example.com:1", "")
             .public_agent("tcp://shut.example.com:1", deny);
-        let ask = |host, port| connection(&table, &asked(Scheme::Tcp, host, port));
+        let ask = |host, port| {
+            let asked = asked(Scheme::Tcp, host, port);
+            Journey::begin(&table, &asked).and_then(|mut journey| journey.decide(&table, &asked))
+        };
         assert_eq!(url(ask("db.example.com", 5432)), "tcp://db.internal:5432");
         assert_eq!(url(ask("own.example.com", 1)), "tcp://own.example.com:1");
         assert!(matches!(ask("shut.example.com", 1), Ok(Decision::Close)));

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -51,8 +52,21 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     tell_addresses(&listeners);
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
-    while let Told::Reload = signals.next().await {
-        reload(&gateway, &serving, &log).await;
+    let mut watch = CertificateWatch::new(&gateway.config().certificates);
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => {
+                    if reload(&gateway, &serving, &log).await {
+                        watch = CertificateWatch::new(&gateway.config().certificates);
+                    }
+                }
+                Told::End => break,
+            },
+            _ = looks.tick() => watch = look(watch, &serving).await,
+        }
     }
     tokio::select! {
         () = drain(&gateway, &serving) => tracing::info!("drained"),
@@ -61,8 +75,34 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Reads the configuration file again. With any mistake in it, everything stays as it is.
-async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) {
+/// Looks whether certificates were renewed, and puts those in force that were.
+async fn look(mut watch: CertificateWatch, serving: &Serving) -> CertificateWatch {
+    // Files may be on a disk that does not answer.
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = watch.look();
+        (watch, found)
+    });
+    let (watch, found) = match looked.await {
+        Ok(looked) => looked,
+        Err(error) => {
+            tracing::error!("certificates are not watched any more until the next reload: {error}");
+            return CertificateWatch::default();
+        }
+    };
+    for problem in found.problems {
+        tracing::error!("{problem}");
+    }
+    if let Some(certificates) = found.certificates {
+        serving.replace_certificates(&certificates);
+    }
+    for certificate in found.changed {
+        tracing::info!(certificate, "the certificate was read again and is in use");
+    }
+    watch
+}
+
+/// Reads the configuration file again, and tells whether it is in force. With any mistake in it, everything stays as it is.
+async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) -> bool {
     let old = gateway.config();
     let file: PathBuf = old.file.clone();
     let name = file.display().to_string();
@@ -75,11 +115,11 @@ async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) {
                 tracing::error!("{problem}");
             }
             tracing::error!("{name} is not put in force, what was in force stays");
-            return;
+            return false;
         }
         Err(error) => {
             tracing::error!("{name} was not read: {error}");
-            return;
+            return false;
         }
     };
     for warning in warnings {
@@ -93,6 +133,7 @@ async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) {
     gateway.reload(new);
     serving.reload(&gateway.config());
     tracing::info!("{name} is in force");
+    true
 }
 
 /// Closes the sockets, lets connections end for as long as the configuration allows, and then ends them.

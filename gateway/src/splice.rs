@@ -4,6 +4,8 @@
 //! is never a clean end: the visitor gets a TCP reset, and the stream is dropped unfinished, which aborts it. There is
 //! no limit to how long a connection may be idle; what the network has lost, TCP keep-alive finds.
 
+mod opened;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -15,6 +17,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
+
+pub use opened::{SharedSocket, splice_opened};
 
 /// How a spliced connection ended, for its line in the log.
 #[derive(Debug)]

@@ -101,6 +101,12 @@ fn read(section: &mut Object<'_>, seen: &mut Seen) -> Option<EndpointConfig> {
     let metadata = section.string_up_to("metadata", super::METADATA_BYTES_MAX).unwrap_or_default();
     let description = section.string_up_to("description", DESCRIPTION_BYTES_MAX).unwrap_or_default();
     let traffic_policy = read_policy(section);
+    let ends_at_gateway = traffic_policy.as_ref().is_some_and(|policy| policy.contains(TERMINATE_TLS));
+    if ends_at_gateway && termination.is_some() {
+        let path = section.path_of("agent_tls_termination");
+        let expected = "excludes terminate-tls in traffic_policy, which leaves no TLS to end here: remove one of them";
+        section.reader().problem(&path, None, expected);
+    }
     for (key, why) in REFUSED {
         section.refuse(key, why);
     }
@@ -244,6 +250,10 @@ fn read_policy(section: &mut Object<'_>) -> Option<String> {
     }
     Some(text)
 }
+
+/// The action by which the gateway ends TLS. The agent does not read policies, but a text with this word in it has no other
+/// use for it.
+const TERMINATE_TLS: &str = "terminate-tls";
 
 /// Keys of ngrok's agent that are not supported and whose silence would change who can read or reach the upstream.
 const REFUSED: [(&str, &str); 1] =

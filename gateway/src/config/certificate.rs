@@ -1,21 +1,20 @@
 //! Certificates with their keys: read, matched with each other, and asked for their names and their end.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adit::config::reader::{Object, Reader};
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::Base;
+use super::{Base, ocsp};
+use crate::pem;
 
 /// One certificate chain with its key, ready for use. A renewed file takes effect at the next reload.
 #[derive(Clone, Debug)]
@@ -27,6 +26,10 @@ pub struct Certificate {
     /// The DNS names that it is for, in lower case; a leading `*.` stands for exactly one label. Addresses are not
     /// among them: clients that connect to an address send no name to choose by.
     pub names: Vec<String>,
+    /// Where the authority's word on its validity is, if somebody keeps it up to date there.
+    pub ocsp_file: Option<PathBuf>,
+    /// Until when that may be shown, in seconds since 1970; `None` when there is nothing to show.
+    pub ocsp_until_unix: Option<i64>,
     /// When it ends, in seconds since 1970.
     pub ends_at_unix: i64,
     /// Chain and key as rustls takes them.
@@ -41,6 +44,8 @@ impl Certificate {
         let key = private_key_file.as_ref().and_then(|file| noted(&entry, "private_key_file", read_key(file)));
         let facts = chain.as_ref().and_then(|chain| noted(&entry, "certificate_file", Facts::of(chain)));
         let key_path = entry.path_of("private_key_file");
+        let ocsp_file = entry.string("ocsp_file").map(|text| base.resolve(&text));
+        let ocsp_path = entry.path_of("ocsp_file");
         let (reader, certificate_path) = (entry.reader(), entry.path_of("certificate_file"));
         entry.finish();
 
@@ -48,7 +53,7 @@ impl Certificate {
         warn_of_exposure(reader, &key_path, &private_key_file);
         let (chain, key, facts) = (chain?, key?, facts?);
         let certified = match CertifiedKey::from_der(chain, key, &default_provider()) {
-            Ok(certified) => Arc::new(certified),
+            Ok(certified) => certified,
             Err(error) => {
                 let shown = Some(private_key_file.display().to_string());
                 let expected = format!("is not the key of {}: {error}", certificate_file.display());
@@ -58,7 +63,71 @@ impl Certificate {
         };
         facts.warn_of_time(reader, &certificate_path);
         let Facts { names, ends_at_unix, .. } = facts;
-        Some(Self { certificate_file, private_key_file, names, ends_at_unix, certified })
+        let read = Self {
+            certificate_file,
+            private_key_file,
+            names,
+            ocsp_file,
+            ocsp_until_unix: None,
+            ends_at_unix,
+            certified: Arc::new(certified),
+        };
+        let (read, problem) = read.with_ocsp();
+        if let Some(problem) = problem {
+            reader.warn(&ocsp_path, problem);
+        }
+        Some(read)
+    }
+
+    /// Reads its files once more.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file.
+    pub fn read_again(&self) -> Result<(Self, Option<String>), String> {
+        let Self { certificate_file, private_key_file, ocsp_file, .. } = self;
+        let of = |file: &Path, error: String| format!("{}: {error}", file.display());
+        let chain = read_chain(certificate_file).map_err(|error| of(certificate_file, error))?;
+        let key = read_key(private_key_file).map_err(|error| of(private_key_file, error))?;
+        let Facts { names, ends_at_unix, .. } = Facts::of(&chain).map_err(|error| of(certificate_file, error))?;
+        let certified = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| {
+            of(private_key_file, format!("is not the key of {}: {error}", certificate_file.display()))
+        })?;
+        let read = Self {
+            certificate_file: certificate_file.clone(),
+            private_key_file: private_key_file.clone(),
+            names,
+            ocsp_file: ocsp_file.clone(),
+            ocsp_until_unix: None,
+            ends_at_unix,
+            certified: Arc::new(certified),
+        };
+        Ok(read.with_ocsp())
+    }
+
+    /// Lets the authority's word be shown with it; what is wrong with that comes along. Without a usable one the certificate
+    /// works all the same: it is renewed before the word on it is there.
+    fn with_ocsp(mut self) -> (Self, Option<String>) {
+        let (Some(file), Some(leaf)) = (&self.ocsp_file, self.certified.cert.first()) else { return (self, None) };
+        let read = pem::read(file).and_then(|response| Ok((ocsp::shown_until(&response, leaf)?, response)));
+        let problem = match read {
+            Ok((until, response)) if until > ASN1Time::now().timestamp() => {
+                let mut certified = CertifiedKey::clone(&self.certified);
+                certified.ocsp = Some(response);
+                (self.certified, self.ocsp_until_unix) = (Arc::new(certified), Some(until));
+                return (self, None);
+            }
+            Ok(_) => "is out of date".to_owned(),
+            Err(problem) => problem,
+        };
+        let problem = format!("{}: {problem}; it is not shown to clients", file.display());
+        (self, Some(problem))
+    }
+
+    /// Tells whether it shows a word of its authority that is out of date.
+    #[must_use]
+    pub fn has_stale_ocsp(&self) -> bool {
+        self.ocsp_until_unix.is_some_and(|until| until <= ASN1Time::now().timestamp())
     }
 
     /// Tells whether it is valid for this DNS name, or for every name that this wildcard stands for. A wildcard
@@ -124,30 +193,11 @@ fn dns_names(names: &[GeneralName<'_>]) -> Vec<String> {
 }
 
 fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read_bounded(file)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let chain = chain.map_err(|error| format!("is not a PEM file: {error:?}"))?;
-    if chain.is_empty() {
-        return Err("has no certificate in it: it must be a PEM file, the server's own certificate first".into());
-    }
-    Ok(chain)
+    pem::certificates(&pem::read(file)?)
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let text = read_bounded(file)?;
-    // The parser's own words are left out: they may quote the key.
-    PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| "has no private key that can be read: it must be a PEM file, without a passphrase".into())
-}
-
-fn read_bounded(file: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| format!("cannot be read: {error}");
-    let mut text = Vec::new();
-    File::open(file).map_err(cannot)?.take(FILE_LEN_MAX + 1).read_to_end(&mut text).map_err(cannot)?;
-    if text.len() as u64 > FILE_LEN_MAX {
-        return Err(format!("is longer than {FILE_LEN_MAX} bytes"));
-    }
-    Ok(text)
+    pem::private_key(&pem::read(file)?)
 }
 
 fn warn_of_exposure(reader: &Reader, path: &str, file: &Path) {
@@ -159,7 +209,5 @@ fn warn_of_exposure(reader: &Reader, path: &str, file: &Path) {
     }
 }
 
-/// A chain of ten certificates has some 20 KiB.
-const FILE_LEN_MAX: u64 = 1 << 20;
 /// Two weeks: renewal by ACME begins a month before the end, so something has failed by then.
 const END_NEAR_SECONDS: i64 = 14 * 24 * 3600;

@@ -108,11 +108,11 @@ fn read_policy(entry: &mut Object<'_>, url: &EndpointUrl, base: &Base) -> Option
         }
         (Some(Value::String(text)), None) => {
             let path = entry.path_of("traffic_policy");
-            Policy::parse(text, place).map_err(|errors| note(entry, &path, &errors)).ok()
+            Policy::parse_in(text, place, Some(&base.0)).map_err(|errors| note(entry, &path, &errors)).ok()
         }
         (Some(document), None) => {
             let path = entry.path_of("traffic_policy");
-            Policy::from_value(document, place).map_err(|errors| note(entry, &path, &errors)).ok()
+            Policy::from_value_in(document, place, Some(&base.0)).map_err(|errors| note(entry, &path, &errors)).ok()
         }
         (None, Some(file)) => read_policy_file(entry, &base.resolve(&file), place),
         (None, None) => {
@@ -132,7 +132,7 @@ fn read_policy_file(entry: &Object<'_>, file: &Path, place: Place) -> Option<Pol
             return None;
         }
     };
-    let errors = match Policy::parse(&text, place) {
+    let errors = match Policy::parse_in(&text, place, Some(&Base::of(file).0)) {
         Ok(policy) => return Some(policy),
         Err(errors) => errors,
     };

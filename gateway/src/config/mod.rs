@@ -9,6 +9,7 @@ mod cloud_endpoint;
 pub mod limits;
 pub mod listeners;
 pub mod networks;
+mod ocsp;
 pub mod public_names;
 pub mod trusted_proxies;
 

@@ -22,7 +22,7 @@ use super::reach::{Reach, Target};
 use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
-use crate::policy::{CustomResponse, Verdict};
+use crate::policy::{CustomResponse, Tls, Verdict};
 use crate::route::{self, Asked, Decision, Trail};
 
 /// One visitor's connection, as all requests on it see it.
@@ -118,7 +118,7 @@ impl<R: Reach> Client<R> {
             Decision::Deny { status } => return Ok(Outcome::own(&CustomResponse::empty(status))),
             Decision::Refuse(refused) => return Err(Failure::Policy(refused).into()),
             Decision::Respond(response) => response,
-            Decision::Close => return Err(End::Closed),
+            Decision::Close | Decision::TerminateTls(_) => return Err(End::Closed),
         };
         let Outcome::Own(mut own, body) = Outcome::own(&custom) else { return Err(End::Closed) };
         match trail.respond(&asked, head, &mut own).await {
@@ -127,12 +127,13 @@ impl<R: Reach> Client<R> {
         }
     }
 
-    fn asked<'i>(&self, inbound: &'i Inbound) -> Asked<'i> {
+    fn asked<'i>(&'i self, inbound: &'i Inbound) -> Asked<'i> {
         let scheme = self.front.scheme;
         let local = self.front.visitor.local.port();
         let named = inbound.port.or(scheme.default_port()).unwrap_or(local);
         let port = if self.reach.listens_on(scheme, named) { local } else { named };
-        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor }
+        let tls = self.front.tls.as_deref().map_or(Tls::Unknown, Tls::Ended);
+        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor, tls }
     }
 
     /// Sends the request to the agent and waits for the head of its response.
@@ -313,7 +314,7 @@ fn instead(verdict: Verdict) -> Result<Outcome, End> {
         Verdict::Respond(response) => Ok(Outcome::own(&response)),
         Verdict::Deny { status } => Ok(Outcome::own(&CustomResponse::empty(status))),
         Verdict::Refuse(refused) => Err(Failure::Policy(refused).into()),
-        Verdict::Close | Verdict::Continue | Verdict::Forward { .. } => Err(End::Closed),
+        Verdict::Close | Verdict::Continue | Verdict::Forward { .. } | Verdict::TerminateTls { .. } => Err(End::Closed),
     }
 }
 

@@ -19,7 +19,11 @@ mod serve;
 mod tunnel;
 mod upstream;
 
+use std::sync::Arc;
+
 use adit::endpoint_url::Scheme;
+
+use crate::tls::Session;
 
 pub(crate) use headers::is_failure_header;
 pub use limits::Limits;
@@ -28,10 +32,12 @@ pub use serve::{Ending, serve};
 use reach::Visitor;
 
 /// How a visitor's connection came in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Front {
     /// Who came, and where to.
     pub visitor: Visitor,
+    /// The TLS that ended in front of it.
+    pub tls: Option<Arc<Session>>,
     /// [`Scheme::Https`] behind TLS, else [`Scheme::Http`].
     pub scheme: Scheme,
     /// Which version of HTTP it speaks.

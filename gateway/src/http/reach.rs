@@ -42,11 +42,17 @@ pub trait Reach: Send + Sync + 'static {
         false
     }
 
-    /// Opens a proxy stream to the agent of `target`, its header already sent.
+    /// Opens a proxy stream to the agent of `target`, its header already sent. With `is_opened` its bytes are what was
+    /// inside a visitor's TLS that has ended here, also where the endpoint is one for TLS.
     ///
     /// # Errors
     /// [`OpenError`]; nothing of the request has left the gateway then, so it may be tried elsewhere.
-    fn open(&self, target: &Target, visitor: &Visitor) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
+    fn open(
+        &self,
+        target: &Target,
+        visitor: &Visitor,
+        is_opened: bool,
+    ) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
 
     /// Completes once the gateway takes no new requests: connections then finish what they have begun and close.
     ///

@@ -93,7 +93,7 @@ impl Streams {
             }
             tracing::debug!("an idle stream was dead: sending the request again");
         }
-        let stream = reach.open(target, visitor).await?;
+        let stream = reach.open(target, visitor, false).await?;
         let mut carrier = Carrier::start(stream).await?;
         let response = carrier.send(request, &wait).await.map_err(|unsent| unsent.failure)?;
         Ok((response, lease(carrier)))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio_rustls::TlsAcceptor;
+use rustls::ServerConfig;
 
 use super::gate::{Gate, Pass};
 use crate::certificates::Certificates;
@@ -14,12 +14,14 @@ use crate::gateway::Gateway;
 pub(super) struct House {
     pub(super) gateway: Arc<Gateway>,
     pub(super) certificates: Arc<Certificates>,
-    pub(super) agents_tls: TlsAcceptor,
-    pub(super) https_tls: TlsAcceptor,
+    pub(super) agents_tls: Arc<ServerConfig>,
+    pub(super) https_tls: Arc<ServerConfig>,
     /// Those that have not said yet what they want.
     pub(super) pending: Gate,
     visitors: Gate,
     agents: Gate,
+    /// Visitors of `tls` and `tcp` endpoints whose TLS is about to end here.
+    handshakes: Gate,
     /// When it was said last that there are too many.
     complained: Complaint,
     /// When it was said last that a trusted proxy sends no header.
@@ -30,12 +32,13 @@ impl House {
     pub(super) fn new(gateway: Arc<Gateway>, certificates: Arc<Certificates>) -> Result<Arc<Self>, rustls::Error> {
         Ok(Arc::new(Self {
             gateway,
-            agents_tls: certificates.agents_tls()?.into(),
-            https_tls: certificates.https_tls()?.into(),
+            agents_tls: certificates.agents_tls()?,
+            https_tls: certificates.https_tls()?,
             certificates,
             pending: Gate::default(),
             visitors: Gate::default(),
             agents: Gate::default(),
+            handshakes: Gate::default(),
             complained: Complaint::default(),
             told_of_proxies: Complaint::default(),
         }))
@@ -51,6 +54,16 @@ impl House {
         let pass = self.visitors.try_enter(self.gateway.config().limits.connections_max);
         if pass.is_none() {
             self.complain("limits.connections_max");
+        }
+        pass
+    }
+
+    /// A place for a handshake of a visitor that an endpoint has asked for, if there is one: as many as connections that
+    /// have not said yet what they want.
+    pub(super) fn admit_handshake(&self) -> Option<Pass> {
+        let pass = self.handshakes.try_enter(self.gateway.config().limits.pending_max);
+        if pass.is_none() {
+            self.complain("limits.pending_max");
         }
         pass
     }

@@ -5,6 +5,7 @@ mod arrival;
 pub mod client_hello;
 pub mod decide;
 mod gate;
+mod handshake;
 mod house;
 mod http;
 pub mod proxy_header;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::config::certificate::Certificate;
 use crate::gateway::Gateway;
 use decide::Roles;
 use house::House;
@@ -163,6 +165,11 @@ impl Serving {
         for (port, error) in self.ports.follow(config) {
             tracing::error!(port, "the port of a tcp endpoint cannot be opened: {error}");
         }
+    }
+
+    /// Puts other certificates in the place of those of the configuration; connections that are up keep theirs.
+    pub fn replace_certificates(&self, certificates: &[Certificate]) {
+        self.house.certificates.replace(certificates);
     }
 
     /// Accepts nothing more; the sockets close. Connections go on.

@@ -1,4 +1,4 @@
-//! Connections that pass unopened, of `tls` and `tcp` endpoints.
+//! Connections of `tls` and `tcp` endpoints, which pass unopened unless an endpoint asks for the end of TLS.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,23 +11,44 @@ use adit::endpoint_url::Scheme;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
+use super::client_hello::{self, Hello, Replayed};
+use super::handshake::{self, Place};
 use super::house::House;
 use super::socket;
 use crate::http::reach::{OpenError, Reach, Target, Visitor};
-use crate::route::{self, Asked, Decision, Refusal};
-use crate::splice::{SpliceEnd, splice};
+use crate::policy::Tls;
+use crate::route::{Asked, Decision, Journey, Refusal};
+use crate::splice::{SharedSocket, SpliceEnd, splice, splice_opened};
+use crate::tls::{Session, Termination};
 
-/// Serves a connection to its end; `first` is what was read of it. What cannot be served is reset: these protocols have no
-/// place for an error, and a clean end could be taken for an empty answer.
-pub(super) async fn serve(house: &House, tcp: TcpStream, first: &[u8], visitor: Visitor, scheme: Scheme, host: &str) {
+/// Serves a connection to its end; `read` is the ClientHello that was read of it, with all bytes. What cannot be served is
+/// reset: these protocols have no place for an error, and a clean end could be taken for an empty answer.
+pub(super) async fn serve(
+    house: &House,
+    tcp: TcpStream,
+    read: Option<(Hello, Vec<u8>)>,
+    visitor: Visitor,
+    scheme: Scheme,
+) {
     let Some(_pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
-    let asked = Asked { scheme, host, port: visitor.local.port(), visitor };
-    let (target, stream) = match open(&*house.gateway, &asked).await {
+    let name = read.as_ref().and_then(|(hello, _)| hello.name.clone());
+    let tls = if read.is_some() { Tls::Begun(name.as_deref()) } else { Tls::Unknown };
+    let asked = Asked { scheme, host: name.as_deref().unwrap_or_default(), port: visitor.local.port(), visitor, tls };
+    let Asked { host, port, .. } = asked;
+    let mut client = Client::Unopened(tcp, read);
+    let opened = match find(house, &mut client, asked).await {
+        Ok(target) => open(&*house.gateway, target, &visitor, client.is_opened()).await,
+        Err(failure) => Err(failure),
+    };
+    let (target, stream) = match opened {
         Ok(opened) => opened,
+        // The log and the client have been told.
+        Err(Failure::Tls) => return,
         Err(failure) => {
-            socket::reset_on_close(&tcp);
-            let (port, visitor) = (asked.port, visitor.peer);
+            client.reset_on_close();
+            let visitor = visitor.peer;
             tracing::debug!(%visitor, %scheme, host, port, "connection closed: {failure}");
             return;
         }
@@ -35,7 +56,7 @@ pub(super) async fn serve(house: &House, tcp: TcpStream, first: &[u8], visitor: 
     let session = target.location.session;
     tracing::debug!(%session, visitor = %visitor.peer, endpoint = %target.url, "connection begins");
     let idle_time = house.gateway.config().limits.tcp_idle_timeout;
-    match splice_unless_idle(tcp, first, stream, idle_time).await {
+    match splice_unless_idle(client, stream, idle_time).await {
         Some(SpliceEnd { uploaded, downloaded, outcome }) => {
             let visitor = visitor.peer;
             tracing::debug!(%session, %visitor, endpoint = %target.url, uploaded, downloaded, ?outcome, "connection ended");
@@ -44,31 +65,116 @@ pub(super) async fn serve(house: &House, tcp: TcpStream, first: &[u8], visitor: 
     }
 }
 
-async fn open<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<(Target, R::Stream), Failure> {
-    let target = match route::connection(reach, asked).map_err(Failure::Refused)? {
-        Decision::Target(target) => *target,
-        Decision::Deny { .. } | Decision::Refuse(_) | Decision::Respond(_) | Decision::Close => {
-            return Err(Failure::Denied);
+/// A visitor's connection.
+enum Client {
+    /// What was read of it comes first.
+    Unopened(TcpStream, Option<(Hello, Vec<u8>)>),
+    /// Its TLS has ended here.
+    Opened(Box<TlsStream<Replayed<SharedSocket>>>, SharedSocket),
+    /// Its TLS could not end here.
+    Gone,
+}
+
+impl Client {
+    fn is_opened(&self) -> bool {
+        matches!(self, Self::Opened(..))
+    }
+
+    fn reset_on_close(&self) {
+        match self {
+            Self::Unopened(tcp, _) => socket::reset_on_close(tcp),
+            Self::Opened(_, socket) => socket::reset_on_close(socket.get()),
+            Self::Gone => {}
         }
-    };
-    let opened = timeout(OPEN_TIME, reach.open(&target, &asked.visitor)).await;
+    }
+
+    /// Ends its TLS as an endpoint asks for it. The client has had its alert when that fails.
+    async fn end_tls(&mut self, house: &House, termination: &Termination, place: Place<'_>) -> Option<Arc<Session>> {
+        let Self::Unopened(mut tcp, read) = std::mem::replace(self, Self::Gone) else { return None };
+        let Some(_pass) = house.admit_handshake() else {
+            socket::reset_on_close(&tcp);
+            return None;
+        };
+        let (hello, kept) = match read {
+            Some(read) => read,
+            None => read_hello(house, &mut tcp).await.map_err(|failure| failure.tell(place)).ok()?,
+        };
+        // What is inside is for the upstream to know, so a choice cannot be made for it; but some clients, PostgreSQL's
+        // among them, offer the one protocol that it has to be and go no further without it.
+        let protocols = if hello.protocols.len() == 1 { hello.protocols } else { Vec::new() };
+        let socket = SharedSocket::new(tcp);
+        let io = Replayed::new(kept, socket.clone());
+        let (stream, session) = handshake::end_for_endpoint(house, io, termination, protocols, place).await?;
+        *self = Self::Opened(Box::new(stream), socket);
+        Some(session)
+    }
+}
+
+async fn read_hello(house: &House, tcp: &mut TcpStream) -> Result<(Hello, Vec<u8>), handshake::Failure> {
+    let time = house.gateway.config().limits.client_hello_timeout;
+    let hello = timeout(time, client_hello::read(tcp)).await;
+    hello.map_err(|_| handshake::Failure::HelloTime)?.map_err(handshake::Failure::Hello)
+}
+
+/// Finds the endpoint, and lets the visitor's TLS end on the way where one asks for it.
+async fn find(house: &House, client: &mut Client, mut asked: Asked<'_>) -> Result<Target, Failure> {
+    let reach = &*house.gateway;
+    let mut journey = Journey::begin(reach, &asked).map_err(Failure::Refused)?;
+    let Asked { scheme, host, port, visitor, .. } = asked;
+    let place = Place { scheme, host, port, visitor: visitor.peer };
+    let session;
+    let mut decision = journey.decide(reach, &asked).map_err(Failure::Refused)?;
+    if let Decision::TerminateTls(termination) = decision {
+        session = client.end_tls(house, &termination, place).await.ok_or(Failure::Tls)?;
+        asked.tls = Tls::Ended(&session);
+        decision = journey.decide(reach, &asked).map_err(Failure::Refused)?;
+    }
+    match decision {
+        Decision::Target(target) => Ok(*target),
+        // TLS ends once: the action refuses what has ended in another way.
+        Decision::Deny { .. }
+        | Decision::Refuse(_)
+        | Decision::Respond(_)
+        | Decision::Close
+        | Decision::TerminateTls(_) => Err(Failure::Denied),
+    }
+}
+
+async fn open<R: Reach>(
+    reach: &R,
+    target: Target,
+    visitor: &Visitor,
+    is_opened: bool,
+) -> Result<(Target, R::Stream), Failure> {
+    let opened = timeout(OPEN_TIME, reach.open(&target, visitor, is_opened)).await;
     let stream = opened.map_err(|_| Failure::Open(OpenError::Lost))?.map_err(Failure::Open)?;
     Ok((target, stream))
 }
 
 /// Gives nothing when the connection was cut for being idle. No time means that it may be idle for ever.
-async fn splice_unless_idle<S>(tcp: TcpStream, first: &[u8], stream: S, idle_time: Duration) -> Option<SpliceEnd>
+async fn splice_unless_idle<S>(client: Client, stream: S, idle_time: Duration) -> Option<SpliceEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if idle_time.is_zero() {
-        return Some(splice(tcp, first, stream).await);
+        return splice_client(client, stream).await;
     }
     let moved = Arc::new(AtomicBool::new(false));
     let watched = Watched { io: stream, moved: Arc::clone(&moved) };
     tokio::select! {
-        end = splice(tcp, first, watched) => Some(end),
+        end = splice_client(client, watched) => end,
         () = stands_still(&moved, idle_time) => None,
+    }
+}
+
+async fn splice_client<S: AsyncRead + AsyncWrite + Unpin>(client: Client, stream: S) -> Option<SpliceEnd> {
+    match client {
+        Client::Unopened(tcp, read) => {
+            let first = read.map(|(_, kept)| kept).unwrap_or_default();
+            Some(splice(tcp, &first, stream).await)
+        }
+        Client::Opened(tls, socket) => Some(splice_opened(*tls, socket, stream).await),
+        Client::Gone => None,
     }
 }
 
@@ -116,6 +222,8 @@ enum Failure {
     Refused(Refusal),
     Denied,
     Open(OpenError),
+    /// The visitor's TLS could not end here.
+    Tls,
 }
 
 impl fmt::Display for Failure {
@@ -124,6 +232,7 @@ impl fmt::Display for Failure {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Denied => f.write_str("the policy denies it"),
             Self::Open(error) => error.fmt(f),
+            Self::Tls => f.write_str("its TLS could not end here"),
         }
     }
 }

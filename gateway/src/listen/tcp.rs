@@ -176,7 +176,7 @@ async fn accept_visitors(socket: TcpListener, house: Arc<House>, stop: watch::Re
             let Some(pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
             let Some(visitor) = arrival::visitor(&house, &mut tcp, met).await else { return };
             drop(pass);
-            raw::serve(&house, tcp, &[], visitor, Scheme::Tcp, "").await;
+            raw::serve(&house, tcp, None, visitor, Scheme::Tcp).await;
         });
     })
     .await;

@@ -1,24 +1,24 @@
 //! Connections that begin with TLS: of agents, of visitors of web pages, and those that pass unopened.
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::client_hello::{self, HelloError, Replayed};
+use super::client_hello::{self, Hello, Replayed};
 use super::decide::{Answer, Names, Refusal, Roles, decide};
 use super::gate::Pass;
+use super::handshake::{self, Failure, Place};
 use super::house::House;
+use super::http::Came;
 use super::{http, raw, socket};
 use crate::config::Config;
 use crate::http::Protocol;
 use crate::http::reach::{PublicEndpoint, Reach, Visitor};
+use crate::policy::{BeforeTls, Tls};
+use crate::route::{self, Asked};
 use crate::session::serve_agent;
 
 /// Serves a connection to its end. `pending` is given back once it is known who it is.
@@ -27,15 +27,18 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
     let hello = timeout(config.limits.client_hello_timeout, client_hello::read(&mut tcp)).await;
     let (hello, kept) = match hello.map_err(|_| Failure::HelloTime).and_then(|read| read.map_err(Failure::Hello)) {
         Ok(read) => read,
-        Err(failure) => return failure.tell(visitor),
+        Err(failure) => {
+            let place = Place { scheme: Scheme::Tls, host: "", port: visitor.local.port(), visitor: visitor.peer };
+            return failure.tell(place);
+        }
     };
     let names = Known { reach: &*house.gateway, config: &config, port: visitor.local.port() };
     match decide(roles, &hello, &names) {
         Answer::Agents => serve_as_agent(house, tcp, kept, visitor, pending).await,
-        Answer::Https => serve_https(house, tcp, kept, visitor, pending).await,
-        Answer::PassThrough(name) => {
+        Answer::Https => serve_https(house, tcp, (hello, kept), visitor, pending).await,
+        Answer::PassThrough(_) => {
             drop(pending);
-            raw::serve(&house, tcp, &kept, visitor, Scheme::Tls, name).await;
+            raw::serve(&house, tcp, Some((hello, kept)), visitor, Scheme::Tls).await;
         }
         Answer::AcmeTls => refuse(tcp, Refusal::NoProtocol, visitor).await,
         Answer::Refuse(refusal) => refuse(tcp, refusal, visitor).await,
@@ -44,39 +47,47 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
 
 async fn serve_as_agent(house: Arc<House>, tcp: TcpStream, kept: Vec<u8>, visitor: Visitor, pending: Pass) {
     socket::prepare_link(&tcp);
-    let stream = match handshake(&house, &house.agents_tls, tcp, kept).await {
-        Ok(stream) => stream,
-        Err(failure) => return failure.tell(visitor),
-    };
+    let place = Place { scheme: Scheme::Tls, host: "", port: visitor.local.port(), visitor: visitor.peer };
+    let io = Replayed::new(kept, tcp);
+    let Some((stream, _)) = handshake::end_by_default(&house, &house.agents_tls, io, place).await else { return };
     let Some(_pass) = house.admit_agent() else { return };
     drop(pending);
     serve_agent(Arc::clone(&house.gateway), stream, visitor.peer).await;
 }
 
-async fn serve_https(house: Arc<House>, tcp: TcpStream, kept: Vec<u8>, visitor: Visitor, pending: Pass) {
-    let stream = match handshake(&house, &house.https_tls, tcp, kept).await {
-        Ok(stream) => stream,
-        Err(failure) => return failure.tell(visitor),
+async fn serve_https(
+    house: Arc<House>,
+    tcp: TcpStream,
+    (hello, kept): (Hello, Vec<u8>),
+    visitor: Visitor,
+    pending: Pass,
+) {
+    let (name, port) = (hello.name.as_deref(), visitor.local.port());
+    let asked = Asked { scheme: Scheme::Https, host: name.unwrap_or_default(), port, visitor, tls: Tls::Begun(name) };
+    let place = Place { scheme: Scheme::Https, host: asked.host, port, visitor: visitor.peer };
+    let before = match name {
+        Some(_) => route::before_tls(&*house.gateway, &asked),
+        None => BeforeTls::Default,
     };
+    let io = Replayed::new(kept, tcp);
+    let ended = match before {
+        BeforeTls::Default => handshake::end_by_default(&house, &house.https_tls, io, place).await,
+        BeforeTls::Terminate(termination) => {
+            let protocols = house.https_tls.alpn_protocols.clone();
+            handshake::end_for_endpoint(&house, io, &termination, protocols, place).await
+        }
+        BeforeTls::Close => return socket::reset_on_close(io.io()),
+    };
+    let Some((stream, session)) = ended else { return };
     let Some(_pass) = house.admit_visitor() else { return };
     drop(pending);
-    let protocol = match stream.get_ref().1.alpn_protocol() {
+    let protocol = match session.protocol() {
         Some(b"h2") => Protocol::Http2,
         Some(_) => Protocol::Http1,
         None => Protocol::Detect,
     };
-    http::serve(&house, stream, visitor, Scheme::Https, protocol, |stream| stream.get_ref().0.io()).await;
-}
-
-async fn handshake(
-    house: &House,
-    acceptor: &TlsAcceptor,
-    tcp: TcpStream,
-    kept: Vec<u8>,
-) -> Result<TlsStream<Replayed<TcpStream>>, Failure> {
-    let time = house.gateway.config().limits.tls_handshake_timeout;
-    let accept = acceptor.accept(Replayed::new(kept, tcp));
-    timeout(time, accept).await.map_err(|_| Failure::HandshakeTime)?.map_err(Failure::Handshake)
+    let came = Came { visitor, scheme: Scheme::Https, tls: Some(session) };
+    http::serve(&house, stream, came, protocol, |stream| stream.get_ref().0.io()).await;
 }
 
 async fn refuse(mut tcp: TcpStream, refusal: Refusal, visitor: Visitor) {
@@ -84,32 +95,6 @@ async fn refuse(mut tcp: TcpStream, refusal: Refusal, visitor: Visitor) {
     // It fits into any socket's buffer; a client that is gone does not need it.
     let _ = tcp.write_all(&refusal.alert()).await;
     let _ = tcp.shutdown().await;
-}
-
-/// Why a connection ended before it began.
-enum Failure {
-    HelloTime,
-    Hello(HelloError),
-    HandshakeTime,
-    Handshake(io::Error),
-}
-
-impl Failure {
-    /// Port scanners and health checks do this all the time: nobody wants it in the log by default.
-    fn tell(&self, visitor: Visitor) {
-        tracing::debug!(visitor = %visitor.peer, "no TLS connection: {self}");
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::HelloTime => f.write_str("the ClientHello did not come in time"),
-            Self::Hello(error) => error.fmt(f),
-            Self::HandshakeTime => f.write_str("the handshake took too long"),
-            Self::Handshake(error) => write!(f, "the handshake failed: {error}"),
-        }
-    }
 }
 
 /// The names of the configuration and of the agents.

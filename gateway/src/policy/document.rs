@@ -1,6 +1,7 @@
 //! Reads a policy document whole and compiles it, or says everything that is wrong with it.
 
 use std::collections::BTreeSet;
+use std::path::Path as FilePath;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use serde_json::{Map, Value};
@@ -50,6 +51,16 @@ impl Policy {
     ///
     /// All mistakes of the document, each with its place in it. Nothing of a faulty document takes effect.
     pub fn parse(text: &str, place: Place) -> Result<Self, PolicyErrors> {
+        Self::parse_in(text, place, None)
+    }
+
+    /// As [`Policy::parse`], of a document that may name files of this machine, because whoever runs the gateway wrote it:
+    /// relative paths begin in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::parse`].
+    pub fn parse_in(text: &str, place: Place, directory: Option<&FilePath>) -> Result<Self, PolicyErrors> {
         let mut findings = Findings::default();
         if text.len() > DOCUMENT_BYTES_MAX {
             let message = format!("the document has {} bytes: at most {DOCUMENT_BYTES_MAX} are possible", text.len());
@@ -57,7 +68,7 @@ impl Policy {
             return findings.into_result(Self::default());
         }
         match read_yaml(text) {
-            Ok(document) => Self::from_value(&document, place),
+            Ok(document) => Self::from_value_in(&document, place, directory),
             Err(message) => {
                 findings.add_bare(Path::Root, POLICY_INVALID, message);
                 findings.into_result(Self::default())
@@ -71,16 +82,27 @@ impl Policy {
     ///
     /// As [`Policy::parse`].
     pub fn from_value(document: &Value, place: Place) -> Result<Self, PolicyErrors> {
+        Self::from_value_in(document, place, None)
+    }
+
+    /// As [`Policy::from_value`], of a document that may name files, as [`Policy::parse_in`] has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::parse`].
+    pub fn from_value_in(document: &Value, place: Place, directory: Option<&FilePath>) -> Result<Self, PolicyErrors> {
         let (vars, findings) = (names_of_vars(document), Findings::default());
-        let mut reader = Reader { place, vars, findings, rules: 0, is_old: false };
+        let mut reader = Reader { place, directory, vars, findings, rules: 0, is_old: false };
         let policy = reader.document(document);
         reader.check_termination(&policy);
         reader.findings.into_result(policy)
     }
 }
 
-struct Reader {
+struct Reader<'a> {
     place: Place,
+    /// Where the paths of files begin, if it may name any.
+    directory: Option<&'a FilePath>,
     /// What the `set-vars` actions of the document set.
     vars: BTreeSet<String>,
     findings: Findings,
@@ -89,7 +111,7 @@ struct Reader {
     is_old: bool,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn document(&mut self, document: &Value) -> Policy {
         let mut policy = Policy::default();
         let phases = match document {
@@ -342,6 +364,7 @@ impl Reader {
         let config = self.field(fields, "config");
         let scope = Scope { phase, vars: &self.vars };
         let mut config = Fields::new(config, path.key("config"), scope, &mut self.findings);
+        config.allow_files(self.directory);
         let action = (kind.compile)(&mut config, phase, self.place);
         config.finish();
         action

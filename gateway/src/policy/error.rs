@@ -174,6 +174,8 @@ pub(super) const RULES_TOO_MANY: u32 = 2264;
 
 /// ERR_NGROK_2300: an action or a condition could not be worked out for a request.
 pub(super) const EVALUATION_FAILED: u32 = 2300;
+/// ERR_NGROK_3002: the TLS of a connection is not what the endpoint asks for.
+pub(super) const TLS_UNFIT: u32 = 3002;
 /// ERR_NGROK_3203: the visitor's address is not let through.
 pub(super) const IP_REFUSED: u32 = 3203;
 /// ERR_NGROK_3204: name or password are wrong.

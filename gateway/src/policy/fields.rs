@@ -1,6 +1,7 @@
 //! Reads the fields of one action's `config`, noting what is wrong with them and which of them nobody asked for.
 
 use std::ops::RangeInclusive;
+use std::path::Path as FilePath;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -25,6 +26,8 @@ pub(super) struct Fields<'a> {
     takes_scalars: bool,
     /// Fields whose values must not be shown.
     secrets: Vec<&'static str>,
+    /// Where relative paths begin; `None` in a document that may not name files.
+    files: Option<&'a FilePath>,
     findings: &'a mut Findings,
 }
 
@@ -39,7 +42,33 @@ impl<'a> Fields<'a> {
                 None
             }
         };
-        Self { map, path, asked: Vec::new(), scope, takes_scalars: false, secrets: Vec::new(), findings }
+        Self { map, path, asked: Vec::new(), scope, takes_scalars: false, secrets: Vec::new(), files: None, findings }
+    }
+
+    /// Lets the fields name files; relative paths begin in this directory.
+    pub(super) fn allow_files(&mut self, directory: Option<&'a FilePath>) {
+        self.files = directory;
+    }
+
+    /// The directory in which relative paths begin, if the document may name files.
+    pub(super) fn files(&self) -> Option<&'a FilePath> {
+        self.files
+    }
+
+    /// As [`Fields::text`], and no error shows it.
+    pub(super) fn secret_text(&mut self, name: &'static str) -> Option<&'a str> {
+        self.secrets.push(name);
+        match self.value(name)? {
+            Value::String(text) if !text.contains("${") => Some(text),
+            Value::String(_) => {
+                self.wrong(name, TEMPLATE, "cannot have a ${…} here: write the text as it shall be");
+                None
+            }
+            _ => {
+                self.wrong(name, CONFIG, MUST_BE_TEXT);
+                None
+            }
+        }
     }
 
     /// From here on, values without quotes count as texts as well.
@@ -294,7 +323,11 @@ impl<'a> Fields<'a> {
     /// Notes that a field was read but its value is wrong.
     pub(super) fn wrong(&mut self, name: &'static str, code: u32, message: impl Into<String>) {
         let value = self.map.and_then(|map| map.get(name)).unwrap_or(&Value::Null);
-        self.findings.add(self.path.key(name), value, code, message);
+        if self.secrets.contains(&name) {
+            self.findings.add_bare(self.path.key(name), code, message);
+        } else {
+            self.findings.add(self.path.key(name), value, code, message);
+        }
     }
 
     /// Notes that an item of a list field is wrong.

@@ -1,5 +1,7 @@
 //! The modules by which SDKs asked for treatment of traffic before there was Traffic Policy, written as a policy.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::document::Place;
@@ -34,7 +36,14 @@ pub fn translate(options: &Map<String, Value>, modules: &[String], place: Place)
         rules.add(name, module)?;
     }
     let first = if place.scheme().is_http() { "on_http_request" } else { "on_tcp_connect" };
+    let terminate = (!rules.tls.is_empty()).then(|| rule("TLS", "terminate-tls", &rules.tls.into()));
     let mut document = Map::new();
+    if place.scheme().is_http() {
+        document.insert("on_tcp_connect".to_owned(), terminate.into_iter().collect());
+    } else {
+        // Behind the restriction of addresses, which needs no handshake.
+        rules.request.extend(terminate);
+    }
     document.insert(first.to_owned(), rules.request.into());
     document.insert("on_http_response".to_owned(), rules.response.into());
     // The path leads into a document that nobody wrote; the message says enough.
@@ -53,6 +62,8 @@ pub fn unsupported(modules: &[&str]) -> String {
 
 #[derive(Default)]
 struct Rules {
+    /// The fields of a `terminate-tls`.
+    tls: Map<String, Value>,
     request: Vec<Value>,
     response: Vec<Value>,
 }
@@ -76,6 +87,23 @@ impl Rules {
                 let list = module.get("credentials").and_then(Value::as_array).ok_or("BasicAuth has no credentials")?;
                 let credentials = list.iter().map(credential).collect::<Result<Vec<String>, String>>()?;
                 self.request.push(rule(name, "basic-auth", &json!({"credentials": credentials})));
+            }
+            "MutualTLSCA" | "MutualTLSAtEdge" => {
+                check_members(name, module, &["mutual_tls_ca"])?;
+                let authorities =
+                    decoded(name, module, "mutual_tls_ca")?.ok_or(format!("{name} has no mutual_tls_ca"))?;
+                self.tls.insert("mutual_tls_certificate_authorities".to_owned(), vec![authorities].into());
+                self.tls.insert("mutual_tls_verification_strategy".to_owned(), "require-and-verify".into());
+            }
+            "TLSTermination" => {
+                check_members(name, module, &["cert", "key"])?;
+                // Said in any case, so that the rule is there also without a certificate of its own.
+                self.tls.insert("min_version".to_owned(), "1.2".into());
+                for (member, field) in [("cert", "server_certificate"), ("key", "server_private_key")] {
+                    if let Some(text) = decoded(name, module, member)? {
+                        self.tls.insert(field.to_owned(), text.into());
+                    }
+                }
             }
             "RequestHeaders" => headers(name, module, &mut self.request)?,
             "ResponseHeaders" => headers(name, module, &mut self.response)?,
@@ -140,6 +168,22 @@ fn texts<'m>(name: &str, module: &'m Map<String, Value>, member: &str) -> Result
     }
 }
 
+/// The text of a member that is base64 on the wire; nothing when it is empty.
+fn decoded(name: &str, module: &Map<String, Value>, member: &str) -> Result<Option<String>, String> {
+    let malformed = || format!("{name}.{member} must be PEM text in base64");
+    match module.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => {
+            let bytes = STANDARD.decode(text).map_err(|_| malformed())?;
+            let text = String::from_utf8(bytes).map_err(|_| malformed())?;
+            // What is no PEM text must not be taken for anything else by the policy, as for a template.
+            if text.contains("-----BEGIN") && !text.contains("${") { Ok(Some(text)) } else { Err(malformed()) }
+        }
+        Some(_) => Err(malformed()),
+    }
+}
+
 fn credential(value: &Value) -> Result<String, String> {
     let map = value.as_object().ok_or("BasicAuth.credentials must be objects")?;
     check_members("BasicAuth.credentials", map, &["username", "cleartext_password"])?;
@@ -172,7 +216,16 @@ fn headers(name: &str, module: &Map<String, Value>, rules: &mut Vec<Value>) -> R
 }
 
 /// In the order in which they act.
-const TRANSLATED: [&str; 5] = ["IPRestriction", "UserAgentFilter", "BasicAuth", "RequestHeaders", "ResponseHeaders"];
+const TRANSLATED: [&str; 8] = [
+    "IPRestriction",
+    "TLSTermination",
+    "MutualTLSAtEdge",
+    "MutualTLSCA",
+    "UserAgentFilter",
+    "BasicAuth",
+    "RequestHeaders",
+    "ResponseHeaders",
+];
 const NAME_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
@@ -180,7 +233,7 @@ mod tests {
     use adit::endpoint_url::EndpointUrl;
     use http::{HeaderValue, StatusCode};
 
-    use super::super::{Connection, Position, Request, State, Verdict};
+    use super::super::{Connection, Position, Request, State, Tls, Verdict};
     use super::*;
 
     fn translated(url: &str, options: Value) -> Result<Policy, String> {
@@ -192,7 +245,13 @@ mod tests {
     async fn ask(policy: &Policy, headers: &[(&'static str, &'static str)]) -> (Verdict, http::HeaderMap) {
         let endpoint = EndpointUrl::parse("https://a.example.com").unwrap();
         let address = "192.0.2.1:1000".parse().unwrap();
-        let connection = Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint: &endpoint };
+        let connection = Connection {
+            peer: address,
+            local: address,
+            scheme: endpoint.scheme(),
+            endpoint: &endpoint,
+            tls: Tls::Unknown,
+        };
         let (mut head, ()) = http::Request::new(()).into_parts();
         for (name, value) in headers {
             head.headers.append(*name, HeaderValue::from_static(value));
@@ -235,6 +294,49 @@ mod tests {
         assert_eq!((&head["x-a"], &head["x-b"]), (&HeaderValue::from_static("1"), &HeaderValue::from_static("2:3")));
         assert!(translated(url, json!({"ResponseHeaders": {"add": ["x-a:1"]}})).unwrap().has_response_rules());
         assert!(translated("tcp://a.example.com:1", json!({"IPRestriction": {"allow_cidrs": ["::/0"]}})).is_ok());
+    }
+
+    #[test]
+    fn modules_for_tls_become_one_end_of_tls() {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).unwrap();
+        let (certificate, key) = (STANDARD.encode(made.cert.pem()), STANDARD.encode(made.signing_key.serialize_pem()));
+        let ends = |url: &str, options: Value| {
+            let policy = translated(url, options)?;
+            let endpoint = EndpointUrl::parse(url).unwrap();
+            let address = "192.0.2.1:1000".parse().unwrap();
+            let connection = Connection {
+                peer: address,
+                local: address,
+                scheme: endpoint.scheme(),
+                endpoint: &endpoint,
+                tls: Tls::Begun(None),
+            };
+            match policy.on_tcp_connect(connection, &mut State::default(), Position::default()) {
+                Verdict::TerminateTls { termination, .. } => Ok(format!("{termination:?}")),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        let mutual = json!({"mutual_tls_ca": certificate});
+        let end = ends("https://a.example.com", json!({"MutualTLSCA": mutual})).unwrap();
+        assert!(end.contains("RequireAndVerify"), "{end}");
+        let pair = json!({"cert": certificate, "key": key, "sealed_key": ""});
+        let both =
+            json!({"TLSTermination": pair, "MutualTLSAtEdge": mutual, "IPRestriction": {"deny_cidrs": ["::/0"]}});
+        let end = ends("tls://a.example.com", both).unwrap();
+        assert!(end.contains("own: true") && end.contains("RequireAndVerify"), "{end}");
+        let end = ends("tls://a.example.com", json!({"TLSTermination": {"cert": "", "key": null}})).unwrap();
+        assert!(end.contains("own: false") && end.contains("clients: None"), "{end}");
+        for (url, options, reason) in [
+            ("https://a.internal", json!({"MutualTLSCA": mutual}), "on_tcp_connect"),
+            ("http://a.example.com", json!({"MutualTLSCA": mutual}), "http has no TLS"),
+            ("https://a.example.com", json!({"MutualTLSCA": {"mutual_tls_ca": ""}}), "has no mutual_tls_ca"),
+            ("tls://a.example.com", json!({"TLSTermination": {"cert": certificate}}), "or none of them"),
+            ("tls://a.example.com", json!({"TLSTermination": {"cert": "aHVudGVy", "key": key}}), "TLSTermination.cert"),
+            ("tls://a.example.com", json!({"TLSTermination": {"sealed_key": "eA=="}}), "TLSTermination.sealed_key"),
+        ] {
+            let error = ends(url, options).unwrap_err();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
     }
 
     #[test]

@@ -24,9 +24,11 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::tls::{Session, Termination};
+
 pub use document::{DOCUMENT_BYTES_MAX, Place, RULES_MAX};
 pub use error::{PolicyError, PolicyErrors};
-pub use phase::{Policy, Position};
+pub use phase::{BeforeTls, Policy, Position};
 pub use run::State;
 
 /// What a policy decided.
@@ -53,6 +55,13 @@ pub enum Verdict {
     Respond(Arc<CustomResponse>),
     /// The connection is closed without an answer.
     Close,
+    /// The visitor's TLS ends here before anything else is decided; not behind its end.
+    TerminateTls {
+        /// How it ends.
+        termination: Arc<Termination>,
+        /// Where the policy goes on then.
+        then: Position,
+    },
 }
 
 /// A refusal that says why.
@@ -108,6 +117,19 @@ pub struct Connection<'a> {
     pub scheme: Scheme,
     /// The endpoint whose policy runs.
     pub endpoint: &'a EndpointUrl,
+    /// Its TLS, as far as the gateway sees it.
+    pub tls: Tls<'a>,
+}
+
+/// The TLS of a connection, as far as the gateway sees it.
+#[derive(Clone, Copy, Debug)]
+pub enum Tls<'a> {
+    /// There is none, or nothing is known of it.
+    Unknown,
+    /// The client has begun, and has asked for a server of this name.
+    Begun(Option<&'a str>),
+    /// It ends here.
+    Ended(&'a Session),
 }
 
 /// What is known of an HTTP request once its head has been read. Actions may change the head.

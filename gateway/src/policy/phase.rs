@@ -13,6 +13,7 @@ use super::error::EVALUATION_FAILED;
 use super::expression::{Expression, Value};
 use super::run::{Run, Subject};
 use super::{Connection, Refused, Request, Response, State, Verdict};
+use crate::tls::Termination;
 
 /// When rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,50 @@ pub(super) struct Rule {
     pub(super) actions: Vec<Box<dyn Action>>,
 }
 
+/// What an `https` endpoint asks for before the visitor's TLS ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BeforeTls {
+    /// Nothing: it ends as it does by default.
+    Default,
+    /// It ends in this way.
+    Terminate(Arc<Termination>),
+    /// The connection is closed.
+    Close,
+}
+
 impl Policy {
+    /// Finds out how the TLS of a visitor of an `https` endpoint has to end. The rules are run once more for every request,
+    /// when more is known; here, those that cannot be judged yet are passed over, and nothing is logged.
+    pub fn before_tls(&self, connection: Connection<'_>) -> BeforeTls {
+        if !self.terminates_tls() {
+            return BeforeTls::Default;
+        }
+        let (from, mut state) = (Position::default(), State::default());
+        let mut run = Run::new(Subject::Connection(connection), &mut state, OffsetDateTime::now_utc(), from);
+        run.is_preview = true;
+        let mut walk = Walk { phase: Phase::TcpConnect, rules: &self.on_tcp_connect, at: from };
+        loop {
+            let Ok(Found::Action(action)) = walk.next(&mut run) else { return BeforeTls::Default };
+            let step = match action.run(&mut run) {
+                Outcome::Done(step) => step,
+                Outcome::Later(_) => return BeforeTls::Close,
+            };
+            match step {
+                Step::Next => {}
+                Step::End(Verdict::TerminateTls { termination, .. }) => return BeforeTls::Terminate(termination),
+                // The requests on the connection would all be refused.
+                Step::End(verdict) => {
+                    let _ = walk.end(verdict, &run);
+                    return BeforeTls::Close;
+                }
+            }
+        }
+    }
+
+    fn terminates_tls(&self) -> bool {
+        self.on_tcp_connect.iter().flat_map(|rule| &rule.actions).any(|action| action.terminates_tls())
+    }
+
     /// Decides about a connection before anything of it is read.
     ///
     /// For `tls` and `tcp` endpoints [`Verdict::Continue`] means the endpoint's own agent; for HTTP it means that
@@ -259,6 +303,9 @@ impl<'p> Walk<'p> {
             Err(failed) => failed,
         };
         let (phase, name) = (self.phase, rule.name.as_deref().unwrap_or_default());
+        if run.is_preview && fault != super::expression::Fault::Cost {
+            return Ok(false);
+        }
         if !rule.protects() && fault != super::expression::Fault::Cost {
             tracing::debug!(%phase, rule = self.at.rule, name, expression = index, %fault, "rule skipped: no value");
             return Ok(false);
@@ -285,7 +332,7 @@ impl<'p> Walk<'p> {
                 tracing::info!(%endpoint, %visitor, %phase, rule, name, status, "refused by policy");
             }
             Verdict::Close => tracing::info!(%endpoint, %visitor, %phase, rule, name, "closed by policy"),
-            Verdict::Continue | Verdict::Forward { .. } | Verdict::Respond(_) => {
+            Verdict::Continue | Verdict::Forward { .. } | Verdict::Respond(_) | Verdict::TerminateTls { .. } => {
                 tracing::debug!(%endpoint, %visitor, %phase, rule, name, verdict = %Short(&verdict), "policy ended");
             }
         }
@@ -305,6 +352,7 @@ impl fmt::Display for Short<'_> {
             Verdict::Refuse(refused) => write!(f, "refuse with {}", refused.status.as_u16()),
             Verdict::Respond(response) => write!(f, "respond with {}", response.status.as_u16()),
             Verdict::Close => f.write_str("close"),
+            Verdict::TerminateTls { .. } => f.write_str("end TLS"),
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Run<'r, 'a, 'b> {
     pub(super) now: OffsetDateTime,
     /// Where to go on when what the action that runs now decides cannot be done.
     pub(super) behind: Position,
+    /// What runs now will run once more, when more is known.
+    pub(super) is_preview: bool,
 }
 
 impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
@@ -52,7 +54,7 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
         if from == Position::default() {
             state.budget = Budget::default();
         }
-        Self { subject, state, now, behind: Position::default() }
+        Self { subject, state, now, behind: Position::default(), is_preview: false }
     }
 
     pub(super) fn connection(&self) -> Connection<'_> {

@@ -68,7 +68,7 @@ impl Reach for World {
         port == PRIVATE_PORT
     }
 
-    async fn open(&self, _: &Target, _: &Visitor) -> Result<Stream, OpenError> {
+    async fn open(&self, _: &Target, _: &Visitor, _: bool) -> Result<Stream, OpenError> {
         self.opened.fetch_add(1, Ordering::SeqCst);
         match self.agent {
             Agent::Connected => Ok(Stream::Tcp(TcpStream::connect(self.upstream).await.unwrap())),
@@ -200,7 +200,7 @@ impl Setup {
         tokio::spawn(async move {
             while let Ok((io, peer)) = public.accept().await {
                 let visitor = Visitor { peer, local: address };
-                let front = Front { visitor, scheme: Scheme::Https, protocol, limits };
+                let front = Front { visitor, tls: None, scheme: Scheme::Https, protocol, limits };
                 let world = Arc::clone(&world);
                 tokio::spawn(async move {
                     if let Ending::Cut(io) = serve(world, io, front).await {

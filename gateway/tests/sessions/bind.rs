@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use adit_gateway::http::reach::{OpenError, Reach};
-use adit_gateway::policy::{Connection, Position, Request, State, Verdict};
+use adit_gateway::policy::{Connection, Position, Request, State, Tls, Verdict};
 use serde_json::{Value, json};
 
 use crate::peer::{BIND, BIND_LABELED, FIN, PATCH, Peer, UNBIND, bind, bind_again, code};
@@ -77,7 +77,7 @@ async fn visitors_who_wait_for_a_confirmation_are_bounded() {
     let mut visitors = tokio::task::JoinSet::new();
     for _ in 0..501 {
         let (gateway, target) = (std::sync::Arc::clone(&world.gateway), target.clone());
-        visitors.spawn(async move { gateway.open(&target, &crate::world::visitor()).await.err() });
+        visitors.spawn(async move { gateway.open(&target, &crate::world::visitor(), false).await.err() });
     }
     let outcomes = visitors.join_all().await;
     let count = |outcome| outcomes.iter().filter(|other| **other == Some(outcome)).count();
@@ -241,7 +241,8 @@ async fn rebind_that_cannot_be_honoured_any_more_succeeds_and_is_held_back() {
         let policy = world.internal("main", "https://app.internal").unwrap().policy.unwrap();
         let endpoint = EndpointUrl::parse("https://app.internal").unwrap();
         let address = "192.0.2.1:1000".parse().unwrap();
-        let connection = Connection { peer: address, local: address, scheme: Scheme::Https, endpoint: &endpoint };
+        let connection =
+            Connection { peer: address, local: address, scheme: Scheme::Https, endpoint: &endpoint, tls: Tls::Unknown };
         let (mut head, ()) = http::Request::new(()).into_parts();
         let mut asked = Request { connection, head: &mut head };
         match policy.on_http_request(&mut asked, &mut State::default(), Position::default()).await {

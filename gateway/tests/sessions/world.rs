@@ -181,7 +181,7 @@ impl World {
     }
 
     pub(crate) async fn open(&self, target: &Target) -> Result<ProxyStream, OpenError> {
-        self.gateway.open(target, &visitor()).await
+        self.gateway.open(target, &visitor(), false).await
     }
 
     /// Waits until the gateway has so many sessions.

@@ -15,6 +15,7 @@ mod redirect;
 mod remove_headers;
 mod restrict_ips;
 mod set_vars;
+mod terminate_tls;
 mod url_rewrite;
 
 use std::fmt;
@@ -47,6 +48,11 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
     /// The internal endpoint that it may hand traffic to.
     fn forwards_to(&self) -> Option<&EndpointUrl> {
         None
+    }
+
+    /// True when it may end the visitor's TLS.
+    fn terminates_tls(&self) -> bool {
+        false
     }
 
     /// Does its work. It is called only in the phases that its [`Kind`] names.
@@ -122,6 +128,7 @@ const KINDS: &[&Kind] = &[
     &remove_headers::KIND,
     &restrict_ips::KIND,
     &set_vars::KIND,
+    &terminate_tls::KIND,
     &url_rewrite::KIND,
 ];
 

@@ -5,7 +5,7 @@ use http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE}
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::super::document::Place;
-use super::super::{Connection, Policy, Position, Refused, Request, Response, State, Verdict};
+use super::super::{Connection, Policy, Position, Refused, Request, Response, State, Tls, Verdict};
 
 const PEER: &str = "[::ffff:10.1.2.3]:5000";
 
@@ -38,7 +38,7 @@ impl Bench {
 
     fn connection(endpoint: &EndpointUrl) -> Connection<'_> {
         let local = "192.0.2.1:443".parse().unwrap();
-        Connection { peer: PEER.parse().unwrap(), local, scheme: endpoint.scheme(), endpoint }
+        Connection { peer: PEER.parse().unwrap(), local, scheme: endpoint.scheme(), endpoint, tls: Tls::Unknown }
     }
 
     async fn ask(&mut self) -> Verdict {
@@ -502,4 +502,68 @@ async fn closing_says_nothing() {
     assert_eq!(Bench::new("[{actions: [{type: close-connection}]}]").ask().await, Verdict::Close);
     let document = "on_tcp_connect: [{actions: [{type: close-connection}]}]";
     assert_eq!(Bench::at("tls://app.example.com", document).connect(), Verdict::Close);
+}
+
+#[test]
+fn mistakes_of_terminate_tls_are_found_and_show_no_key() {
+    let made = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let secret = key.lines().nth(1).unwrap().to_owned();
+    let base = "on_tcp_connect[0].actions[0].config";
+    for (url, config, path, reason) in [
+        ("http://a.example.com", serde_json::json!({}), "", "http has no TLS"),
+        ("tls://a.example.com", serde_json::json!({"server_certificate": certificate}), "", "or none of them"),
+        (
+            "tls://a.example.com",
+            serde_json::json!({"server_certificate": certificate, "server_private_key": other.signing_key.serialize_pem()}),
+            ".server_private_key",
+            "is not the key of",
+        ),
+        (
+            "tls://a.example.com",
+            serde_json::json!({"server_certificate": key, "server_private_key": key}),
+            ".server_certificate",
+            "has no certificate in it",
+        ),
+        (
+            "tls://a.example.com",
+            serde_json::json!({"server_certificate": certificate, "server_private_key": secret}),
+            ".server_private_key",
+            "must be PEM text",
+        ),
+        (
+            "https://a.example.com",
+            serde_json::json!({"min_version": "1.3", "max_version": "1.2"}),
+            ".min_version",
+            "above max_version",
+        ),
+        ("https://a.example.com", serde_json::json!({"min_version": "1.1"}), ".min_version", "1.2"),
+        (
+            "https://a.example.com",
+            serde_json::json!({"mutual_tls_certificate_authorities": ["/etc/passwd"]}),
+            ".mutual_tls_certificate_authorities[0]",
+            "must be PEM text",
+        ),
+        (
+            "https://a.example.com",
+            serde_json::json!({"mutual_tls_verification_strategy": "require-and-verify"}),
+            "",
+            "mutual_tls_certificate_authorities",
+        ),
+        (
+            "https://a.example.com",
+            serde_json::json!({"mutual_tls_verification_strategy": "maybe"}),
+            ".mutual_tls_verification_strategy",
+            "require-any",
+        ),
+    ] {
+        let document =
+            serde_json::json!({"on_tcp_connect": [{"actions": [{"type": "terminate-tls", "config": config}]}]});
+        let endpoint = EndpointUrl::parse(url).unwrap();
+        let errors = Policy::from_value(&document, Place::agent(&endpoint)).unwrap_err();
+        let found = errors.errors().iter().any(|e| e.path == format!("{base}{path}") && e.message.contains(reason));
+        assert!(found, "{config}: {errors}");
+        assert!(!errors.to_string().contains(&secret), "{errors}");
+    }
 }

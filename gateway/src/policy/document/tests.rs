@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::super::{Connection, Position, Request, State, Verdict};
+use super::super::{Connection, Position, Request, State, Tls, Verdict};
 use super::*;
 
 fn cloud(url: &str) -> Place {
@@ -26,7 +26,7 @@ fn mistakes(text: &str, place: Place) -> Vec<(String, u32)> {
 
 fn connection(url: &EndpointUrl) -> Connection<'_> {
     let address = "192.0.2.1:1000".parse().unwrap();
-    Connection { peer: address, local: address, scheme: url.scheme(), endpoint: url }
+    Connection { peer: address, local: address, scheme: url.scheme(), endpoint: url, tls: Tls::Unknown }
 }
 
 async fn decide(policy: &Policy, url: &str) -> Verdict {

@@ -10,6 +10,7 @@ mod evaluate;
 mod functions;
 mod loops;
 mod operators;
+mod tls;
 mod value;
 mod variables;
 

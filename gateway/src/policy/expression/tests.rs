@@ -7,8 +7,8 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use http::{HeaderMap, Method, StatusCode, Version};
 use time::macros::datetime;
 
-use super::super::Connection;
 use super::super::phase::Phase;
+use super::super::{Connection, Tls};
 use super::*;
 
 /// Evaluates in `on_http_response`, where everything is known.
@@ -26,6 +26,7 @@ fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
         local: "192.0.2.1:443".parse().unwrap(),
         scheme: Scheme::Https,
         endpoint: &endpoint,
+        tls: Tls::Unknown,
     };
     let header = |lines: &[(&str, &str)]| {
         let lines = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));

@@ -13,6 +13,7 @@ use super::super::Connection;
 use super::super::phase::Phase;
 use super::compile::Mistake;
 use super::evaluate::Fault;
+use super::tls::{self, TlsVariable};
 use super::value::{Value, shown_time};
 
 /// What expressions can see.
@@ -42,7 +43,11 @@ macro_rules! variables {
     ($($name:literal => $variable:ident in $place:ident,)*) => {
         /// A variable that expressions may name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Variable { $($variable,)* }
+        pub(super) enum Variable {
+            /// One below `conn.tls`.
+            Tls(TlsVariable),
+            $($variable,)*
+        }
 
         const TABLE: &[(&str, Variable, Place)] = &[$(($name, Variable::$variable, Place::$place),)*];
     };
@@ -134,7 +139,8 @@ impl Variable {
 
 /// Finds a variable by its whole name.
 pub(super) fn find(name: &str) -> Option<Variable> {
-    TABLE.iter().find(|(known, ..)| *known == name).map(|(_, variable, _)| *variable)
+    let found = TABLE.iter().find(|(known, ..)| *known == name).map(|(_, variable, _)| *variable);
+    found.or_else(|| tls::find(name).map(Variable::Tls))
 }
 
 /// True for the names under which actions leave results.
@@ -147,6 +153,9 @@ pub(super) fn unknown(name: &str) -> Mistake {
     let name: String = name.chars().take(NAME_CHARS_MAX).collect();
     if ELSEWHERE.iter().any(|prefix| name == *prefix || name.starts_with(&format!("{prefix}."))) {
         return format!("names {name}, which this gateway does not know about its traffic");
+    }
+    if let Some(beside) = tls::beside(&name) {
+        return format!("names {name}, which is not a variable: there are {}", beside.join(", "));
     }
     let parent = name.rsplit_once('.').map_or("", |(parent, _)| parent);
     let beside: Vec<&str> = TABLE
@@ -163,6 +172,7 @@ pub(super) fn unknown(name: &str) -> Mistake {
 /// The value of a variable.
 pub(super) fn resolve(variable: Variable, facts: &Facts<'_>) -> Result<Value, Fault> {
     match variable {
+        Variable::Tls(variable) => tls::resolve(variable, facts.connection.tls),
         Variable::ClientIp => Ok(Value::text(&facts.connection.peer.ip().to_canonical().to_string())),
         Variable::ClientPort => Ok(Value::Int(facts.connection.peer.port().into())),
         Variable::ServerIp => Ok(Value::text(&facts.connection.local.ip().to_canonical().to_string())),
@@ -399,7 +409,7 @@ const ELSEWHERE: [&str; 11] = [
     "conn.geo",
     "conn.k8s",
     "conn.client_ip",
-    "conn.tls",
+    "conn.tls.ja4_fingerprint",
     "conn.ts",
     "conn.bytes_in",
     "conn.bytes_out",
