@@ -4,6 +4,7 @@
 //! return bytes, events and the next deadline.
 
 pub mod agent;
+mod background;
 pub mod backoff;
 pub mod config;
 pub mod diagnose;

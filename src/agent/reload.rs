@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::thread;
 
 use mio::Waker;
 
@@ -13,6 +11,7 @@ use super::capacity::Capacity;
 use super::connect::Connection;
 use super::load::Loaded;
 use super::upstreams::Difference;
+use crate::background::{self, Mailbox};
 use crate::config::ConfigErrors;
 use crate::log_format;
 use crate::net::outgoing::Outgoing;
@@ -23,7 +22,7 @@ use crate::session::Resumption;
 pub(super) struct Reloader {
     path: PathBuf,
     waker: Arc<Waker>,
-    reading: Option<Receiver<Reading>>,
+    reading: Option<Mailbox<Reading>>,
     /// Another one was asked for meanwhile, and the file may have changed since it was read.
     again: bool,
     /// Readings so far. Their number makes each line about one a line of its own, which no folding hides.
@@ -44,27 +43,28 @@ impl Reloader {
             self.again = true;
             return Ok(());
         }
-        let (sender, receiver) = sync_channel(1);
+        let mailbox = Mailbox::new();
+        let to_loop = mailbox.clone();
         let (path, waker) = (self.path.clone(), Arc::clone(&self.waker));
         let read = move || {
+            to_loop.put(Loaded::from_file(&path));
             // The loop that wants to know may have ended.
-            if sender.send(Loaded::from_file(&path)).is_ok() {
-                let _ = waker.wake();
-            }
+            let _ = waker.wake();
         };
-        thread::Builder::new().name("reload".to_owned()).stack_size(STACK_BYTES).spawn(read)?;
-        self.reading = Some(receiver);
+        background::spawn("reload", STACK_BYTES, Box::new(read))?;
+        self.reading = Some(mailbox);
         Ok(())
     }
 
     /// What was read, once.
     fn poll(&mut self) -> Option<Reading> {
-        let reading = match self.reading.as_ref()?.try_recv() {
-            Ok(reading) => Some(reading),
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => None,
-        };
-        self.reading = None;
+        let mailbox = self.reading.as_ref()?;
+        // In this order: what a thread puts in last is not lost.
+        let is_over = mailbox.is_last();
+        let reading = mailbox.take();
+        if is_over || reading.is_some() {
+            self.reading = None;
+        }
         reading
     }
 }

@@ -15,8 +15,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::Waker;
@@ -24,14 +23,15 @@ use mio::Waker;
 use self::cache::Cache;
 pub use self::stub::NameServers;
 use super::dial::families_in_turn;
+use crate::background::{self, Mailbox};
 
 /// Looks names up. The loop calls [`Resolver::lookup`], and [`Resolver::poll`] until it gives `None` after the waker's
 /// event and at [`Resolver::next_deadline`].
 pub struct Resolver {
     look_up: Arc<LookUp>,
     waker: Arc<Waker>,
-    sender: SyncSender<Report>,
-    receiver: Receiver<Report>,
+    /// Each lane has at most one report under way.
+    reports: Mailbox<Report>,
     lanes: [Option<Running>; LANES],
     /// Names without a thread yet; those of the connect URL first.
     queue: VecDeque<Queued>,
@@ -151,13 +151,10 @@ impl Resolver {
         waker: Arc<Waker>,
         look_up: impl Fn(&str, Purpose) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
-        // Each lane has at most one report under way, so that sending never blocks.
-        let (sender, receiver) = sync_channel(LANES);
         Self {
             look_up: Arc::new(look_up),
             waker,
-            sender,
-            receiver,
+            reports: Mailbox::new(),
             lanes: [const { None }; LANES],
             queue: VecDeque::new(),
             done: VecDeque::new(),
@@ -217,7 +214,7 @@ impl Resolver {
     /// The next result. Call it until it gives `None`.
     pub fn poll(&mut self, now: Instant) -> Option<(LookupId, Result<Vec<SocketAddr>, ResolveError>)> {
         self.now = Some(now);
-        while let Ok(report) = self.receiver.try_recv() {
+        while let Some(report) = self.reports.take() {
             self.on_report(report, now);
         }
         self.give_up_overdue(now);
@@ -273,16 +270,15 @@ impl Resolver {
     }
 
     fn start(&mut self, lane: usize, queued: Queued, now: Instant) {
-        let (look_up, sender, waker) = (Arc::clone(&self.look_up), self.sender.clone(), Arc::clone(&self.waker));
+        let (look_up, reports, waker) = (Arc::clone(&self.look_up), self.reports.clone(), Arc::clone(&self.waker));
         let (name, purpose) = (queued.name.clone(), queued.purpose);
         let run = move || {
             let result = look_up(&name, purpose);
-            // The receiver is gone only when the loop has ended, and then nobody needs the result.
-            if sender.send(Report { lane, result }).is_ok() {
-                let _ = waker.wake();
-            }
+            reports.put(Report { lane, result });
+            // Fails only when the loop has ended, and then nobody needs the result.
+            let _ = waker.wake();
         };
-        match thread::Builder::new().name("resolve".to_owned()).stack_size(STACK_BYTES).spawn(run) {
+        match background::spawn("resolve", STACK_BYTES, Box::new(run)) {
             Ok(thread) => {
                 let deadline = now + LOOKUP_TIMEOUT;
                 let Queued { name, purpose, waiters } = queued;
