@@ -6,6 +6,7 @@
 pub mod agent;
 mod background;
 pub mod backoff;
+mod by_number;
 pub mod config;
 pub mod diagnose;
 pub mod dns_message;

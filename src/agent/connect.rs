@@ -358,7 +358,7 @@ impl Agent {
             Cause::Clock => "5 s, by the clock as it is then",
         };
         log::warn!("session={number} no session with {place}: {reason}; the next attempt follows within {within}");
-        log::debug!("session={number} the next attempt follows in {} ms", wait.as_millis());
+        log::debug!("session={number} the next attempt follows in {} ms", log_format::milliseconds(wait));
         self.streams.abort_all();
         self.connection = if self.drain_until.is_some() {
             Connection::Stopped

@@ -135,7 +135,7 @@ impl Agent {
                 let through = proxy.map_or(String::new(), |proxy| format!(" through the proxy {proxy}"));
                 log::info!(
                     "session={number} took={}ms up at {}{through} ({}), account={:?} region={:?} version={:?}",
-                    now.saturating_duration_since(linked.connected_at).as_millis(),
+                    log_format::milliseconds(now.saturating_duration_since(linked.connected_at)),
                     linked.address,
                     linked.link.tls_facts(),
                     reply.extra.account_name,
@@ -175,11 +175,11 @@ impl Agent {
             Event::ProxyRefused(reason) => log::warn!("session={number} turned a stream of the gateway away: {reason}"),
             Event::Readable(stream) | Event::Finished(stream) => self.streams.wake(stream),
             Event::Reset(stream, code) => self.streams.on_reset(stream, &format!("aborted by the gateway: {code}")),
-            Event::Beat(round_trip) => {
-                self.observed.on_beat(round_trip, now);
-                let (ms, usage) = (round_trip.as_secs_f64() * 1000.0, linked.link.session.usage());
+            Event::Beat(took) => {
+                self.observed.on_beat(took, now);
+                let (ms, usage) = (log_format::round_trip(took), linked.link.session.usage());
                 log::debug!(
-                    "session={number} took={ms:.1}ms heartbeat came back; streams {} of {}, buffers {} of {} bytes, \
+                    "session={number} took={ms}ms heartbeat came back; streams {} of {}, buffers {} of {} bytes, \
                      windows grown by {} bytes",
                     self.streams.len(),
                     self.capacity.streams,
@@ -199,7 +199,7 @@ impl Agent {
             Event::Ended(end) => {
                 let cause = if let End::GoAway(_, _, Some(away)) = end { Cause::Told(away) } else { Cause::Network };
                 linked.unanswered = unanswered(&end, &self.config.agent);
-                return Some(Over::Failed(cause, over(&end)));
+                return Some(Over::Failed(cause, end.to_string()));
             }
         }
         None
@@ -339,16 +339,6 @@ pub(super) fn settings(
             window: capacity.window(),
             ..mux::Limits::default()
         },
-    }
-}
-
-fn over(end: &End) -> String {
-    match end {
-        End::GoAway(code, text, _) if text.is_empty() => format!("the gateway ended the session: {code}"),
-        End::GoAway(code, text, _) => format!("the gateway ended the session: {code}: {text}"),
-        End::Silence => "no heartbeat came back: the path or the gateway is dead".to_owned(),
-        End::CallTimeout(call) => format!("the gateway did not answer {call} in time"),
-        End::BadReply(call, error) => format!("the gateway's answer to {call} makes no sense: {error}"),
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the loop notes for those who ask how it is, and the report that is made of it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Agent;
 use super::connect::Connection;
+use crate::by_number::ByNumber;
+use crate::log_format::milliseconds;
 use crate::message::AuthReply;
 use crate::status::{
     Bytes, Endpoint, EndpointState, Heartbeat, LastError, Memory, Report, Session, SessionState, Streams,
@@ -20,7 +21,7 @@ pub(super) struct Observed {
     /// When the last beat came back, and how long it took.
     beat: Option<(Instant, Duration)>,
     /// By number; those that are not in it are offline.
-    endpoints: BTreeMap<usize, Noted>,
+    endpoints: ByNumber<Noted>,
     sessions: u64,
     last_error: Option<(String, Instant)>,
 }
@@ -47,7 +48,7 @@ impl Observed {
             state: (SessionState::Waiting, now),
             facts: None,
             beat: None,
-            endpoints: BTreeMap::new(),
+            endpoints: ByNumber::new(),
             sessions: 0,
             last_error: None,
         }
@@ -83,7 +84,7 @@ impl Observed {
 
     /// Endpoints that are no more, or that begin anew under their number.
     pub(super) fn forget(&mut self, numbers: &[usize]) {
-        self.endpoints.retain(|number, _| !numbers.contains(number));
+        self.endpoints.retain(|number, _| !numbers.contains(&number));
     }
 
     /// An attempt or a session failed.
@@ -104,7 +105,7 @@ impl Observed {
     }
 
     fn note(&mut self, number: usize, state: EndpointState, url: Option<String>, reason: Option<String>, now: Instant) {
-        let same = self.endpoints.get(&number).filter(|noted| noted.state == state);
+        let same = self.endpoints.get(number).filter(|noted| noted.state == state);
         let since = same.map_or(now, |noted| noted.since);
         self.endpoints.insert(number, Noted { state, since, url, reason });
     }
@@ -179,15 +180,15 @@ impl Agent {
         let heard = self.observed.beat.map_or(since, |(at, _)| at);
         Heartbeat {
             answered: is_up && self.now.saturating_duration_since(heard) <= deadline,
-            round_trip_ms: self.observed.beat.map(|(_, took)| took.as_secs_f64() * 1000.0),
+            round_trip_us: self.observed.beat.map(|(_, took)| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
             since_ms: self.observed.beat.map(|(at, _)| ms_since(at, self.now)),
-            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: milliseconds(deadline),
         }
     }
 
     fn endpoint_reports(&self) -> Vec<Endpoint> {
         let report = |(number, route): (usize, &super::upstreams::Route)| {
-            let noted = self.observed.endpoints.get(&number);
+            let noted = self.observed.endpoints.get(number);
             Endpoint {
                 name: route.name().to_owned(),
                 url: noted.and_then(|noted| noted.url.clone()).unwrap_or_else(|| route.url.clone()),
@@ -222,7 +223,7 @@ impl super::streams::Streams {
 }
 
 fn ms_since(at: Instant, now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX)
+    milliseconds(now.saturating_duration_since(at))
 }
 
 /// Words from the network, as far as a report repeats them.

@@ -12,6 +12,7 @@ use super::FIRST_STREAM;
 use super::handshakes::Handshakes;
 use super::proxied::{Proxied, State, Step};
 use super::upstreams::Upstreams;
+use crate::log_format::milliseconds;
 use crate::mux::{Key, Sink};
 use crate::net::link::{LINK_HELD, Source, Supply};
 use crate::net::resolve::{LookupId, Resolver};
@@ -258,7 +259,7 @@ impl Streams {
         self.unreachable += 1;
         let Some(Some(proxied)) = self.slots.get(slot) else { return };
         let route = &proxied.route;
-        let ms = self.now.saturating_duration_since(proxied.opened_at).as_millis();
+        let ms = milliseconds(self.now.saturating_duration_since(proxied.opened_at));
         log::warn!(
             "session={} stream={} took={ms}ms endpoint={} upstream={} is unreachable: {reason}",
             self.session,
@@ -283,7 +284,7 @@ impl Streams {
             "session={} stream={} took={}ms endpoint={} a visitor is turned away: {reason}",
             self.session,
             proxied.id,
-            self.now.saturating_duration_since(proxied.opened_at).as_millis(),
+            milliseconds(self.now.saturating_duration_since(proxied.opened_at)),
             proxied.route.name(),
         );
         session.reset(proxied.stream);
@@ -306,7 +307,7 @@ impl Streams {
             "session={} stream={} took={}ms endpoint={} closed ({reason}): {} bytes to the upstream, {} from it",
             self.session,
             proxied.id,
-            self.now.saturating_duration_since(proxied.opened_at).as_millis(),
+            milliseconds(self.now.saturating_duration_since(proxied.opened_at)),
             proxied.route.name(),
             proxied.to_upstream,
             proxied.from_upstream,

@@ -1,6 +1,5 @@
 //! The static table: where each endpoint leads. Nothing outside it is ever dialled.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +7,7 @@ use std::time::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::by_number::ByNumber;
 use crate::config::{EndpointConfig, HostPort, Upstream};
 use crate::endpoint_url::RequestedUrl;
 use crate::net::resolve::{Lookup, Purpose, Resolver};
@@ -19,7 +19,7 @@ use crate::tls::EndpointTls;
 /// one that is gone cannot reach another.
 pub(super) struct Upstreams {
     /// By number.
-    routes: BTreeMap<usize, Arc<Route>>,
+    routes: ByNumber<Arc<Route>>,
     /// In the order of the configuration.
     numbers: Vec<usize>,
     numbers_used: usize,
@@ -46,7 +46,7 @@ pub(super) struct Difference {
 
 impl Upstreams {
     pub(super) fn new(endpoints: &[EndpointConfig], tls: Vec<EndpointTls>) -> Self {
-        let mut upstreams = Self { routes: BTreeMap::new(), numbers: Vec::new(), numbers_used: 0 };
+        let mut upstreams = Self { routes: ByNumber::new(), numbers: Vec::new(), numbers_used: 0 };
         upstreams.change(endpoints, tls);
         upstreams
     }
@@ -64,8 +64,8 @@ impl Upstreams {
         for is_same in same {
             for (place, route) in numbers.iter_mut().zip(&fresh).filter(|(place, _)| place.is_none()) {
                 let found = old.iter().find(|(_, other)| is_same(&other.endpoint, &route.endpoint));
-                let Some((number, other)) = found.map(|(&number, other)| (number, Arc::clone(other))) else { continue };
-                old.remove(&number);
+                let Some((number, other)) = found.map(|(number, other)| (number, Arc::clone(other))) else { continue };
+                old.remove(number);
                 *place = Some(number);
                 if other.endpoint != route.endpoint {
                     difference.changed.push(route.name().to_owned());
@@ -90,12 +90,12 @@ impl Upstreams {
     }
 
     pub(super) fn route(&self, number: usize) -> Option<&Arc<Route>> {
-        self.routes.get(&number)
+        self.routes.get(number)
     }
 
     /// All endpoints, in the order of the configuration.
     pub(super) fn routes(&self) -> impl Iterator<Item = (usize, &Route)> {
-        self.numbers.iter().filter_map(|&number| Some((number, self.routes.get(&number)?.as_ref())))
+        self.numbers.iter().filter_map(|&number| Some((number, self.routes.get(number)?.as_ref())))
     }
 
     /// What the gateway has to know of the endpoints.

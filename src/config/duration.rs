@@ -15,15 +15,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         return Err(DurationError::Form);
     }
     let mut rest = text;
-    let mut nanos: u128 = 0;
+    // Saturated, it is far above the limit.
+    let mut nanos: u64 = 0;
     while !rest.is_empty() {
         let (part, tail) = parse_part(rest)?;
         nanos = nanos.saturating_add(part);
         rest = tail;
     }
-    let Ok(nanos) = u64::try_from(nanos) else {
-        return Err(DurationError::TooLong);
-    };
     let duration = Duration::from_nanos(nanos);
     if duration > Duration::from_secs(SECONDS_MAX) {
         return Err(DurationError::TooLong);
@@ -38,7 +36,7 @@ pub fn format_duration(duration: Duration) -> String {
         return "0s".to_owned();
     }
     let mut text = String::new();
-    let mut rest = duration.as_nanos();
+    let mut rest = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     for (unit, nanos) in UNITS_LONGEST_FIRST {
         let count = rest / nanos;
         if count > 0 {
@@ -73,7 +71,7 @@ impl fmt::Display for DurationError {
 impl std::error::Error for DurationError {}
 
 /// One number with its unit, in nanoseconds, and what follows it.
-fn parse_part(text: &str) -> Result<(u128, &str), DurationError> {
+fn parse_part(text: &str) -> Result<(u64, &str), DurationError> {
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(DurationError::Unit)?;
     let (number, rest) = text.split_at(number_end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -90,18 +88,17 @@ fn parse_part(text: &str) -> Result<(u128, &str), DurationError> {
     let mut scale = *unit_nanos;
     for digit in fraction.bytes() {
         scale /= 10;
-        nanos = nanos.saturating_add(u128::from(digit.saturating_sub(b'0')).saturating_mul(scale));
+        nanos = nanos.saturating_add(u64::from(digit.saturating_sub(b'0')).saturating_mul(scale));
     }
     Ok((nanos, tail))
 }
 
 /// The value of ASCII digits, saturating.
-fn digits(text: &str) -> u128 {
-    text.bytes()
-        .fold(0_u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(digit.saturating_sub(b'0'))))
+fn digits(text: &str) -> u64 {
+    text.bytes().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit.saturating_sub(b'0'))))
 }
 
-const UNITS_LONGEST_FIRST: [(&str, u128); 6] = [
+const UNITS_LONGEST_FIRST: [(&str, u64); 6] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
     ("s", 1_000_000_000),

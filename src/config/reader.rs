@@ -35,7 +35,8 @@ impl Reader {
     /// Parses JSON. A syntax error and every key that occurs twice are recorded; after a syntax error there is no value.
     #[must_use]
     pub fn parse_json(&self, text: &str) -> Option<Value> {
-        match serde_json::from_str::<Document>(text) {
+        // From bytes, as messages are: one parser is enough.
+        match serde_json::from_slice::<Document>(text.as_bytes()) {
             Ok(document) => Some(self.accept(document)),
             Err(error) => {
                 self.problem("", None, format!("is not valid JSON: {error}"));

@@ -28,7 +28,7 @@ pub(super) fn log_in(secure: &mut Secure, config: &Config, deadline: Instant) ->
                     return Ok(reply);
                 }
                 Event::AuthRefused { error, .. } => return Err(refused(&error)),
-                Event::Ended(end) => return Err(no_gateway(format!("{end:?}"))),
+                Event::Ended(end) => return Err(no_gateway(end.to_string())),
                 _ => {}
             }
         }

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use self::network::Network;
 use crate::agent::Loaded;
+use crate::log_format::milliseconds;
 use crate::net::resolve::Purpose;
 
 /// Where the walk ended, by who can mend it.
@@ -126,6 +127,6 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn ms_since(began: Instant) -> u128 {
-    now().saturating_duration_since(began).as_millis()
+fn ms_since(began: Instant) -> u64 {
+    milliseconds(now().saturating_duration_since(began))
 }

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::error::{MessageError, WireError};
-use super::json_scan::JsonScan;
+use super::json_scan::{JsonScan, ScanError};
 
 /// Finds a member: the one with exactly this name, else the first one that differs only in case.
 pub fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -21,7 +21,12 @@ pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, MessageEr
         return Err(MessageError::Trailing);
     }
     // The error of the parser may quote what it read, so only its place is kept.
-    serde_json::from_slice(object).map_err(|error| MessageError::Syntax { line: error.line(), column: error.column() })
+    match serde_json::from_slice(object) {
+        Ok(Value::Object(members)) => Ok(members),
+        // The scan lets through what begins like an object.
+        Ok(_) => Err(ScanError::NotObject.into()),
+        Err(error) => Err(MessageError::Syntax { line: error.line(), column: error.column() }),
+    }
 }
 
 /// A string; empty when it is absent or null.
@@ -111,7 +116,7 @@ fn present<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a Value>
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::json_scan::{DEPTH_MAX, MESSAGE_BYTES_MAX, ScanError};
+    use super::super::json_scan::{DEPTH_MAX, MESSAGE_BYTES_MAX};
     use super::*;
 
     fn object(json: &str) -> Map<String, Value> {

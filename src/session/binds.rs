@@ -1,12 +1,13 @@
 //! The agent's endpoints as the gateway knows them: bound, refused, to be tried again, changed, no longer wanted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use super::random::Random;
+use crate::by_number::ByNumber;
 use crate::endpoint_url::{RequestedUrl, Scheme};
 use crate::message::{
     BindExtra, BindReply, BindRequest, PatchRequest, Secret, WireError, bind_options, codes, set_traffic_policy,
@@ -76,7 +77,7 @@ pub struct Resumption {
     pub(super) client_id: String,
     pub(super) cookie: Secret,
     /// By the endpoints' numbers.
-    pub(super) bound: BTreeMap<usize, Bound>,
+    pub(super) bound: ByNumber<Bound>,
 }
 
 /// An endpoint's identity at the gateway.
@@ -102,7 +103,7 @@ impl std::fmt::Debug for Bound {
 #[derive(Debug)]
 pub(super) struct Binds {
     /// By number.
-    entries: BTreeMap<usize, Entry>,
+    entries: ByNumber<Entry>,
     /// Ids at the gateway that are no longer wanted.
     leaving: VecDeque<String>,
     /// Calls without an answer yet.
@@ -158,12 +159,14 @@ impl Stage {
 impl Binds {
     /// All of `specs` are due. Identities of endpoints that are gone, or have another address now, are dropped.
     pub(super) fn new(specs: Vec<EndpointSpec>, resumption: &mut Resumption, now: Instant) -> Self {
-        let entry = |spec: EndpointSpec| (spec.number, Entry::due(Arc::new(spec), now));
-        let entries: BTreeMap<_, _> = specs.into_iter().map(entry).collect();
-        let stands = |number: &usize, bound: &Bound| {
+        let mut entries = ByNumber::new();
+        for spec in specs {
+            entries.insert(spec.number, Entry::due(Arc::new(spec), now));
+        }
+        let stands = |number: usize, bound: &Bound| {
             entries.get(number).is_some_and(|entry| entry.spec.is_same_address(&bound.spec))
         };
-        resumption.bound.retain(|number, bound| stands(number, bound));
+        resumption.bound.retain(stands);
         Self { entries, leaving: VecDeque::new(), under_way: 0, unbinding: 0 }
     }
 
@@ -172,7 +175,7 @@ impl Binds {
         let mut old = std::mem::take(&mut self.entries);
         for spec in specs {
             let number = spec.number;
-            let entry = match old.remove(&number) {
+            let entry = match old.remove(number) {
                 None => Entry::due(Arc::new(spec), now),
                 Some(entry) if *entry.spec == spec => entry,
                 Some(entry) => self.changed(entry, Arc::new(spec), resumption, now),
@@ -180,7 +183,7 @@ impl Binds {
             self.entries.insert(number, entry);
         }
         for (number, entry) in old {
-            let bound = resumption.bound.remove(&number);
+            let bound = resumption.bound.remove(number);
             self.leaving.extend(bound.filter(|_| entry.stage.is_online()).map(|bound| bound.id));
         }
     }
@@ -188,7 +191,7 @@ impl Binds {
     fn changed(&mut self, entry: Entry, spec: Arc<EndpointSpec>, resumption: &mut Resumption, now: Instant) -> Entry {
         let number = spec.number;
         let same_address = entry.spec.is_same_address(&spec);
-        let bound = if same_address { None } else { resumption.bound.remove(&number) };
+        let bound = if same_address { None } else { resumption.bound.remove(number) };
         match entry.stage {
             // The answer finds that something else is wanted by now.
             Stage::Asked => Entry { spec, ..entry },
@@ -223,10 +226,10 @@ impl Binds {
     }
 
     fn next_patch(&mut self, resumption: &mut Resumption, now: Instant) -> Option<Action> {
-        for (&number, entry) in &mut self.entries {
+        for (number, entry) in self.entries.iter_mut() {
             let told =
                 entry.told.as_ref().filter(|told| entry.stage == Stage::Online && !Arc::ptr_eq(told, &entry.spec));
-            let (Some(told), Some(bound)) = (told, resumption.bound.get(&number)) else { continue };
+            let (Some(told), Some(bound)) = (told, resumption.bound.get(number)) else { continue };
             let patch = entry.spec.patch(told, &bound.tunnel_id);
             let is_news = patch.is_some();
             entry.told = Some(Arc::clone(&entry.spec));
@@ -235,7 +238,7 @@ impl Binds {
                 return Some(Action::Patch(number, patch));
             }
             if is_news {
-                self.leaving.extend(resumption.bound.remove(&number).map(|bound| bound.id));
+                self.leaving.extend(resumption.bound.remove(number).map(|bound| bound.id));
                 entry.stage = Stage::Due(now);
             }
         }
@@ -248,10 +251,10 @@ impl Binds {
             return None;
         }
         let is_due = |entry: &Entry| matches!(entry.stage, Stage::Due(at) if at <= now);
-        let (&number, entry) = self.entries.iter_mut().find(|(_, entry)| is_due(entry))?;
+        let (number, entry) = self.entries.iter_mut().find(|(_, entry)| is_due(entry))?;
         entry.stage = Stage::Asked;
         entry.told = Some(Arc::clone(&entry.spec));
-        Some(Action::Bind(number, Box::new(request(&entry.spec, resumption.bound.get(&number)))))
+        Some(Action::Bind(number, Box::new(request(&entry.spec, resumption.bound.get(number)))))
     }
 
     /// A bind or a change was answered.
@@ -269,7 +272,7 @@ impl Binds {
         if self.under_way >= UNDER_WAY_MAX || self.unbinding > 0 {
             return None;
         }
-        let due = self.entries.values().filter_map(|entry| match entry.stage {
+        let due = self.entries.iter().filter_map(|(_, entry)| match entry.stage {
             Stage::Due(at) => Some(at),
             Stage::Asked | Stage::Online | Stage::Patching | Stage::Ended => None,
         });
@@ -284,7 +287,7 @@ impl Binds {
         resumption: &mut Resumption,
         now: Instant,
     ) -> Option<String> {
-        let asked = self.entries.get_mut(&number).filter(|entry| entry.stage == Stage::Asked);
+        let asked = self.entries.get_mut(number).filter(|entry| entry.stage == Stage::Asked);
         let asked = asked.and_then(|entry| entry.told.clone().map(|told| (entry, told)));
         let Some((entry, told)) = asked else {
             self.leaving.push_back(reply.id);
@@ -312,10 +315,10 @@ impl Binds {
         random: &mut Random,
         now: Instant,
     ) -> Option<Duration> {
-        let entry = self.entries.get_mut(&number).filter(|entry| entry.stage == Stage::Asked)?;
+        let entry = self.entries.get_mut(number).filter(|entry| entry.stage == Stage::Asked)?;
         // An identity that the gateway no longer honours is given up; an address still in use is not about identity.
         if error.code != Some(codes::ENDPOINT_ONLINE) {
-            resumption.bound.remove(&number);
+            resumption.bound.remove(number);
         }
         if entry.told.as_ref().is_some_and(|told| !Arc::ptr_eq(told, &entry.spec)) {
             *entry = Entry::due(Arc::clone(&entry.spec), now);
@@ -333,12 +336,12 @@ impl Binds {
 
     /// The gateway took a change over. False when nobody waits for it any more.
     pub(super) fn patched(&mut self, number: usize, resumption: &mut Resumption) -> bool {
-        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.stage == Stage::Patching) else {
+        let Some(entry) = self.entries.get_mut(number).filter(|entry| entry.stage == Stage::Patching) else {
             return false;
         };
         entry.stage = Stage::Online;
         // The next session asks for what is in force now.
-        if let (Some(bound), Some(told)) = (resumption.bound.get_mut(&number), &entry.told) {
+        if let (Some(bound), Some(told)) = (resumption.bound.get_mut(number), &entry.told) {
             set_traffic_policy(&mut bound.opts, &told.traffic_policy);
             bound.spec = Arc::clone(told);
         }
@@ -348,22 +351,22 @@ impl Binds {
     /// The gateway refused a change: the endpoint goes offline, and is asked for anew as it is now. What it was must
     /// not stay in force unnoticed.
     pub(super) fn refuse_patch(&mut self, number: usize, resumption: &mut Resumption, now: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.stage == Stage::Patching) else {
+        let Some(entry) = self.entries.get_mut(number).filter(|entry| entry.stage == Stage::Patching) else {
             return false;
         };
         *entry = Entry::due(Arc::clone(&entry.spec), now);
-        self.leaving.extend(resumption.bound.remove(&number).map(|bound| bound.id));
+        self.leaving.extend(resumption.bound.remove(number).map(|bound| bound.id));
         true
     }
 
     /// The online endpoint with this id.
     pub(super) fn find(&self, id: &str, resumption: &Resumption) -> Option<usize> {
-        let mut bound = resumption.bound.iter().filter(|(_, bound)| bound.id == id).map(|(&number, _)| number);
-        bound.find(|number| self.entries.get(number).is_some_and(|entry| entry.stage.is_online()))
+        let mut bound = resumption.bound.iter().filter(|(_, bound)| bound.id == id).map(|(number, _)| number);
+        bound.find(|number| self.entries.get(*number).is_some_and(|entry| entry.stage.is_online()))
     }
 
     pub(super) fn end(&mut self, number: usize) {
-        if let Some(entry) = self.entries.get_mut(&number) {
+        if let Some(entry) = self.entries.get_mut(number) {
             entry.stage = Stage::Ended;
         }
     }
@@ -371,7 +374,7 @@ impl Binds {
     /// Ends all and returns the ids that the gateway has to be told.
     pub(super) fn end_all(&mut self, resumption: &Resumption) -> Vec<String> {
         let mut ids: Vec<String> = self.leaving.drain(..).collect();
-        for (number, entry) in &mut self.entries {
+        for (number, entry) in self.entries.iter_mut() {
             if entry.stage.is_online() {
                 ids.extend(resumption.bound.get(number).map(|bound| bound.id.clone()));
             }
@@ -381,7 +384,7 @@ impl Binds {
     }
 
     pub(super) fn scheme(&self, number: usize) -> Option<Scheme> {
-        self.entries.get(&number).map(|entry| entry.spec.url.scheme())
+        self.entries.get(number).map(|entry| entry.spec.url.scheme())
     }
 }
 

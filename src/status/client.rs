@@ -59,7 +59,7 @@ pub fn ask(socket: &Path) -> Result<(Report, String), AskError> {
     if bytes.is_empty() {
         return Err(AskError::NoAnswer(io::ErrorKind::UnexpectedEof.into()));
     }
-    let report = serde_json::from_slice(&bytes).map_err(AskError::Malformed)?;
+    let report = Report::read(&bytes).map_err(AskError::Malformed)?;
     Ok((report, String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 

@@ -1,16 +1,16 @@
 //! What a running agent says about itself: one JSON object over a Unix socket, for `adit status`.
 //!
-//! Durations are milliseconds on the agent's monotonic clock: a box without a clock of its own still tells how long ago
+//! Durations are milliseconds (a round trip: microseconds) on the agent's monotonic clock: a box without a clock of its own still tells how long ago
 //! something was. Members are only ever added; readers ignore those that they do not know.
 
 pub mod client;
+mod read;
 mod text;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// The version of this schema: 1.
     pub schema: u32,
@@ -39,8 +39,7 @@ pub struct Report {
 }
 
 /// The link to the gateway.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Session {
     /// Where it stands.
     pub state: SessionState,
@@ -63,7 +62,7 @@ pub struct Session {
 }
 
 /// Where the link stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionState {
     /// Between two attempts.
@@ -78,18 +77,16 @@ pub enum SessionState {
     /// Stopped by the gateway until a signal.
     Stopped,
     /// A word that this program does not know yet.
-    #[serde(other)]
     Unknown,
 }
 
 /// The last beat that came back.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Heartbeat {
     /// There is a session, and it gave a sign of life within the deadline.
     pub answered: bool,
-    /// How long the last beat took.
-    pub round_trip_ms: Option<f64>,
+    /// How long the last beat took, in microseconds.
+    pub round_trip_us: Option<u64>,
     /// How long ago it came back.
     pub since_ms: Option<u64>,
     /// After how long without an answer the session counts as dead.
@@ -97,8 +94,7 @@ pub struct Heartbeat {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Endpoint {
     /// Its name in the file.
     pub name: String,
@@ -115,7 +111,7 @@ pub struct Endpoint {
 }
 
 /// Where an endpoint stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointState {
     /// The gateway has not been asked, or has not answered.
@@ -128,13 +124,11 @@ pub enum EndpointState {
     /// The gateway ended it for the rest of the session.
     Stopped,
     /// A word that this program does not know yet.
-    #[serde(other)]
     Unknown,
 }
 
 /// Visitors' connections.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Streams {
     /// Now.
     pub open: u64,
@@ -145,8 +139,7 @@ pub struct Streams {
 }
 
 /// Payload since the agent began.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Bytes {
     /// From visitors.
     pub to_upstreams: u64,
@@ -155,8 +148,7 @@ pub struct Bytes {
 }
 
 /// What the buffers hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Memory {
     /// In use now.
     pub used: u64,
@@ -165,8 +157,7 @@ pub struct Memory {
 }
 
 /// Why there was no session, the last time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LastError {
     /// In the words of the log.
     pub text: String,

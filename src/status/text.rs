@@ -1,6 +1,9 @@
 //! The report for people.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use crate::log_format::round_trip;
 
 use super::{Endpoint, EndpointState, Report, SessionState};
 
@@ -48,10 +51,11 @@ impl Display for Report {
 impl Report {
     fn fmt_heartbeat(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let beat = &self.heartbeat;
-        match (beat.since_ms, beat.round_trip_ms) {
+        match (beat.since_ms, beat.round_trip_us) {
             (Some(since), Some(took)) => {
                 let verdict = if beat.answered { "" } else { ", overdue" };
-                writeln!(f, "heartbeat  came back {} ago in {took:.1} ms{verdict}", Ago(since))
+                let took = round_trip(Duration::from_micros(took));
+                writeln!(f, "heartbeat  came back {} ago in {took} ms{verdict}", Ago(since))
             }
             _ => writeln!(f, "heartbeat  none yet"),
         }
@@ -125,7 +129,7 @@ mod tests {
             },
             heartbeat: Heartbeat {
                 answered: true,
-                round_trip_ms: Some(12.34),
+                round_trip_us: Some(12_340),
                 since_ms: Some(4_000),
                 deadline_ms: 25_000,
             },
@@ -181,9 +185,9 @@ endpoint   db refused for 500ms, tcp://db.internal:1 -> tcp://127.0.0.1:1: no
     fn report_of_another_version_is_read_as_far_as_it_is_known() {
         let report = up();
         let json = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert_eq!(Report::read(json.as_bytes()).unwrap(), report);
         let other = r#"{"schema":9,"session":{"state":"hibernating","new":1},"more":[]}"#;
-        let report: Report = serde_json::from_str(other).unwrap();
+        let report = Report::read(other.as_bytes()).unwrap();
         assert_eq!((report.schema, report.session.state), (9, SessionState::Unknown));
     }
 }

@@ -1,5 +1,6 @@
 //! What an agent says of itself, and what the driver has to know of its session.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::frame::ErrorCode;
@@ -150,4 +151,16 @@ pub enum End {
     CallTimeout(&'static str),
     /// An answer that is none.
     BadReply(&'static str, String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GoAway(code, text, _) if text.is_empty() => write!(f, "the gateway ended the session: {code}"),
+            Self::GoAway(code, text, _) => write!(f, "the gateway ended the session: {code}: {text}"),
+            Self::Silence => f.write_str("no heartbeat came back: the path or the gateway is dead"),
+            Self::CallTimeout(call) => write!(f, "the gateway did not answer {call} in time"),
+            Self::BadReply(call, error) => write!(f, "the gateway's answer to {call} makes no sense: {error}"),
+        }
+    }
 }
