@@ -35,7 +35,7 @@ pub use self::cipher_order::describe_order;
 pub use self::clock::clock_warning;
 pub use self::endpoint::{EndpointTls, EndpointTlsError, endpoints_tls};
 pub(crate) use self::presented::Presented;
-pub(crate) use self::reason::{in_words, is_about_time};
+pub(crate) use self::reason::{in_words, is_about_time, of_visitor};
 pub use self::termination::{PemError, Termination, termination};
 
 /// TLS to the gateway: the authorities of `connect_cas`, the keys of `connect_pins`, the ciphers of `tls_ciphers`; no

@@ -10,6 +10,7 @@ use crate::mux::limits::FRAME_DATA_MAX;
 use crate::net::link::Supply;
 use crate::proxy_protocol::{HEADER_BYTES_MAX, HeaderError, ProxyProtocol};
 use crate::session::AgentSession;
+use crate::tls;
 
 impl Proxied {
     /// Takes what the visitor has to say before its upstream is connected; at most one step of a handshake.
@@ -42,7 +43,7 @@ impl Proxied {
         }
         match taken {
             Ok(len) => session.consume(self.stream, len),
-            Err(error) => return self.reject(session, error.to_string(), now),
+            Err(error) => return self.reject(session, tls::of_visitor(&error), now),
         }
         if is_done { Step::Dial } else { Step::Again }
     }

@@ -22,6 +22,31 @@ pub(crate) fn in_words(error: &Error) -> String {
     in_words_by(error, Clock::REAL)
 }
 
+/// Why a visitor was refused whose TLS ends here. It chose its certificate: nothing of that is repeated, so that the words
+/// are few, and the same for all that come again.
+pub(crate) fn of_visitor(error: &Error) -> String {
+    let words = match error {
+        Error::NoCertificatesPresented => "it showed no certificate",
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is of no authority that this endpoint trusts"
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired, by this machine's clock"
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            "its certificate is not valid yet, by this machine's clock"
+        }
+        Error::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        ) => "its certificate is not for clients (extended key usage)",
+        _ => return error.to_string().chars().take(VISITOR_WORDS_MAX).collect(),
+    };
+    words.to_owned()
+}
+
+/// Characters of an error that a visitor may have had a part in.
+const VISITOR_WORDS_MAX: usize = 160;
+
 pub(super) fn in_words_by(error: &Error, clock: Clock) -> String {
     let wall = |time: &rustls::pki_types::UnixTime| WallTime::from_unix(time.as_secs());
     match error {
@@ -63,4 +88,26 @@ fn expired(time: WallTime, not_after: WallTime, clock: Clock) -> String {
         "the certificate expired at {not_after}, and the system clock says {time}: renew the certificate, or set this \
          machine's clock if it is ahead"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::UnixTime;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn words_about_a_visitor_repeat_nothing_that_it_chose() {
+        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let expired = |time, not_after| {
+            of_visitor(&Error::InvalidCertificate(CertificateError::ExpiredContext {
+                time: at(time),
+                not_after: at(not_after),
+            }))
+        };
+        assert_eq!(expired(2_000_000_000, 1), expired(2_000_000_007, 2));
+        let endless = Error::General("x".repeat(30_000));
+        assert_eq!(of_visitor(&endless).chars().count(), VISITOR_WORDS_MAX);
+    }
 }
