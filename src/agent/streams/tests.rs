@@ -1,5 +1,7 @@
 //! Tests of the table of connections in virtual time: its timers, and what it gives back when a connection is gone.
 
+mod storm;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
