@@ -2,6 +2,10 @@
 
 import subprocess
 
+# What `openssl genpkey` takes.
+P_256 = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+RSA_2048 = ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
+
 
 class Authority:
     """Issues server certificates; `certificate` is what clients trust."""
@@ -29,12 +33,11 @@ class Authority:
             *("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 
-    def issue(self, *names):
+    def issue(self, *names, algorithm=P_256):
         """A certificate for DNS names and IPv4 addresses: (certificate file, key file)."""
         folder = self._scratch.path("pki", self._name, names[0].replace("*", "any"), "x").parent
         key, request, certificate = folder / "key.pem", folder / "request.pem", folder / "certificate.pem"
-        _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / "sec1.pem")
-        _openssl("pkcs8", "-topk8", "-nocrypt", "-in", folder / "sec1.pem", "-out", key)
+        _openssl("genpkey", *algorithm, "-out", key)
         _openssl("req", "-new", "-key", key, "-subj", "/CN=adit e2e", "-out", request)
         names = ",".join(("IP:" if name.replace(".", "").isdigit() else "DNS:") + name for name in names)
         extensions = folder / "extensions"

@@ -29,8 +29,8 @@ class Place:
     def url(self):
         return f"{self.scheme}://{self.host}:{self.port}"
 
-    def socket(self, timeout=30):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout)
+    def socket(self, timeout=30, source=None):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout, (source, 0) if source else None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 

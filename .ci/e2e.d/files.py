@@ -30,8 +30,11 @@ class Files(Deployment):
 
     def start(self):
         self.prepare()
+        self.start_prepared()
+
+    def start_prepared(self):
         # Held by this process: a gateway that restarts loses no connection attempt.
-        self._held = [_listener(port) for port in (self.port, self._http_port, *self._tcp_ports.values())]
+        self._held = [_listener(port) for port in self.ports()]
         self.start_gateway()
         self.start_agent()
 
@@ -46,6 +49,10 @@ class Files(Deployment):
         self.connect_url = f"{self.connect_name}:{self.port}"
         self.authtoken, self._credential = self.new_token("e2e")
         self.write_gateway()
+
+    def ports(self):
+        """Where the gateway listens."""
+        return (self.port, self._http_port, *self._tcp_ports.values())
 
     def names_of(self, scheme):
         targets = [name for name, (kind, _) in self.upstreams.targets().items() if kind == scheme]

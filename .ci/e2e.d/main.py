@@ -1,4 +1,4 @@
-"""Runs all scenarios on both deployments: `main.py ADIT ADIT_GATEWAY FOLDER_OF_NODE_PACKAGES [WORD…]`.
+"""Runs all scenarios on all deployments: `main.py ADIT ADIT_GATEWAY FOLDER_OF_NODE_PACKAGES [WORD…]`.
 
 With words, only scenarios whose name has one of them in it.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dev
 import files
+import private
 import scenario
 
 # Each module adds its scenarios to the list, in this order: those that restart things come last.
@@ -19,6 +20,7 @@ import sdk_scenarios  # noqa: F401
 import policy_scenarios  # noqa: F401
 import oidc_scenarios  # noqa: F401
 import proxied_scenarios  # noqa: F401
+import encryption_scenarios  # noqa: F401
 import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch
 from upstreams import Upstreams
@@ -37,8 +39,8 @@ def main():
         scratch.path("node").symlink_to(Path(node_packages).resolve())
         upstreams = Upstreams(scratch)
         try:
-            for deployment in (dev.Dev(scratch, binaries, upstreams), files.Files(scratch, binaries, upstreams)):
-                failed += run(deployment, words or [""])
+            for kind in (dev.Dev, files.Files, private.Private):
+                failed += run(kind(scratch, binaries, upstreams), words or [""])
         finally:
             upstreams.stop()
     finally:

@@ -13,10 +13,15 @@ FILE_BYTES = 64 << 20
 
 
 class Nginx:
-    """`port` speaks HTTP, `tls_port` HTTPS with HTTP/2; `/file` holds the first 64 MiB of the stream."""
+    """`port` speaks HTTP, `tls_port` HTTPS with HTTP/2; `/file` holds the first 64 MiB of the stream.
+
+    `proxied_port` and `proxied_tls_port` are the same behind a PROXY header, of either version, without which nothing is
+    answered; `/visitor` says whose address was in it.
+    """
 
     def __init__(self, scratch, certificate, key):
         self.port, self.tls_port = scratch.port(), scratch.port()
+        self.proxied_port, self.proxied_tls_port = scratch.port(), scratch.port()
         root = scratch.path("nginx", "html", "file")
         with open(root, "wb") as file:
             file.writelines(stream.blocks(FILE_BYTES))
@@ -29,12 +34,20 @@ class Nginx:
             daemon off; {user} worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
             events {{ worker_connections 1024; }}
             http {{
-              access_log off; {paths} client_max_body_size 0;
+              access_log off; {paths} client_max_body_size 0; ssl_protocols TLSv1.2 TLSv1.3;
               server {{
                 listen 127.0.0.1:{self.port} backlog=512; listen 127.0.0.1:{self.tls_port} ssl http2;
                 ssl_certificate {certificate}; ssl_certificate_key {key};
                 root {root.parent};
                 location = /hello {{ default_type text/plain; return 200 "hello from nginx over $scheme\\n"; }}
+              }}
+              server {{
+                listen 127.0.0.1:{self.proxied_port} proxy_protocol;
+                listen 127.0.0.1:{self.proxied_tls_port} ssl http2 proxy_protocol;
+                ssl_certificate {certificate}; ssl_certificate_key {key};
+                location = /visitor {{
+                  default_type text/plain; return 200 "$proxy_protocol_addr:$proxy_protocol_port over $scheme";
+                }}
               }}
             }}"""
         program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")

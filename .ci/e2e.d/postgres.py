@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,9 +13,12 @@ USER = "postgres"
 
 
 class Postgres:
-    """Listens on a free port of 127.0.0.1; every local user may connect as `postgres` without a password."""
+    """Listens on a free port of 127.0.0.1; every local user may connect as `postgres` without a password, with TLS or not.
 
-    def __init__(self, scratch):
+    Version 15 has TLS by its own negotiation only: plain bytes ask for it, in the connection.
+    """
+
+    def __init__(self, scratch, certificate, key):
         self.port = scratch.port()
         self._binaries = _newest_binaries()
         folder = scratch.path("postgres", "x").parent
@@ -45,6 +49,7 @@ class Postgres:
             timeout=120,
         )
         options = {
+            **self._tls(folder, certificate, key),
             "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": folder,
@@ -56,6 +61,22 @@ class Postgres:
         )
         ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         wait_until(lambda: subprocess.run(ready).returncode == 0, "PostgreSQL to accept connections", 60, self._program)
+
+    def _tls(self, folder, certificate, key):
+        """Settings for TLS. The server takes only a key that is its own."""
+        for source, name in ((certificate, "server.crt"), (key, "server.key")):
+            copy = shutil.copy(source, folder / name)
+            os.chmod(copy, 0o600)
+            if self._user:
+                shutil.chown(copy, self._user)
+        return {"ssl": "on", "ssl_cert_file": folder / "server.crt", "ssl_key_file": folder / "server.key"}
+
+    def verified(self, place, query):
+        """What psql says to one query, or why it does not, over TLS with a server that must be who it says."""
+        target = f"host={place.host} hostaddr=127.0.0.1 port={place.port} user={USER} dbname=postgres"
+        target += f" sslmode=verify-full sslrootcert={place.ca_file} connect_timeout=20"
+        command = [self._binaries / "psql", "-X", "-q", "-A", "-t", "-d", target, "-c", query]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     def psql(self, host, port, command, stdin=None, stdout=subprocess.PIPE):
         """Starts psql with one command."""

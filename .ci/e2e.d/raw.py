@@ -7,12 +7,17 @@ import threading
 import stream
 
 
+# Of version 1, a line of text, and of version 2, binary.
+PROXY_HEADER_BEGINS = (b"P", b"\r")
+
+
 class Raw:
     """Serves one connection per thread on a free port: the first byte that a client sends says what it gets.
 
     `E` everything is echoed until the client's end; `A` the whole request is read to its end and only then
     answered, which needs half-close; `D` eight bytes of length, then that much of the stream; `R` a mebibyte and
-    then a reset; `H` a mebibyte, then silence until the connection ends.
+    then a reset; `H` a mebibyte, then silence until the connection ends. What begins like a PROXY header is echoed with
+    its first byte.
     """
 
     def __init__(self):
@@ -42,7 +47,11 @@ class Raw:
         kinds = {b"E": _echo, b"A": _answer_at_end, b"D": _send, b"R": _reset, b"H": self._hold, b"S": self._stall}
         with connection:
             try:
-                kinds.get(connection.recv(1), lambda _: None)(connection)
+                first = connection.recv(1)
+                if first in PROXY_HEADER_BEGINS:
+                    connection.sendall(first)
+                    kinds[first] = _echo
+                kinds.get(first, lambda _: None)(connection)
             except OSError:
                 pass
 

@@ -9,8 +9,10 @@ from sdk_session import COMMANDS
 from web import Web
 
 # Names of the TLS upstream in both deployments, each in full: OpenSSL takes no wildcard directly below `localhost`.
-SEALED_NAMES = ("sealed", *(f"{language}-sealed" for language in COMMANDS))
+SEALED_NAMES = ("sealed", "sealed-proxy1", "sealed-proxy2", *(f"{language}-sealed" for language in COMMANDS))
 SEALED_HOSTS = [f"{name}.{domain}" for name in SEALED_NAMES for domain in ("localhost", "example.test")]
+# The name by which clients of a `tcp` endpoint reach the database, and verify it.
+DATABASE_HOST = "gateway.example.test"
 # The name by which agents verify the TLS upstream themselves.
 LOCAL_HOST = "localhost"
 
@@ -24,7 +26,7 @@ class Upstreams:
         self.echo = WebSocketEcho()
         self.raw = Raw()
         self.nginx = Nginx(scratch, certificate, key)
-        self.postgres = Postgres(scratch)
+        self.postgres = Postgres(scratch, *self.authority.issue(DATABASE_HOST))
         self.closed_port = scratch.port()
 
     def targets(self):
