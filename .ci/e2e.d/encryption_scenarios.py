@@ -89,7 +89,8 @@ def visitor_without_the_right_name_meets_the_gateway_itself_on_the_shared_port(d
     trusting = type(place)("tls", "localhost", place.port, deployment.ca_file)
     answer, said = s_client(deployment, trusting, name=False)
     # The gateway's goodbye to an agent that makes no sense.
-    expect(b"frame has" in answer and b"hello" not in answer, f"without a name, trusting the gateway: {answer!r} {said}")
+    is_goodbye = b"frame has" in answer and b"hello" not in answer
+    expect(is_goodbye, f"without a name, trusting the gateway: {answer!r} {said}")
     answer, said = s_client(deployment, type(place)("tls", nobody.host, place.port, place.ca_file))
     expect(answer == b"" and "verify error" in said, f"with an unknown name: {answer!r} {said}")
     answer, said = s_client(deployment, nobody)
@@ -100,8 +101,8 @@ def visitor_without_the_right_name_meets_the_gateway_itself_on_the_shared_port(d
 def curl_shows_its_certificate_to_the_agent(deployment):
     place = deployment.web_place("mutual")
     certificate, key = deployment.visitors.issue("curl")
-    shown = ("--cert", str(certificate), "--key", str(key))
-    expect_equal(fetch(place, "/hello", "--interface", deployment.source(), *shown).body, PAGES["ended"], "body with a certificate")
+    options = ("--interface", deployment.source(), "--cert", str(certificate), "--key", str(key))
+    expect_equal(fetch(place, "/hello", *options).body, PAGES["ended"], "body with a certificate")
     # 56: an alert when the request is on its way already; 35: one before that, or 98: that a certificate is needed.
     for version, statuses in ((("--tlsv1.3",), (56,)), (("--tls-max", "1.2"), (35, 98))):
         status = curl_status(place, "/hello", "--interface", deployment.source(), *version)

@@ -38,6 +38,8 @@ def main():
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="adit-faults-") as folder:
         folder = Path(folder)
+        # Some scenarios run the agent as a user of its own.
+        folder.chmod(0o755)
         # Copies, so that a build that goes on beside the run cannot exchange them.
         binaries = [shutil.copy(adit, folder / "adit"), shutil.copy(gateway, folder / "adit-gateway")]
         failed = Runner(folder, binaries).run(faults)
