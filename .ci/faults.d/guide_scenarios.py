@@ -17,6 +17,19 @@ AGENT_USER = 65534
 
 
 @fault(seconds=90)
+def rules_of_the_guide_let_the_agent_through_and_nothing_else(case):
+    """On the box: its user reaches the gateway and the upstreams of its file."""
+    site, network = guarded_site(case)
+    upstreams = site.upstreams
+    rules = rules_of_the_guide("table inet")
+    rules = rules.replace('"adit"', str(AGENT_USER))
+    rules = rules.replace("203.0.113.10 tcp dport 443", f"{network.gateway_address} tcp dport {site.port}")
+    rules = rules.replace("192.168.1.20 tcp dport 8080", f"127.0.0.1 tcp dport {upstreams.web.port}")
+    rules = rules.replace("192.168.1.30 tcp dport 5432", f"127.0.0.1 tcp dport {upstreams.raw.port}")
+    assert_is_effective(site, network, lambda: run(AGENT, "nft", "-f", "-", text=rules))
+
+
+@fault(seconds=90)
 def rules_of_the_guide_for_the_router_let_the_box_through_to_the_gateway_alone(case):
     site, network = guarded_site(case)
     rules = rules_of_the_guide("chain")
