@@ -19,7 +19,18 @@ pub type OnDemand = Arc<dyn Fn(&str) -> Option<Arc<CertifiedKey>> + Send + Sync>
 /// All certificates of the gateway. They can be replaced while it runs; connections that are up keep theirs.
 pub struct Certificates {
     table: ArcSwap<Table>,
+    obtained: ArcSwap<Obtained>,
     on_demand: Option<OnDemand>,
+}
+
+/// Certificates that an authority has issued to the gateway.
+#[derive(Debug, Default)]
+pub struct Obtained {
+    /// By names in lower case. `None`: there is to be one and is none yet, so that no other is shown that is not valid for
+    /// the name.
+    pub by_name: HashMap<String, Option<Arc<CertifiedKey>>>,
+    /// For those who name nothing, where the configuration has no certificate.
+    pub first: Option<Arc<CertifiedKey>>,
 }
 
 /// Certificates by the names that they are for.
@@ -45,7 +56,8 @@ impl Certificates {
     where
         I: IntoIterator<Item = (Vec<String>, Arc<CertifiedKey>)>,
     {
-        Arc::new(Self { table: ArcSwap::from_pointee(Table::new(certificates)), on_demand })
+        let table = ArcSwap::from_pointee(Table::new(certificates));
+        Arc::new(Self { table, obtained: ArcSwap::default(), on_demand })
     }
 
     /// Puts others in their place, at once and for all handshakes that begin from now on.
@@ -53,19 +65,35 @@ impl Certificates {
         self.table.store(Arc::new(Table::new(with_names(certificates))));
     }
 
+    /// Puts what an authority has issued beside those of the configuration, in place of what it had issued before, at once
+    /// and for all handshakes that begin from now on.
+    pub fn set_obtained(&self, obtained: Obtained) {
+        self.obtained.store(Arc::new(obtained));
+    }
+
     /// The certificate for a name in lower case: that of the name itself, of a wildcard, or the default.
     #[must_use]
     pub fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let table = self.table.load();
-        let Some(name) = name else { return table.first.clone() };
+        let obtained = self.obtained.load();
+        let first = || table.first.as_ref().or(obtained.first.as_ref()).cloned();
+        let Some(name) = name else { return first() };
         if let Some(exact) = table.exact.get(name) {
             return Some(Arc::clone(exact));
+        }
+        let wanted = obtained.by_name.get(name);
+        if let Some(Some(issued)) = wanted {
+            return Some(Arc::clone(issued));
         }
         if let Some(made) = self.on_demand.as_ref().and_then(|make| make(name)) {
             return Some(made);
         }
         let wildcard = name.split_once('.').and_then(|(_, parent)| table.below.get(parent));
-        wildcard.or(table.first.as_ref()).cloned()
+        match wildcard {
+            Some(wildcard) => Some(Arc::clone(wildcard)),
+            None if wanted.is_some() => None,
+            None => first(),
+        }
     }
 
     /// TLS towards agents: versions 1.2 and 1.3 and no application protocol, for agents offer none.
@@ -184,6 +212,29 @@ mod tests {
         for (name, expected) in [("a.localhost", &all[0].1), ("b.localhost", &made), ("c.localhost", &all[1].1)] {
             assert!(Arc::ptr_eq(&certificates.find(Some(name)).unwrap(), expected), "{name}");
         }
+    }
+
+    #[test]
+    fn what_an_authority_issued_comes_after_the_exact_name_and_before_wildcard_and_first() {
+        let all = [certificate(&["a.example.com"]), certificate(&["*.example.com"])];
+        let issued = certificate(&["b.example.com"]).1;
+        let certificates = Certificates::from_keys(all.clone(), None);
+        let names = ["a.example.com", "b.example.com", "c.example.com", "d.example.org"];
+        let by_name = names.map(|name| (name.to_owned(), (name < "c").then(|| Arc::clone(&issued))));
+        let first = Some(Arc::clone(&issued));
+        certificates.set_obtained(Obtained { by_name: by_name.into(), first: first.clone() });
+        let finds = |name: &str, key: &Arc<CertifiedKey>| Arc::ptr_eq(&certificates.find(Some(name)).unwrap(), key);
+        assert!(finds("a.example.com", &all[0].1) && finds("b.example.com", &issued));
+        assert!(finds("c.example.com", &all[1].1), "the wildcard is valid for a name that waits");
+        assert!(certificates.find(Some("d.example.org")).is_none(), "no other is shown for a name that waits");
+        assert!(finds("e.example.org", &all[0].1));
+        assert!(Arc::ptr_eq(&certificates.find(None).unwrap(), &all[0].1));
+
+        let without_files = Certificates::from_keys([], None);
+        without_files.set_obtained(Obtained { by_name: HashMap::new(), first });
+        assert!(Arc::ptr_eq(&without_files.find(None).unwrap(), &issued));
+        certificates.set_obtained(Obtained::default());
+        assert!(finds("b.example.com", &all[1].1));
     }
 
     #[test]
