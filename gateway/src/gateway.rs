@@ -21,6 +21,7 @@ use adit::message::{AditExtra, ProxyHeader};
 use adit::proxy_protocol::ProxyProtocol;
 use adit::session::Random;
 
+use crate::acme::Challenges;
 use crate::admit::{Failures, shown};
 use crate::config::Config;
 use crate::config::accounts::Credential;
@@ -43,6 +44,7 @@ pub struct Gateway {
     served: ArcSwap<Served>,
     identity: Identity,
     ports: Ports,
+    challenges: Arc<Challenges>,
     state: Mutex<State>,
     draining: watch::Sender<bool>,
 }
@@ -127,6 +129,7 @@ impl Gateway {
             served: ArcSwap::from_pointee(Served::new(config)),
             identity,
             ports: Ports::default(),
+            challenges: Arc::default(),
             state: Mutex::new(state),
             draining: watch::Sender::new(false),
         }))
@@ -142,6 +145,12 @@ impl Gateway {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.state().sessions.len()
+    }
+
+    /// What authorities are answered that look whether a name is this gateway's.
+    #[must_use]
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -300,6 +309,10 @@ impl Reach for Gateway {
             return Err(OpenError::Lost);
         }
         Ok(opened.stream)
+    }
+
+    fn proof(&self, host: &str, path: &str) -> Option<String> {
+        self.challenges.http(host, path)
     }
 
     async fn draining(&self) {

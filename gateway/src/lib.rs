@@ -1,6 +1,7 @@
 //! The gateway's library: listeners, sessions of agents, the registry of endpoints and the Traffic Policy.
 
 pub mod acl;
+pub mod acme;
 mod admit;
 mod bounded;
 pub mod certificate_watch;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::acme::{Acme, StateError};
 use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
 use crate::certificates::Certificates;
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub enum RunError {
     IdentityKey(String, IdentityKeyError),
     /// A socket cannot be opened.
     Listen(ListenError),
+    /// What an authority issues cannot be kept.
+    Acme(StateError),
     /// The operating system gives no random numbers.
     Random(NoRandomness),
     /// TLS cannot be set up.
@@ -49,6 +52,8 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
     let certificates = Certificates::new(&config.certificates);
     let gateway = Gateway::new(config, &key).map_err(RunError::Random)?;
+    let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
+    acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
     tell_addresses(&listeners);
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
@@ -59,7 +64,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         tokio::select! {
             told = signals.next() => match told {
                 Told::Reload => {
-                    if reload(&gateway, &serving, &log).await {
+                    if reload(&gateway, &serving, &acme, &log).await {
                         watch = CertificateWatch::new(&gateway.config().certificates);
                     }
                 }
@@ -102,7 +107,7 @@ async fn look(mut watch: CertificateWatch, serving: &Serving) -> CertificateWatc
 }
 
 /// Reads the configuration file again, and tells whether it is in force. With any mistake in it, everything stays as it is.
-async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) -> bool {
+async fn reload(gateway: &Arc<Gateway>, serving: &Serving, acme: &Acme, log: &LogControl) -> bool {
     let old = gateway.config();
     let file: PathBuf = old.file.clone();
     let name = file.display().to_string();
@@ -132,6 +137,9 @@ async fn reload(gateway: &Arc<Gateway>, serving: &Serving, log: &LogControl) -> 
     log.set_level(new.log.level);
     gateway.reload(new);
     serving.reload(&gateway.config());
+    if let Err(error) = acme.follow(gateway.config().acme.as_ref()) {
+        tracing::error!("{error}; the certificates of before go on being kept");
+    }
     tracing::info!("{name} is in force");
     true
 }
@@ -201,6 +209,7 @@ impl fmt::Display for RunError {
         match self {
             Self::IdentityKey(file, error) => write!(f, "{file}: {error}"),
             Self::Listen(error) => error.fmt(f),
+            Self::Acme(error) => error.fmt(f),
             Self::Random(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
             Self::Signals(error) => write!(f, "signals cannot be received: {error}"),

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use adit::config::problem::Warning;
 use adit_gateway::config::Config;
 use adit_gateway::config::accounts::LogInRefusal;
+use adit_gateway::config::acme::ChallengeKind;
 use adit_gateway::config::limits::{self, Limits};
 use adit_gateway::config::listeners::AgentPorts;
 use adit_gateway::config::public_names::PublicRefusal;
@@ -526,6 +527,94 @@ fn agents_have_in_public_only_what_is_for_them() {
     for url in ["https://a.apps.example.com", "tcp://a.b:20000", "tls://a.b", "http://a.b"] {
         let refusal = config.check_public(&url.parse().unwrap()).unwrap_err();
         assert!(matches!(refusal, PublicRefusal::NoListener(_)), "{url}: {refusal}");
+    }
+}
+
+/// The full file with a section `acme` and without other certificates.
+fn with_acme(section: &str) -> String {
+    let files = "certificates:\n  - {certificate_file: certificate.pem, private_key_file: private-key.pem}\n";
+    assert!(FULL.contains(files));
+    FULL.replace(files, &format!("acme: {{{section}}}\n"))
+}
+
+const ACME: &str = "directory_url: https://ca.example.com/directory, accept_terms: true";
+
+#[test]
+fn acme_takes_the_names_of_agents_and_https_endpoints_unless_some_are_listed() {
+    let site = full_site();
+    let (config, warnings) = parse(&site, &with_acme(ACME)).unwrap();
+    let acme = config.acme.unwrap();
+    assert_eq!(acme.names, ["connect.example.com", "api.example.com"]);
+    assert_eq!((acme.challenge, acme.renew_before), (ChallengeKind::TlsAlpn, None));
+    assert_eq!(acme.state, site.path("acme"));
+    assert!(!site.path("acme").exists(), "reading changes nothing");
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("no certificate is valid for *.apps"), "{warnings:?}");
+
+    let more = "names: [connect.example.com, x.example.com], contact: ops@example.com, challenge: http-01, state: kept, \
+                renew_before: 240h";
+    let (config, _) = parse(&site, &with_acme(&format!("{ACME}, {more}"))).unwrap();
+    let acme = config.acme.unwrap();
+    assert_eq!(acme.names, ["connect.example.com", "x.example.com"]);
+    assert_eq!((&*acme.contact, acme.challenge), (&["mailto:ops@example.com".to_owned()][..], ChallengeKind::Http));
+    assert_eq!((&acme.state, acme.renew_before.unwrap().as_secs()), (&site.path("kept"), 864_000));
+
+    // Beside files, the authority is asked for the rest.
+    site.write_certificate("", &["connect.example.com"], |_| ());
+    let (config, _) =
+        parse(&site, &FULL.replace("key_file: keys", &format!("acme: {{{ACME}}}\nkey_file: keys"))).unwrap();
+    assert_eq!(config.acme.unwrap().names, ["api.example.com"]);
+}
+
+#[test]
+fn mistakes_in_acme_are_named_with_what_would_be_right() {
+    let site = full_site();
+    site.write("ca.pem", "no certificate");
+    for (section, says) in [
+        ("accept_terms: true", "acme.directory_url: is missing"),
+        ("directory_url: 'http://ca.example.com/dir', accept_terms: true", "must begin with https://"),
+        ("directory_url: /directory, accept_terms: true", "must be a URL such as https://"),
+        (
+            "directory_url: https://ca.example.com/directory",
+            "acme.accept_terms: is missing: read the authority's terms",
+        ),
+        ("directory_url: https://ca.example.com/directory, accept_terms: false", "and write true to accept them"),
+        ("names: ['*.example.com']", "acme.names[0]: \"*.example.com\": a wildcard can be proved by DNS-01 only"),
+        ("names: [a.example.com, 'https://x']", "acme.names[1]: \"https://x\""),
+        ("names: [192.0.2.1]", "acme.names[0]: \"192.0.2.1\": must be a plain name"),
+        ("names: [a.internal]", "must be a plain name"),
+        ("names: [connect.example.com, a.test, A.test]", "a.test is there twice"),
+        ("names: [a.example.com]", "connect.names: connect.example.com: no certificate is valid"),
+        ("challenge: dns-01", "acme.challenge: \"dns-01\": must be \"tls-alpn-01\" or \"http-01\""),
+        ("contact: ops", "acme.contact: \"ops\": must be an email address"),
+        ("directory_ca_file: ca.pem", "acme.directory_ca_file: \"ca.pem\": must be a PEM file"),
+        ("directory_ca_file: none.pem", "acme.directory_ca_file: \"none.pem\": cannot be read"),
+        ("renew_before: 0s", "acme.renew_before: \"0s\": must be from 1s"),
+        ("directory_uri: x", "acme.directory_uri: unknown key: did you mean \"directory_url\"?"),
+    ] {
+        let section = if section.contains("accept_terms") || section.contains("directory_url: https") {
+            section.to_owned()
+        } else {
+            format!("{ACME}, {section}")
+        };
+        let errors = parse(&site, &with_acme(&section)).map(|_| ()).unwrap_err();
+        assert!(errors.contains(says), "{section}: {errors}");
+    }
+    let without_http = with_acme(&format!("{ACME}, challenge: http-01")).replace("  http: 0.0.0.0:80\n", "");
+    let errors = parse(&site, &without_http).map(|_| ()).unwrap_err();
+    assert!(errors.contains("acme.challenge: \"http-01\": needs listeners.http"), "{errors}");
+}
+
+#[test]
+fn acme_on_other_ports_than_authorities_ask_at_draws_a_warning() {
+    let site = full_site();
+    for (challenge, from, to, says) in [
+        ("http-01", "0.0.0.0:80", "0.0.0.0:8080", "http-01 comes to port 80"),
+        ("tls-alpn-01", "0.0.0.0:443", "0.0.0.0:8443", "tls-alpn-01 comes to port 443"),
+    ] {
+        let text = with_acme(&format!("{ACME}, challenge: {challenge}")).replace(from, to);
+        let (_, warnings) = parse(&site, &text).unwrap();
+        assert!(warnings.iter().any(|warning| warning.to_string().contains(says)), "{warnings:?}");
     }
 }
 

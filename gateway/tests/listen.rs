@@ -208,6 +208,50 @@ async fn acme_tls_is_refused_with_an_alert() {
 }
 
 #[tokio::test]
+async fn name_that_is_being_proved_shows_the_proof_to_authorities_and_to_nobody_else() {
+    let running = Running::start(TLS_ENDPOINT);
+    for name in ["www.example.com", "connect.example.com", "db.example.com"] {
+        let pending = running.gateway.challenges().answer_tls(name, &[7; 32]).unwrap();
+        // Nobody whom a client trusts has signed the proof.
+        let error = running.tls(name, &[b"acme-tls/1"]).await.unwrap_err().to_string();
+        assert!(error.contains("invalid peer certificate"), "{name}: {error}");
+        running.tls(name, &[b"h2", b"acme-tls/1"]).await.unwrap_err();
+        drop(pending);
+        let error = running.tls(name, &[b"acme-tls/1"]).await.unwrap_err().to_string();
+        assert!(!error.contains("invalid peer certificate"), "{name}: {error}");
+    }
+    let _pending = running.gateway.challenges().answer_tls("www.example.com", &[7; 32]).unwrap();
+    running.tls("www.example.com", &[b"h2"]).await.unwrap();
+    running.tls("connect.example.com", &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn authority_is_answered_over_http_before_any_policy() {
+    let running = Running::start(
+        "cloud_endpoints: [{url: 'http://www.example.com', traffic_policy: {on_http_request: [{actions: [{type: deny, \
+         config: {status_code: 404}}]}]}}]",
+    );
+    let _pending = running.gateway.challenges().answer_http("www.example.com", "tok", "tok.print").unwrap();
+    let ask = async |method: &str, host: &str, token: &str| {
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        let path = format!("/.well-known/acme-challenge/{token}");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        String::from_utf8(rest(&mut stream).await.unwrap()).unwrap()
+    };
+    let answer = ask("GET", "www.example.com", "tok").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\ntok.print"), "{answer}");
+    assert!(ask("GET", "WWW.example.com:80", "tok").await.ends_with("tok.print"));
+    for (method, host, token) in
+        [("GET", "www.example.com", "other"), ("GET", "www.example.com", ""), ("POST", "www.example.com", "tok")]
+    {
+        let answer = ask(method, host, token).await;
+        assert!(answer.starts_with("HTTP/1.1 404") && !answer.contains("tok.print"), "{method} {token}: {answer}");
+    }
+    assert!(ask("GET", "other.example.com", "tok").await.starts_with("HTTP/1.1 503"));
+}
+
+#[tokio::test]
 async fn silent_client_is_cut_after_the_time_for_its_hello() {
     let running = Running::start("limits: {client_hello_timeout: 1s}");
     let mut stream = TcpStream::connect(running.shared).await.unwrap();

@@ -9,6 +9,7 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use serde_json::Value;
 
 use super::accounts::Accounts;
+use super::acme::AcmeConfig;
 use super::certificate::Certificate;
 use super::listeners::{AgentPorts, Listeners};
 use super::{Base, bounded_text};
@@ -24,6 +25,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) connect_names: &'a [String],
     /// `None` when the section has mistakes.
     pub(super) certificates: Option<&'a [Certificate]>,
+    /// The authority that issues others.
+    pub(super) acme: Option<&'a AcmeConfig>,
 }
 
 impl Surroundings<'_> {
@@ -67,7 +70,8 @@ impl Surroundings<'_> {
             entry
                 .problem("url", "is the name that agents connect to on the same socket: give one of them another name");
         }
-        let is_uncovered = self.certificates.is_some_and(|list| !list.iter().any(|one| one.covers(url.host())));
+        let is_uncovered = self.certificates.is_some_and(|list| !list.iter().any(|one| one.covers(url.host())))
+            && !self.acme.is_some_and(|acme| acme.will_cover(url.host()));
         if scheme == Scheme::Https && is_uncovered {
             entry.warn("url", format_args!("no certificate is valid for {}: visitors will be warned", url.host()));
         }

@@ -4,6 +4,7 @@
 //! to what is not there. A file with any mistake gives all its mistakes and no `Config`.
 
 pub mod accounts;
+pub mod acme;
 pub mod certificate;
 mod cloud_endpoint;
 pub mod limits;
@@ -28,6 +29,7 @@ use crate::identity_key::IdentityKey;
 use crate::log::{LogFormat, LogLevel};
 use crate::yaml;
 use accounts::Accounts;
+use acme::AcmeConfig;
 use certificate::Certificate;
 use cloud_endpoint::Surroundings;
 use limits::Limits;
@@ -47,6 +49,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// The certificates for agents and visitors; the first one is for those who name nothing.
     pub certificates: Vec<Certificate>,
+    /// The authority that issues others.
+    pub acme: Option<Arc<AcmeConfig>>,
     /// Where the key is, or will be kept, that authenticates the identities of agents.
     pub key_file: PathBuf,
     /// The public names that agents may have.
@@ -154,6 +158,10 @@ impl Config {
         let (listeners, listeners_fine) = watched(reader, || Listeners::read(section));
         let entries = root.objects("certificates", CERTIFICATES_MAX);
         let (certificates, certificates_fine) = watched(reader, || read_certificates(entries, &base));
+        let acme_section = root.object("acme");
+        let has_acme = acme_section.is_some();
+        let mut acme = AcmeConfig::read(acme_section, &base, listeners_fine.then_some(&listeners));
+        let acme_fine = acme.is_some() == has_acme;
         let key_file = read_key_file(&mut root, &base);
         let public_names = PublicNames::read(&mut root);
         let accounts = Accounts::read(&mut root);
@@ -162,9 +170,14 @@ impl Config {
             accounts: &accounts,
             listeners: listeners_fine.then_some(&listeners),
             connect_names: &connect.names,
-            certificates: certificates_fine.then_some(&certificates),
+            certificates: (certificates_fine && acme_fine).then_some(&certificates),
+            acme: acme.as_ref(),
         };
         let cloud_endpoints = surroundings.read(&mut root);
+        if let Some(acme) = &mut acme {
+            settle(acme, &connect, &cloud_endpoints, &certificates);
+        }
+        let acme = acme.map(Arc::new);
         let limits = Limits::read(root.object("limits"));
         let file = file.to_owned();
         let config = Self {
@@ -173,13 +186,14 @@ impl Config {
             connect,
             listeners,
             certificates,
+            acme,
             key_file,
             public_names,
             accounts,
             cloud_endpoints,
             limits,
         };
-        if listeners_fine && certificates_fine {
+        if listeners_fine && certificates_fine && acme_fine {
             config.check(&root);
         }
         root.finish();
@@ -189,8 +203,9 @@ impl Config {
     /// What concerns several sections at once.
     fn check(&self, root: &Object<'_>) {
         let reader = root.reader();
-        if self.certificates.is_empty() {
-            root.missing("certificates", "agents connect over TLS, so there must be one at least");
+        let names_obtained = self.acme.as_ref().map(|acme| acme.names.len());
+        if self.certificates.is_empty() && names_obtained.unwrap_or_default() == 0 {
+            root.missing("certificates", "agents connect over TLS, so there must be one at least, here or by acme");
         }
         if self.listeners.agents_share() && self.connect.names.is_empty() {
             let expected =
@@ -202,9 +217,10 @@ impl Config {
             let shown = Some(self.listeners.tcp.agent_ports.to_string());
             reader.problem("listeners.tcp.agent_ports", shown, expected);
         }
-        let is_covered = |name: &str| self.certificates.iter().any(|certificate| certificate.covers(name));
+        let will_be = |name: &str| self.acme.as_ref().is_some_and(|acme| acme.names.iter().any(|other| other == name));
+        let is_covered = |name: &str| self.certificates.iter().any(|one| one.covers(name)) || will_be(name);
         for name in self.connect.names.iter().filter(|name| !is_covered(name)) {
-            if !self.certificates.is_empty() {
+            if !self.certificates.is_empty() || self.acme.is_some() {
                 let expected = "no certificate is valid for this name, so no agent would connect to it";
                 reader.problem("connect.names", Some(name.clone()), expected);
             }
@@ -261,6 +277,13 @@ fn read_log(section: Option<Object<'_>>) -> LogConfig {
 
 fn read_certificates(entries: Vec<Object<'_>>, base: &Base) -> Vec<Certificate> {
     entries.into_iter().filter_map(|entry| Certificate::read(entry, base)).collect()
+}
+
+/// Without a list, the authority is asked for the names of agents and of `https` endpoints that no file covers.
+fn settle(acme: &mut AcmeConfig, connect: &ConnectConfig, endpoints: &[Arc<CloudEndpoint>], files: &[Certificate]) {
+    let endpoints = endpoints.iter().filter(|endpoint| endpoint.url.scheme() == Scheme::Https);
+    let names = connect.names.iter().map(String::as_str).chain(endpoints.map(|endpoint| endpoint.url.host()));
+    acme.settle(names.filter(|name| !files.iter().any(|file| file.covers(name))));
 }
 
 /// An unusable key is found now and not when the gateway starts; a missing one can be made.

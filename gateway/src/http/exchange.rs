@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use adit::endpoint_url::Scheme;
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -82,6 +83,9 @@ impl<R: Reach> Client<R> {
         trail: &mut Trail,
     ) -> Result<Outcome, End> {
         let inbound = Inbound::take(head)?;
+        if let Some(proof) = self.proof(&inbound, head) {
+            return Ok(Outcome::own(&proof));
+        }
         let asked = self.asked(&inbound);
         headers::settle_connection(&mut head.headers);
         // HTTP/2 has the name elsewhere; policies find and change it here.
@@ -125,6 +129,18 @@ impl<R: Reach> Client<R> {
             Verdict::Continue => Ok(Outcome::Own(own, body)),
             verdict => instead(verdict),
         }
+    }
+
+    /// What an authority gets that looks whether the name is the gateway's: no policy has a say in it.
+    fn proof(&self, inbound: &Inbound, head: &http::request::Parts) -> Option<CustomResponse> {
+        if self.front.scheme != Scheme::Http || !matches!(head.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let text = self.reach.proof(&inbound.host, head.uri.path())?;
+        let mut response = CustomResponse::empty(StatusCode::OK);
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response.body = text.into();
+        Some(response)
     }
 
     fn asked<'i>(&'i self, inbound: &'i Inbound) -> Asked<'i> {

@@ -42,6 +42,13 @@ pub trait Reach: Send + Sync + 'static {
         false
     }
 
+    /// The answer to an authority that asks, without TLS, whether this name is the gateway's (RFC 8555, 8.3); `None` for
+    /// all other requests.
+    fn proof(&self, host: &str, path: &str) -> Option<String> {
+        let _ = (host, path);
+        None
+    }
+
     /// Opens a proxy stream to the agent of `target`, its header already sent. With `is_opened` its bytes are what was
     /// inside a visitor's TLS that has ended here, also where the endpoint is one for TLS.
     ///

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::client_hello::Hello;
+use crate::acme::ACME_TLS;
 
 /// What a socket is for. Several may share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,9 @@ pub trait Names {
     /// Tells whether connections to this name belong to a `tls` endpoint. Where the socket serves `https` as well
     /// (`beside_https`), an `https` endpoint with a more specific name takes precedence.
     fn passes_through(&self, name: &str, beside_https: bool) -> bool;
+
+    /// Tells whether an authority was told to look just now whether this name is the gateway's.
+    fn is_proving(&self, name: &str) -> bool;
 }
 
 /// Who answers.
@@ -47,7 +51,7 @@ pub enum Refusal {
     NoName,
     /// No endpoint has the name.
     UnknownName,
-    /// The gateway does not prove names by `acme-tls/1`.
+    /// It asks by `acme-tls/1` for a name that the gateway is not proving.
     NoProtocol,
 }
 
@@ -55,8 +59,9 @@ pub enum Refusal {
 ///
 /// 1. The connect name belongs to agents, whatever the client offers: no middlebox turns an agent away. Only a client
 ///    that offers `acme-tls/1` is not one of them.
-/// 2. The names of `tls` endpoints go through unopened, `acme-tls/1` included: only their upstream can answer.
-/// 3. `acme-tls/1` for any other name is for the gateway itself.
+/// 2. `acme-tls/1` for a name that the gateway is proving is for the gateway.
+/// 3. The names of `tls` endpoints go through unopened, `acme-tls/1` included: only their upstream can answer. For any
+///    other name `acme-tls/1` is for the gateway, too, which then has no answer.
 /// 4. Without a name, a client that offers a protocol of the web is a visitor, where the socket serves those; any other
 ///    is an agent that connects to an address.
 /// 5. On a socket for agents alone everybody is an agent: it may know the gateway by a name that the configuration does
@@ -70,6 +75,9 @@ pub fn decide<'a>(roles: Roles, hello: &'a Hello, names: &impl Names) -> Answer<
     };
     if roles.agents && !is_acme && names.is_connect_name(name) {
         return Answer::Agents;
+    }
+    if is_acme && names.is_proving(name) {
+        return Answer::AcmeTls;
     }
     if roles.tls && names.passes_through(name, roles.https) {
         return Answer::PassThrough(name);
@@ -109,13 +117,11 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::NoName => "the client named no server (SNI), by which tls endpoints are told apart",
             Self::UnknownName => "no endpoint has this name",
-            Self::NoProtocol => "the gateway does not prove names by acme-tls/1",
+            Self::NoProtocol => "the gateway is not proving this name by acme-tls/1 now",
         })
     }
 }
 
-/// The protocol by which a certificate authority validates a name (RFC 8737).
-const ACME_TLS: &[u8] = b"acme-tls/1";
 /// What browsers and HTTP clients offer.
 const WEB: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
@@ -134,6 +140,10 @@ mod tests {
             let is_wild = name.ends_with(".db.example.com");
             is_wild && !(beside_https && name == "web.db.example.com")
         }
+
+        fn is_proving(&self, name: &str) -> bool {
+            name == "own.db.example.com"
+        }
     }
 
     const AGENTS: Roles = Roles { agents: true, https: false, tls: false };
@@ -146,6 +156,7 @@ mod tests {
     const CONNECT: Option<&str> = Some("connect.example.com");
     const PASS: Option<&str> = Some("x.db.example.com");
     const WEB_IN_WILDCARD: Option<&str> = Some("web.db.example.com");
+    const PROVING: Option<&str> = Some("own.db.example.com");
     const OTHER: Option<&str> = Some("www.example.com");
     const NO_NAME: Answer<'_> = Answer::Refuse(Refusal::NoName);
     const UNKNOWN: Answer<'_> = Answer::Refuse(Refusal::UnknownName);
@@ -154,6 +165,7 @@ mod tests {
     fn every_socket_answers_by_the_table() {
         use Answer::{AcmeTls, Agents, Https};
         let raw = Answer::PassThrough("x.db.example.com");
+        let own = Answer::PassThrough("own.db.example.com");
         let raw_web = Answer::PassThrough("web.db.example.com");
         // (name, protocol), then the answer of each kind of socket.
         let roles = [ALL, AGENTS_HTTPS, AGENTS_TLS, HTTPS_TLS, AGENTS, HTTPS, TLS];
@@ -170,6 +182,8 @@ mod tests {
             ((PASS, "h2"), [raw, Https, raw, raw, Agents, Https, raw]),
             ((PASS, "acme-tls/1"), [raw, AcmeTls, raw, raw, AcmeTls, AcmeTls, raw]),
             ((WEB_IN_WILDCARD, "h2"), [Https, Https, raw_web, Https, Agents, Https, raw_web]),
+            ((PROVING, "h2"), [own, Https, own, own, Agents, Https, own]),
+            ((PROVING, "acme-tls/1"), [AcmeTls; 7]),
             ((OTHER, ""), [Https, Https, UNKNOWN, Https, Agents, Https, UNKNOWN]),
             ((OTHER, "h2"), [Https, Https, UNKNOWN, Https, Agents, Https, UNKNOWN]),
             ((OTHER, "acme-tls/1"), [AcmeTls; 7]),

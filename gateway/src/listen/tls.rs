@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
+use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use super::handshake::{self, Failure, Place};
 use super::house::House;
 use super::http::Came;
 use super::{http, raw, socket};
+use crate::acme::Challenges;
 use crate::config::Config;
 use crate::http::Protocol;
 use crate::http::reach::{PublicEndpoint, Reach, Visitor};
@@ -32,7 +34,8 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
             return failure.tell(place);
         }
     };
-    let names = Known { reach: &*house.gateway, config: &config, port: visitor.local.port() };
+    let challenges = house.gateway.challenges();
+    let names = Known { reach: &*house.gateway, config: &config, challenges, port: visitor.local.port() };
     match decide(roles, &hello, &names) {
         Answer::Agents => serve_as_agent(house, tcp, kept, visitor, pending).await,
         Answer::Https => serve_https(house, tcp, (hello, kept), visitor, pending).await,
@@ -40,7 +43,13 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
             drop(pending);
             raw::serve(&house, tcp, Some((hello, kept)), visitor, Scheme::Tls).await;
         }
-        Answer::AcmeTls => refuse(tcp, Refusal::NoProtocol, visitor).await,
+        Answer::AcmeTls => {
+            let name = hello.name.as_deref().unwrap_or_default();
+            match challenges.tls(name, &hello.protocols) {
+                Some(config) => prove(&house, &config, tcp, (hello, kept), visitor).await,
+                None => refuse(tcp, Refusal::NoProtocol, visitor).await,
+            }
+        }
         Answer::Refuse(refusal) => refuse(tcp, refusal, visitor).await,
     }
 }
@@ -90,6 +99,23 @@ async fn serve_https(
     http::serve(&house, stream, came, protocol, |stream| stream.get_ref().0.io()).await;
 }
 
+/// Shows an authority that a name is the gateway's: the handshake is all there is (RFC 8737).
+async fn prove(
+    house: &House,
+    config: &Arc<ServerConfig>,
+    tcp: TcpStream,
+    (hello, kept): (Hello, Vec<u8>),
+    visitor: Visitor,
+) {
+    let host = hello.name.as_deref().unwrap_or_default();
+    let place = Place { scheme: Scheme::Tls, host, port: visitor.local.port(), visitor: visitor.peer };
+    let ended = handshake::end_by_default(house, config, Replayed::new(kept, tcp), place).await;
+    let Some((mut stream, _)) = ended else { return };
+    tracing::debug!(visitor = %visitor.peer, name = host, "proved a name by acme-tls/1");
+    // An authority that is gone has seen what it wanted.
+    let _ = timeout(house.gateway.config().limits.tls_handshake_timeout, stream.shutdown()).await;
+}
+
 async fn refuse(mut tcp: TcpStream, refusal: Refusal, visitor: Visitor) {
     tracing::debug!(visitor = %visitor.peer, "TLS connection refused: {refusal}");
     // It fits into any socket's buffer; a client that is gone does not need it.
@@ -101,6 +127,7 @@ async fn refuse(mut tcp: TcpStream, refusal: Refusal, visitor: Visitor) {
 struct Known<'a, R> {
     reach: &'a R,
     config: &'a Config,
+    challenges: &'a Challenges,
     port: u16,
 }
 
@@ -113,6 +140,10 @@ impl<R: Reach> Names for Known<'_, R> {
         let Ok(tls) = self.reach.public(Scheme::Tls, name, self.port) else { return false };
         let https = if beside_https { self.reach.public(Scheme::Https, name, self.port).ok() } else { None };
         https.is_none_or(|https| specificity(&tls) >= specificity(&https))
+    }
+
+    fn is_proving(&self, name: &str) -> bool {
+        self.challenges.is_proving(name)
     }
 }
 
