@@ -21,6 +21,7 @@ import policy_scenarios  # noqa: F401
 import oidc_scenarios  # noqa: F401
 import proxied_scenarios  # noqa: F401
 import encryption_scenarios  # noqa: F401
+import acme_scenarios  # noqa: F401
 import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch
 from upstreams import Upstreams
