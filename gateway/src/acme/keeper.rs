@@ -128,6 +128,7 @@ impl<A: Authority> Keeper<A> {
         let mut wait = CHECK_MAX;
         for (name, record) in &mut self.records {
             record.say_end(name, unix);
+            wait = wait.min(record.silent_for(unix));
             // With no room left, the end of an order is the next event.
             if !is_full {
                 wait = wait.min(record.idle_for(now, unix));
@@ -281,6 +282,17 @@ impl Record {
         let soonest = self.ended_at.and_then(|ended| ended.checked_add(RENEWAL_GAP));
         let gap = soonest.map(|soonest| soonest.saturating_duration_since(now)).unwrap_or_default();
         Duration::from_secs(held.renew_at.saturating_sub(unix)).max(gap)
+    }
+
+    /// How long until something is to be said about the end.
+    fn silent_for(&self, unix: u64) -> Duration {
+        let Some(held) = &self.held else { return CHECK_MAX };
+        let at = match self.said {
+            Said::Nothing => held.issued.life.near_end_at(),
+            Said::Near => held.issued.life.ends,
+            Said::Over => return CHECK_MAX,
+        };
+        Duration::from_secs(at.saturating_sub(unix))
     }
 
     /// Says once that the end is near, and once that it has come.

@@ -45,8 +45,13 @@ impl Life {
     /// Tells whether its end is so near that somebody should look: the last sixth of the life, a week at most. By then
     /// renewal has been failing for as long.
     pub(crate) fn is_near_end(self, now: u64) -> bool {
-        let sixth = Duration::from_secs(self.ends.saturating_sub(self.begins) / 6);
-        self.left(now) < sixth.min(NEAR_END_MAX)
+        now >= self.near_end_at()
+    }
+
+    /// When its end is near, in seconds since 1970.
+    pub(crate) fn near_end_at(self) -> u64 {
+        let sixth = self.ends.saturating_sub(self.begins) / 6;
+        self.ends.saturating_sub(sixth.min(NEAR_END_MAX.as_secs()))
     }
 }
 
@@ -130,9 +135,9 @@ mod tests {
     #[test]
     fn end_is_near_in_the_last_sixth_or_the_last_week() {
         let short = Life { begins: 0, ends: 6 * DAY };
-        assert!(!short.is_near_end(5 * DAY) && short.is_near_end(5 * DAY + 1));
+        assert!(!short.is_near_end(5 * DAY - 1) && short.is_near_end(5 * DAY));
         let long = Life { begins: 0, ends: 90 * DAY };
-        assert!(!long.is_near_end(83 * DAY) && long.is_near_end(83 * DAY + 1) && long.is_near_end(100 * DAY));
+        assert!(!long.is_near_end(83 * DAY - 1) && long.is_near_end(83 * DAY) && long.is_near_end(100 * DAY));
     }
 
     #[test]

@@ -174,17 +174,18 @@ async fn failures_are_tried_again_ever_less_often_and_the_old_certificate_stays(
 }
 
 #[tokio::test(start_paused = true)]
-async fn certificate_that_has_ended_stays_and_is_tried_for() {
+async fn end_is_said_when_it_is_near_and_when_it_has_come_and_the_certificate_stays() {
     let world = World::new();
-    let kept = issued("a.example.com", Life { begins: BEGIN - 90 * DAY, ends: BEGIN + 60 });
+    let kept = issued("a.example.com", Life { begins: BEGIN - 50, ends: BEGIN + 70 });
     world.state().keep_certificate("a.example.com", &kept).unwrap();
-    world.fail(IssueError::refusal("no"), usize::from(u8::MAX));
     let mut keeper = world.keeper(&["a.example.com"]);
-    keeper.step();
-    assert_eq!(keeper.records["a.example.com"].said, Said::Near);
-    pass(61).await;
-    keeper.step();
-    assert_eq!(keeper.records["a.example.com"].said, Said::Over);
+    let said = |keeper: &Keeper<Fake>| keeper.records["a.example.com"].said;
+    keeper.records.get_mut("a.example.com").unwrap().retry_at = Some(Instant::now() + Duration::from_secs(DAY));
+    assert_eq!((keeper.step().as_secs(), said(&keeper)), (50, Said::Nothing));
+    pass(50).await;
+    assert_eq!((keeper.step().as_secs(), said(&keeper)), (20, Said::Near));
+    pass(20).await;
+    assert_eq!((keeper.step(), said(&keeper)), (CHECK_MAX, Said::Over));
     assert!(world.has("a.example.com"));
 }
 
