@@ -297,7 +297,7 @@ def acme_authority_that_refuses_is_left_in_peace(deployment):
             _tried_again(site)
             site.gateway.wait_for_log("urn:ietf:params:acme:error:rateLimited")
             line = next(line for line in site.gateway.logged().splitlines() if "rateLimited" in line)
-            expect("next_try=2h0m" in line and f"name={SHOP}" in line, f"the line does not say when: {line!r}")
+            expect('next_try="2h0m"' in line and f"name={SHOP}" in line, f"the line does not say when: {line!r}")
             _tried_again(site)
             time.sleep(2)
             expect_equal(grumpy.orders, 2, "orders after the authority said when to come back")
