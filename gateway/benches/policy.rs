@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
-use adit_gateway::policy::{Connection, Place, Policy, Position, Request, State, Verdict};
+use adit_gateway::policy::{Connection, Place, Policy, Position, Request, State, Tls, Verdict};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn measure(runtime: &Runtime, bench: &Bench, batches: usize) -> Vec<Duration> {
     let endpoint = EndpointUrl::parse("https://api.example.com").unwrap();
     let peer = SocketAddr::from(([10, 1, 2, 3], 40_000));
-    let connection = Connection { peer, local: peer, scheme: Scheme::Https, endpoint: &endpoint };
+    let connection = Connection { peer, local: peer, scheme: Scheme::Https, endpoint: &endpoint, tls: Tls::Unknown };
     let run = || {
         let mut heads: Vec<_> = (0..BATCH).map(|_| bench.head.clone()).collect();
         let begin = Instant::now();
