@@ -40,9 +40,9 @@ class Files(Deployment):
 
     def prepare(self):
         """Makes certificates, a token and the gateway's file, and starts nothing."""
-        authority = Authority("gateway", self.scratch)
-        self.ca_file = authority.certificate
-        self._certificate, self._key = authority.issue("localhost", f"*.{DOMAIN}")
+        self._authority = Authority("gateway", self.scratch)
+        self.ca_file = self._authority.certificate
+        self.renew_certificate()
         # One port for agents, HTTPS and TLS pass-through, as on a host that has a single public 443.
         self.port, self._http_port = self.scratch.port(), self.scratch.port()
         self._tcp_ports = {name: self.scratch.port() for name in self.names_of("tcp")}
@@ -53,6 +53,14 @@ class Files(Deployment):
     def ports(self):
         """Where the gateway listens."""
         return (self.port, self._http_port, *self._tcp_ports.values())
+
+    def renew_certificate(self):
+        """A new certificate in the place of the one before."""
+        self._certificate, self._key = self._authority.issue("localhost", f"*.{DOMAIN}")
+
+    def certificate_files(self):
+        """The gateway's own certificate and its key."""
+        return self._certificate, self._key
 
     def names_of(self, scheme):
         targets = [name for name, (kind, _) in self.upstreams.targets().items() if kind == scheme]
