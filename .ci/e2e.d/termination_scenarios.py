@@ -254,8 +254,8 @@ def wrong_certificates_are_refused_at_the_gateway_also_after_reload_reconnect_an
         gateway.wait(10)
         deployment.start_gateway()
         made.wait()
-        assert_lets_in_only_whom_it_should(made, "after a restart of the gateway")
         deployment.wait_until_reachable()
+        assert_lets_in_only_whom_it_should(made, "after a restart of the gateway")
 
 
 def assert_lets_in_only_whom_it_should(made, when):
@@ -332,6 +332,41 @@ def renewed_certificate_is_shown_without_a_signal_and_a_broken_one_is_not(deploy
         wait_until(lambda: serial(web) == before, "the certificate of before", RENEWAL_SECONDS, gateway)
         connection.sendall(b"5678")
         expect_equal(read_exactly(connection, 4), b"5678", "echo after all this")
+
+
+@scenario("files")
+def word_of_the_authority_is_shown_and_one_about_another_certificate_is_not(deployment):
+    gateway, web = deployment.programs["gateway"], deployment.place("web")
+    document = deployment.gateway_document()
+    document["certificates"][0]["ocsp_file"] = str(deployment.vouch())
+    try:
+        reload(deployment, document)
+        for version in TLS_VERSIONS:
+            expect("OCSP Response Status: successful" in status(web, version), f"no word is shown, {version}")
+        mark = gateway.log_size()
+        deployment.renew_certificate()
+        gateway.wait_for_log("is about another certificate; it is not shown", since=mark, seconds=RENEWAL_SECONDS)
+        expect("no response sent" in status(web, "-tls1_3"), "an old word is shown with a new certificate")
+        deployment.vouch()
+        gateway.wait_for_log("read again", since=gateway.log_size(), seconds=RENEWAL_SECONDS)
+        expect("OCSP Response Status: successful" in status(web, "-tls1_3"), "the new word is not shown")
+    finally:
+        reload(deployment, deployment.gateway_document())
+
+
+def reload(deployment, document):
+    gateway = deployment.programs["gateway"]
+    mark = gateway.log_size()
+    deployment.write_gateway(document)
+    gateway.signal(signal.SIGHUP)
+    gateway.wait_for_log("is in force", since=mark)
+
+
+def status(place, version):
+    """What `openssl s_client` says when it asks for the authority's word."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{place.port}", "-servername", place.host, "-status", version]
+    done = subprocess.run([*command, "-CAfile", str(place.ca_file)], input=b"", capture_output=True, timeout=30)
+    return done.stdout.decode(errors="replace")
 
 
 def serial(place):
