@@ -33,11 +33,12 @@ class Build:
 
 @dataclass(frozen=True)
 class Family:
-    """One router family. `clang` are the flags that choose CPU and ABI for C and for the linker."""
+    """One router family. `clang` are the flags that choose CPU and ABI for C, `rustc` those for Rust."""
 
     triple: str
     tier: int
     clang: tuple[str, ...]
+    rustc: tuple[str, ...]
     elf: Elf
     qemu_arch: str
     qemu_cpu: str
@@ -76,6 +77,7 @@ def load(triple):
         triple=triple,
         tier=data["tier"],
         clang=tuple(data["compile"]["clang"]),
+        rustc=tuple(data["compile"].get("rustc", ())),
         elf=Elf(elf["class"], elf["endian"], elf["machine"], elf["float"]),
         qemu_arch=data["qemu"]["arch"],
         qemu_cpu=data["qemu"]["cpu"],

@@ -72,9 +72,9 @@ def environment(family, flags=FLAGS):
         # The crate `libc` and std take musl for an old one, whose time ends in 2038 on 32 bits, unless they are told.
         "RUST_LIBC_UNSTABLE_MUSL_V1_2_3": "1",
         "CARGO_TARGET_DIR": str(crates),
-        f"CARGO_TARGET_{name.upper()}_LINKER": str(tools / "bin/ld"),
-        f"CARGO_TARGET_{name.upper()}_RUSTFLAGS": " ".join([*flags, *without_paths(crates)]),
-        f"CC_{name}": str(tools / "bin/cc"),
+        f"CARGO_TARGET_{name.upper()}_LINKER": str(tools / "ld"),
+        f"CARGO_TARGET_{name.upper()}_RUSTFLAGS": " ".join([*flags, *family.rustc, *without_paths(crates)]),
+        f"CC_{name}": str(tools / "cc"),
         f"AR_{name}": "/usr/bin/ar",
         **({"SOURCE_DATE_EPOCH": source_date()} if source_date() else {}),
     }
@@ -116,10 +116,22 @@ def agent(family, small=False):
 
 def build(family, *arguments, flags=FLAGS, std=STD):
     """Builds the agent for a family; returns where the binary is until the next build."""
-    command = [CARGO, "build", "--locked", "--profile", "firmware", "-p", "adit", "--bin", "adit"]
-    command += ["--target", family.triple, *std, "--message-format", "json-render-diagnostics", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment(family, flags), stdout=subprocess.PIPE, text=True)
+    return _cargo(family, flags, "build", "--profile", "firmware", "--bin", "adit", *std, *arguments)[-1]
+
+
+def tests(family, *selection):
+    """Builds tests of the agent that `selection` names to cargo; returns the paths of their programs."""
+    std = ("-Zbuild-std=std,panic_abort,test", "-Zpanic-abort-tests")
+    return _cargo(family, FLAGS, "test", "--no-run", "--profile", "emulated", *selection, *std)
+
+
+def _cargo(family, flags, command, *arguments):
+    """Runs cargo for a family; returns the paths of the programs that it made, or of the tests if they were wanted."""
+    line = [CARGO, command, "--locked", "-p", "adit", "--target", family.triple, *arguments]
+    line += ["--message-format", "json-render-diagnostics"]
+    done = subprocess.run(line, cwd=ROOT, env=environment(family, flags), stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise TargetsError(f"the build for {family.triple} failed")
     messages = [json.loads(line) for line in done.stdout.splitlines()]
-    return Path([message["executable"] for message in messages if message.get("executable")][-1])
+    made = [message for message in messages if message.get("executable")]
+    return [Path(message["executable"]) for message in made if message["profile"]["test"] == (command == "test")]

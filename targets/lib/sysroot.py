@@ -22,45 +22,52 @@ PACKAGES = (f"clang-{LLVM}", f"lld-{LLVM}", "make", "binutils")
 
 CFLAGS = (
     *("-Os", "-ffunction-sections", "-fdata-sections", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
-    "-Wno-everything",
+    *("-fno-pic", "-Wno-everything"),
 )
 
 # What a static program is linked with. musl's other start files are position-independent, which some flags forbid.
 LIBRARIES = ("lib/libc.a", "lib/crt1.o", "lib/crti.o", "lib/crtn.o")
 
+# What takes the place of an unwinder, and of more of musl than is needed.
+OWN = ("unwind.c", "thread_name.c")
+
 # How compiler and linker are called for one target: `cc` only ever compiles; rustc knows `ld` by its name.
+# Of ring's C, what encrypts every byte, and RSA, is for speed. The rest is for a log-in, once a session.
 CC = """#!/bin/sh
+case "$*" in
+    *aes_nohw.c* | *poly1305*.c* | *montgomery.c*) set -- "$@" -O3 ;;
+    *crypto/*.c*) set -- "$@" -Os ;;
+esac
 exec clang-{llvm} {flags} -nostdlibinc -isystem {sysroot}/include {cflags} "$@" -fno-pic
 """
 LD = """#!/bin/sh
-exec ld.lld-{llvm} -static {sysroot}/lib/crt1.o {sysroot}/lib/crti.o -L{sysroot}/lib "$@" --gc-sections -T {discard} \\
-    {sysroot}/lib/crtn.o
+exec ld.lld-{llvm} -static {sysroot}/lib/crt1.o {sysroot}/lib/crti.o {sysroot}/lib/thread_name.o -L{sysroot}/lib \\
+    --gc-sections --icf=all "$@" -O2 -T {discard} {sysroot}/lib/crtn.o
 """
 
 
 def make(family):
-    """The folder with `bin/cc`, `bin/ld`, `include` and `lib` of a family; made if it is not in the cache."""
+    """The folder with `cc` and `ld` of a family, which know where its headers and libraries are; made if it is not in the
+    cache. It has another name when they are called in another way, by which cargo sees that there is something to do."""
     debian.install(*PACKAGES)
     made = cache.folder("sysroots") / f"{family.triple}-{_key(family)}"
     with cache.lock(f"sysroot-{family.triple}"):
         if not (made / "ready").exists():
             _build(family, made)
-        _write_tools(family, made)
-    return made
+        return _tools(family, made)
 
 
 def _key(family):
     """Changes with whatever the result depends on."""
     parts = [MUSL_SHA256, debian.version(f"clang-{LLVM}"), *family.clang, *CFLAGS]
-    parts.append((TARGETS / "lib/unwind.c").read_text())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    parts += [(TARGETS / "lib" / name).read_text() for name in OWN]
+    return _hash(*parts)
 
 
 def _build(family, made):
     shutil.rmtree(made, ignore_errors=True)
     work = made / "build"
-    (made / "bin").mkdir(parents=True)
-    work.mkdir()
+    work.mkdir(parents=True)
     archive = cache.folder("sources") / MUSL
     debian.source("musl", MUSL_SUITE, MUSL, MUSL_SHA256, archive)
     with tarfile.open(archive) as tar:
@@ -68,7 +75,7 @@ def _build(family, made):
     (source,) = work.glob("musl-*")
     flags = " ".join(family.clang)
     # musl brings its own headers while it is built.
-    own = _script(made / "bin/cc-for-musl", f'#!/bin/sh\nexec clang-{LLVM} {flags} "$@"\n')
+    own = _script(made / "cc-for-musl", f'#!/bin/sh\nexec clang-{LLVM} {flags} "$@"\n')
     environment = {**os.environ, "CC": str(own), "AR": "ar", "RANLIB": "ranlib", "CFLAGS": " ".join(CFLAGS)}
     target = next(flag.split("=")[1] for flag in family.clang if flag.startswith("--target="))
     _run(["./configure", f"--target={target}", f"--prefix={made}", "--disable-shared"], source, environment)
@@ -76,13 +83,14 @@ def _build(family, made):
     (made / "lib").mkdir()
     for library in LIBRARIES:
         shutil.copy(source / library, made / "lib")
-    _run([own, *CFLAGS, "-c", TARGETS / "lib/unwind.c", "-o", "unwind.o"], work, environment)
-    _run(["ar", "rcs", made / "lib/libunwind.a", "unwind.o"], work, environment)
+    for name in OWN:
+        _run([own, *CFLAGS, "-c", TARGETS / "lib" / name, "-o", (made / "lib" / name).with_suffix(".o")], work, environment)
+    _run(["ar", "rcs", made / "lib/libunwind.a", made / "lib/unwind.o"], work, environment)
     shutil.rmtree(work)
     (made / "ready").touch()
 
 
-def _write_tools(family, made):
+def _tools(family, made):
     values = {
         "llvm": LLVM,
         "flags": " ".join(family.clang),
@@ -90,8 +98,16 @@ def _write_tools(family, made):
         "discard": shutil.copy(TARGETS / "lib/discard.ld", made / "lib"),
         "cflags": "-fno-unwind-tables -fno-asynchronous-unwind-tables",
     }
-    _script(made / "bin/cc", CC.format(**values))
-    _script(made / "bin/ld", LD.format(**values))
+    compiler, linker = CC.format(**values), LD.format(**values)
+    folder = made / f"tools-{_hash(compiler, linker)}"
+    folder.mkdir(exist_ok=True)
+    _script(folder / "cc", compiler)
+    _script(folder / "ld", linker)
+    return folder
+
+
+def _hash(*parts):
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _script(path, text):
