@@ -4,7 +4,7 @@
 
 mod sim;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sim::world::{Sabotage, Tally, World};
 
@@ -19,10 +19,11 @@ fn invariants_hold_for_every_seed() {
         return;
     }
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    // Not every router has atomics of 64 bits.
+    let next = AtomicU32::new(0);
     let worker = || {
         let mut total = Tally::default();
-        while let seed = next.fetch_add(1, Ordering::Relaxed)
+        while let seed = u64::from(next.fetch_add(1, Ordering::Relaxed))
             && seed < seeds
         {
             total.add(run(seed));
