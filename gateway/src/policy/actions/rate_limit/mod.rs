@@ -1,6 +1,9 @@
 //! `rate-limit`: so many requests within a time, for each of what a key tells apart.
 
-use std::sync::{Mutex, PoisonError};
+mod counts;
+mod window;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
@@ -16,7 +19,8 @@ use super::super::fields::Fields;
 use super::super::phase::Phase;
 use super::super::run::{Run, error_code};
 use super::{Action, Kind, Outcome};
-use crate::bounded::Bounded;
+use counts::{BUDGET, Counts, KEY_LEN};
+use window::Limit;
 
 pub(super) const KIND: Kind = Kind { name: "rate-limit", phases: &[Phase::HttpRequest], compile };
 
@@ -25,55 +29,7 @@ struct RateLimit {
     name: Box<str>,
     keys: Vec<Expression>,
     enforce: bool,
-    limit: Limit,
-    counts: Mutex<Bounded<[u8; KEY_LEN], Window>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Limit {
-    capacity: u64,
-    rate: Duration,
-}
-
-/// The requests of one key in a window that slides: those of the current period, and those of the one before it as far as
-/// it still overlaps, taken as evenly spread.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    begin: Option<Instant>,
-    current: u64,
-    before: u64,
-}
-
-impl Window {
-    /// Counts a request, or says after what time there is room for one.
-    fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Duration> {
-        let begin = *self.begin.get_or_insert(now);
-        let passed = now.saturating_duration_since(begin);
-        if passed >= limit.rate {
-            let periods = passed.as_nanos() / limit.rate.as_nanos().max(1);
-            self.before = if periods == 1 { self.current } else { 0 };
-            self.current = 0;
-            let into =
-                Duration::from_nanos(u64::try_from(passed.as_nanos() % limit.rate.as_nanos().max(1)).unwrap_or(0));
-            self.begin = now.checked_sub(into).or(Some(now));
-        }
-        let into = now.saturating_duration_since(self.begin.unwrap_or(now));
-        let left = limit.rate.saturating_sub(into);
-        let share = |count: u64, part: Duration| {
-            u64::try_from(u128::from(count) * part.as_nanos() / limit.rate.as_nanos().max(1)).unwrap_or(u64::MAX)
-        };
-        if self.current.saturating_add(share(self.before, left)) < limit.capacity {
-            self.current += 1;
-            return Ok(());
-        }
-        if self.current >= limit.capacity {
-            return Err(left);
-        }
-        // As the period before slides out, it makes room one by one.
-        let excess = self.current.saturating_add(share(self.before, left)).saturating_sub(limit.capacity) + 1;
-        let each = limit.rate.as_nanos() / u128::from(self.before.max(1));
-        Err(Duration::from_nanos(u64::try_from(each * u128::from(excess)).unwrap_or(u64::MAX)).min(left))
-    }
+    counts: Arc<Counts>,
 }
 
 impl Action for RateLimit {
@@ -87,7 +43,7 @@ impl Action for RateLimit {
             Err(fault) => return Outcome::failed("bucket_key", &fault),
         };
         let now = Instant::now();
-        let taken = self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(key).take(self.limit, now);
+        let taken = self.counts.take(key, now);
         let mut result = vec![("limited", Value::Bool(taken.is_err())), ("name", Value::text(&self.name))];
         if taken.is_err() {
             let code = Value::text(&error_code(RATE_EXCEEDED));
@@ -145,8 +101,7 @@ fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<
         name: name?.into(),
         keys,
         enforce,
-        limit: Limit { capacity: capacity?, rate: rate? },
-        counts: Mutex::new(Bounded::new(COUNTS_MAX)),
+        counts: Counts::new(Limit { capacity: capacity?, rate: rate? }, &BUDGET),
     }))
 }
 
@@ -159,49 +114,3 @@ const RATE_MIN: Duration = Duration::from_secs(60);
 const RATE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const RATE_STEP_SECS: u64 = 10;
 const KEYS_MAX: usize = 10;
-/// Keys that are counted at a time by one action, some 100 bytes each; beyond that the oldest is forgotten.
-const COUNTS_MAX: usize = 65_536;
-/// Enough of a digest that nobody finds two keys that share one.
-const KEY_LEN: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: Limit = Limit { capacity: 10, rate: Duration::from_secs(60) };
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn capacity_is_taken_at_once_and_comes_back_as_the_window_slides() {
-        let (mut window, start) = (Window::default(), Instant::now());
-        for _ in 0..10 {
-            assert_eq!(window.take(LIMIT, start), Ok(()));
-        }
-        assert_eq!(window.take(LIMIT, start), Err(seconds(60)));
-        assert_eq!(window.take(LIMIT, start + seconds(20)), Err(seconds(40)));
-        // A quarter into the next period, three quarters of the last one's ten still count.
-        for _ in 0..3 {
-            assert_eq!(window.take(LIMIT, start + seconds(75)), Ok(()));
-        }
-        assert_eq!(window.take(LIMIT, start + seconds(75)), Err(seconds(6)));
-        for _ in 0..2 {
-            assert_eq!(window.take(LIMIT, start + seconds(90)), Ok(()));
-        }
-        assert!(window.take(LIMIT, start + seconds(90)).is_err());
-    }
-
-    #[test]
-    fn long_silence_forgets_all() {
-        let (mut window, start) = (Window::default(), Instant::now());
-        for _ in 0..10 {
-            assert_eq!(window.take(LIMIT, start), Ok(()));
-        }
-        for _ in 0..10 {
-            assert_eq!(window.take(LIMIT, start + seconds(120)), Ok(()));
-        }
-        assert!(window.take(LIMIT, start + seconds(120)).is_err());
-    }
-}
