@@ -18,6 +18,7 @@ import http_scenarios  # noqa: F401, I001
 import tcp_scenarios  # noqa: F401
 import sdk_scenarios  # noqa: F401
 import policy_scenarios  # noqa: F401
+import exchange_scenarios  # noqa: F401
 import oidc_scenarios  # noqa: F401
 import proxied_scenarios  # noqa: F401
 import encryption_scenarios  # noqa: F401

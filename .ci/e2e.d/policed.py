@@ -1,6 +1,8 @@
 """A cloud endpoint under a policy, in front of an upstream that counts what reaches it."""
 
+import hashlib
 import json
+import queue
 import signal
 import time
 from contextlib import contextmanager
@@ -58,16 +60,34 @@ def policy(deployment, rules, after=(), change=lambda document: None, credential
 
 
 class Counted(Served):
-    """Tells what it was asked, and counts how often."""
+    """Tells what it was asked, and counts how often.
+
+    `/status/N` answers with that status, `/text` with many equal lines, `/events` with what is put into `events` until
+    that is None; a POST is answered with the digest of its body.
+    """
 
     def __init__(self):
         counted = self
         self.requests = 0
+        self.events = queue.Queue()
 
         class Handler(Quiet):
             def do_GET(self):
                 counted.requests += 1
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                self.answer({"path": self.path, "headers": headers})
+                if self.path == "/events":
+                    self.stream(iter(counted.events.get, None))
+                elif self.path == "/text":
+                    self.answer(["the same line"] * 5000, ETag='"text"')
+                else:
+                    status = int(self.path[len("/status/") :]) if self.path.startswith("/status/") else 200
+                    self.answer({"path": self.path, "headers": headers}, status)
+
+            do_HEAD = do_GET
+
+            def do_POST(self):
+                counted.requests += 1
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer({"sha256": hashlib.sha256(data).hexdigest()})
 
         super().__init__(Handler)

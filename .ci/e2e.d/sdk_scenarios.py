@@ -1,5 +1,6 @@
 """The official SDKs, unmodified: what their users do, against this gateway."""
 
+import gzip
 import json
 import time
 from contextlib import contextmanager
@@ -68,6 +69,31 @@ def sdk_https_endpoint_carries_traffic_both_ways(deployment):
 def upload_is_whole(place):
     answer = json.loads(upload(place, "/", HTTP1, stream.blocks(LENGTH)))
     expect_equal(answer["sha256"], stream.digest(LENGTH), "SHA-256 of an upload")
+
+
+@scenario(*EVERYWHERE)
+def sdk_modules_do_what_their_names_say(deployment):
+    secret = "hush-hush"
+    modules = {"compression": True, "circuit_breaker": 0.5, "webhook_verification": ["gitlab", secret]}
+    with sessions(deployment) as opened:
+        for session in opened:
+            spot = deployment.sdk_place("https", f"{session.language}-modules")
+            session.listen("modules", "https", spot.bound, web_url(deployment), **modules)
+            refused = fetch(spot.place, "/hello")
+            code = (refused.status, refused.headers["ngrok-error-code"])
+            expect_equal(code, (403, "ERR_NGROK_3204"), f"{session.language}: without the token")
+            for version in (HTTP1, HTTP2):
+                token = ("-H", f"X-Gitlab-Token: {secret}")
+                plain = fetch(spot.place, "/hello", *token, version=version)
+                expect_equal(plain.body, b"hello from the upstream\n", f"{session.language}: body")
+                packed = fetch(spot.place, "/hello", *token, "-H", "Accept-Encoding: gzip", version=version)
+                expect_equal(packed.headers["content-encoding"], "gzip", f"{session.language}: coding")
+                expect_equal(gzip.decompress(packed.body), plain.body, f"{session.language}: unpacked body")
+            text = session.refusal(session.listen, "nobody", "https", f"x{spot.bound}", web_url(deployment), **_UNKNOWN)
+            expect("WebhookVerification" in text and secret not in text, f"the refusal says {text}")
+
+
+_UNKNOWN = {"webhook_verification": ["nobody", "hush-hush"]}
 
 
 @scenario(*EVERYWHERE)

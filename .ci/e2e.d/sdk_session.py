@@ -40,9 +40,11 @@ class SdkSession:
     def connect(self, server, ca_file, authtoken):
         return self._call(do="connect", server=server, ca_file=str(ca_file), authtoken=authtoken)
 
-    def listen(self, name, proto, address, forward_to):
+    def listen(self, name, proto, address, forward_to, **modules):
         """Binds an endpoint and forwards it; the answer has its `id` and `url`."""
-        return self._call(do="listen", name=name, proto=proto, address=address, forward_to=forward_to)
+        return self._call(
+            do="listen", name=name, proto=proto, address=address, forward_to=forward_to, modules=modules
+        )
 
     def unbind(self, name):
         return self._call(do="unbind", name=name)

@@ -277,6 +277,10 @@ impl Reach for Gateway {
         }
     }
 
+    fn may_go_outside(&self) -> bool {
+        self.config().policies.outside_requests
+    }
+
     fn internal(&self, account: &str, url: &EndpointUrl) -> Result<Target, Unreachable> {
         let now = tokio::time::Instant::now().into_std();
         let mut state = self.state();

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::http::reach::{PublicEndpoint, Reach, Target, Unreachable, Visitor};
 use crate::policy::{
-    BeforeTls, Connection, CustomResponse, Policy, Position, Refused, Request, Response, State, Tls, Verdict,
+    BeforeTls, Connection, CustomResponse, Policy, Position, Refused, Request, Response, State, Tls, Tools, Verdict,
 };
 use crate::tls::Termination;
 
@@ -91,7 +91,7 @@ impl Journey {
     ///
     /// [`Refusal`]; the caller can only close the connection.
     pub fn begin<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Self, Refusal> {
-        Ok(Self { stop: Stop::public(reach, asked)?, from: Position::default(), hops: 0 })
+        Ok(Self { stop: Stop::public(reach, asked, &Tools::default())?, from: Position::default(), hops: 0 })
     }
 
     /// Decides where the connection goes. After [`Decision::TerminateTls`] it is asked again, once TLS has ended.
@@ -110,14 +110,16 @@ impl Journey {
             };
             match verdict {
                 Verdict::Continue => return Ok(Decision::Target(Box::new(self.stop.target()?))),
-                Verdict::Forward { url, on_error } => match self.stop.forward(reach, &url, on_error)? {
-                    Way::Next(_) if self.hops == HOPS_MAX => return Err(Refusal::TooManyHops),
-                    Way::Next(next) => {
-                        *self = Self { stop: next, from: Position::default(), hops: self.hops + 1 };
+                Verdict::Forward { url, on_error } => {
+                    match self.stop.forward(reach, &url, on_error, &Tools::default())? {
+                        Way::Next(_) if self.hops == HOPS_MAX => return Err(Refusal::TooManyHops),
+                        Way::Next(next) => {
+                            *self = Self { stop: next, from: Position::default(), hops: self.hops + 1 };
+                        }
+                        // Each turn begins behind an action whose endpoint cannot be reached.
+                        Way::Back(position) => self.from = position,
                     }
-                    // Each turn begins behind an action whose endpoint cannot be reached.
-                    Way::Back(position) => self.from = position,
-                },
+                }
                 Verdict::TerminateTls { termination, then } => {
                     self.from = then;
                     return Ok(Decision::TerminateTls(termination));
@@ -133,7 +135,7 @@ impl Journey {
 /// Finds out how the TLS of a visitor has to end that asks for an `https` endpoint by its name, before there is any request.
 pub fn before_tls<R: Reach>(reach: &R, asked: &Asked<'_>) -> BeforeTls {
     // Those who ask for what is not there are told so by HTTP.
-    let Ok(stop) = Stop::public(reach, asked) else { return BeforeTls::Default };
+    let Ok(stop) = Stop::public(reach, asked, &Tools::default()) else { return BeforeTls::Default };
     stop.policy().map_or(BeforeTls::Default, |policy| policy.before_tls(Connection::of(&stop.endpoint, asked)))
 }
 
@@ -152,7 +154,7 @@ pub async fn request<R: Reach>(
     head: &mut http::request::Parts,
     trail: &mut Trail,
 ) -> Result<Decision, Refusal> {
-    let mut stop = Stop::public(reach, asked)?;
+    let mut stop = Stop::public(reach, asked, &trail.tools)?;
     let admission = match stop.policy().cloned() {
         Some(policy) => {
             let connection = Connection::of(&stop.endpoint, asked);
@@ -171,6 +173,34 @@ pub async fn request<R: Reach>(
         // to end.
         Verdict::Forward { .. } | Verdict::TerminateTls { .. } => return Err(Refusal::NotHandled),
     }
+    walk(reach, asked, head, trail, stop).await
+}
+
+/// Decides where a request of a policy's own goes, that is for an internal endpoint of the account.
+///
+/// # Errors
+///
+/// As [`request`].
+pub async fn internal<R: Reach>(
+    reach: &R,
+    account: &str,
+    url: &EndpointUrl,
+    asked: &Asked<'_>,
+    head: &mut http::request::Parts,
+    trail: &mut Trail,
+) -> Result<Decision, Refusal> {
+    let stop = Stop::new(PublicEndpoint::Agent(reach.internal(account, url)?), &trail.tools);
+    walk(reach, asked, head, trail, stop).await
+}
+
+/// Follows a request from its first endpoint to the one that takes it.
+async fn walk<R: Reach>(
+    reach: &R,
+    asked: &Asked<'_>,
+    head: &mut http::request::Parts,
+    trail: &mut Trail,
+    mut stop: Stop,
+) -> Result<Decision, Refusal> {
     for _ in 0..=HOPS_MAX {
         let mut from = Position::default();
         let next = loop {
@@ -187,9 +217,13 @@ pub async fn request<R: Reach>(
                     trail.stops.push(stop);
                     return Ok(Decision::Target(Box::new(target)));
                 }
-                Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error)? {
-                    Way::Next(next) => break next,
-                    Way::Back(position) => from = position,
+                Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error, &trail.tools) {
+                    Ok(Way::Next(next)) => break next,
+                    Ok(Way::Back(position)) => from = position,
+                    Err(refusal) => {
+                        trail.stops.push(stop);
+                        return Err(refusal);
+                    }
                 },
                 Verdict::Deny { status } => return Ok(Decision::Deny { status }),
                 Verdict::Refuse(refused) => return Ok(Decision::Refuse(refused)),
@@ -210,13 +244,25 @@ pub async fn request<R: Reach>(
 #[derive(Debug, Default)]
 pub struct Trail {
     stops: Vec<Stop>,
+    tools: Tools,
 }
 
 impl Trail {
+    /// A trail on which actions have these tools.
+    #[must_use]
+    pub fn with(tools: Tools) -> Self {
+        Self { stops: Vec::new(), tools }
+    }
+
     /// True when a policy on the way wants to see the response.
     #[must_use]
     pub fn wants_response(&self) -> bool {
         self.stops.iter().any(|stop| stop.policy().is_some_and(|policy| policy.has_response_rules()))
+    }
+
+    /// Tells the policies on the way whether the service failed to answer as it should.
+    pub fn settle(&mut self, has_failed: bool) {
+        self.stops.iter_mut().for_each(|stop| stop.state.settle(has_failed));
     }
 
     /// Runs the policies over a response, that of the last endpoint first. [`Verdict::Continue`] lets it through; whatever
@@ -255,32 +301,36 @@ enum Way {
 }
 
 impl Stop {
-    fn new(endpoint: PublicEndpoint) -> Self {
-        Self { endpoint, state: State::default() }
+    fn new(endpoint: PublicEndpoint, tools: &Tools) -> Self {
+        let state = State::new(Arc::clone(endpoint.account()), tools.clone());
+        Self { endpoint, state }
     }
 
     /// Finds the public endpoint. A visitor may reach the gateway on another port than the endpoint's URL has (a port
     /// mapping, a test set-up), so the scheme's own port is tried when the named one has no endpoint.
-    fn public<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Self, Refusal> {
+    fn public<R: Reach>(reach: &R, asked: &Asked<'_>, tools: &Tools) -> Result<Self, Refusal> {
         if asked.host.ends_with(INTERNAL_SUFFIX) {
             return Err(Unreachable::Offline.into());
         }
         let found = reach.public(asked.scheme, asked.host, asked.port);
         match (found, asked.scheme.default_port()) {
             (Err(Unreachable::Offline), Some(port)) if port != asked.port => {
-                Ok(Self::new(reach.public(asked.scheme, asked.host, port)?))
+                Ok(Self::new(reach.public(asked.scheme, asked.host, port)?, tools))
             }
-            (found, _) => Ok(Self::new(found?)),
+            (found, _) => Ok(Self::new(found?, tools)),
         }
     }
 
-    fn forward<R: Reach>(&mut self, reach: &R, url: &EndpointUrl, on_error: Option<Position>) -> Result<Way, Refusal> {
-        let account = match &self.endpoint {
-            PublicEndpoint::Cloud(endpoint) => &endpoint.account,
-            PublicEndpoint::Agent(target) => &target.account,
-        };
+    fn forward<R: Reach>(
+        &mut self,
+        reach: &R,
+        url: &EndpointUrl,
+        on_error: Option<Position>,
+        tools: &Tools,
+    ) -> Result<Way, Refusal> {
+        let account = self.endpoint.account();
         match (reach.internal(account, url), on_error) {
-            (Ok(target), _) => Ok(Way::Next(Self::new(PublicEndpoint::Agent(target)))),
+            (Ok(target), _) => Ok(Way::Next(Self::new(PublicEndpoint::Agent(target), tools))),
             (Err(reason), Some(position)) => {
                 let code = match &reason {
                     Unreachable::Offline => ENDPOINT_OFFLINE,

@@ -9,9 +9,9 @@ use tracing::{info, warn};
 use adit::endpoint_url::{EndpointUrl, RequestedUrl, Scheme};
 use adit::message::{BindReply, BindReplyExtra, BindRequest, PatchRequest, Secret, UnbindRequest, WireError, codes};
 
-use crate::config::Config;
 use crate::config::accounts::Credential;
 use crate::config::listeners::AgentPorts;
+use crate::config::{Config, PoliciesConfig};
 use crate::gateway::{Agent, Gateway, REVOKED, State};
 use crate::identity::{BindId, NoRandomness, Origin};
 use crate::policy::{Place, Policy, legacy};
@@ -106,7 +106,8 @@ impl Gateway {
         }
         let config = self.config();
         let credential = credential_of(agent, &config)?;
-        let policy = request.traffic_policy.as_deref().map(|text| parse_policy(text, &url, credential)).transpose()?;
+        let place = Place::agent(&url).going_outside(config.policies.outside_requests);
+        let policy = request.traffic_policy.as_deref().map(|text| parse_policy(text, place, credential)).transpose()?;
         let policy = policy.map(|policy| policy.map(Arc::new));
         let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
         let patch = Patch {
@@ -258,7 +259,7 @@ impl Wish<'_> {
     /// The policy that the endpoint asks for. When an endpoint that was online before asks for what cannot be honoured any
     /// more, it is held back: a refusal would end all that an official agent has.
     fn policy(&self, url: &EndpointUrl) -> Result<Option<Arc<Policy>>, WireError> {
-        let error = match requested_policy(self.request, url, self.credential) {
+        let error = match requested_policy(self.request, url, self.credential, self.config.policies) {
             Ok(policy) => return Ok(policy),
             Err(error) if self.request.id.is_empty() => return Err(error),
             Err(error) => error,
@@ -411,8 +412,10 @@ fn requested_policy(
     request: &BindRequest,
     url: &EndpointUrl,
     credential: &Credential,
+    policies: PoliciesConfig,
 ) -> Result<Option<Arc<Policy>>, WireError> {
-    let policy = parse_policy(&request.traffic_policy().unwrap_or_default(), url, credential)?;
+    let place = Place::agent(url).going_outside(policies.outside_requests);
+    let policy = parse_policy(&request.traffic_policy().unwrap_or_default(), place, credential)?;
     let modules = request.unsupported_modules();
     if modules.is_empty() {
         return Ok(policy.map(Arc::new));
@@ -424,11 +427,11 @@ fn requested_policy(
 
 /// Compiles a policy of an agent. It forwards to nothing that its credential could not bind: the agent of one site would
 /// otherwise lead its own visitors past the rules in front of another site of the account.
-fn parse_policy(text: &str, url: &EndpointUrl, credential: &Credential) -> Result<Option<Policy>, WireError> {
+fn parse_policy(text: &str, place: Place, credential: &Credential) -> Result<Option<Policy>, WireError> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let policy = Policy::parse(text, Place::agent(url));
+    let policy = Policy::parse(text, place);
     let policy = policy.map_err(|errors| WireError::new(errors.code(), errors.to_string()))?;
     for target in policy.forwards_to() {
         let checked = credential.acl.check(target);

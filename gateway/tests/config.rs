@@ -58,6 +58,7 @@ cloud_endpoints:
     traffic_policy_file: policies/db.yml
   - url: tcp://connect.example.com:5432
     traffic_policy: '{\"on_tcp_connect\": [{\"actions\": [{\"type\": \"deny\"}]}]}'
+policies: {outside_requests: true}
 limits: {sessions_max: 600, tcp_idle_timeout: 12h}
 ";
 
@@ -117,6 +118,7 @@ fn every_key_has_its_meaning() {
             ("tcp://connect.example.com:5432".to_owned(), "main"),
         ]
     );
+    assert!(config.policies.outside_requests);
     assert_eq!(config.limits.sessions_max, 600);
     assert_eq!(config.limits.tcp_idle_timeout.as_secs(), 12 * 3600);
     assert_eq!(config.limits.auth_timeout, Limits::default().auth_timeout);
@@ -129,6 +131,7 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(warnings, []);
     assert_eq!(config.accounts.iter().map(|account| &*account.name).collect::<Vec<_>>(), ["main"]);
     assert_eq!(config.limits, Limits::default());
+    assert!(!config.policies.outside_requests);
     assert_eq!(config.limits.tcp_idle_timeout.as_secs(), 0, "idle database connections stay open");
     assert_eq!(config.key_file, site.path("identity.key"));
     assert!(!site.path("identity.key").exists(), "reading changes nothing");
@@ -177,6 +180,7 @@ fn each_mistake_is_named_with_path_value_and_remedy() {
     let table = [
         ("version: 1", "version: 2", "version: 2: must be a whole number from 1 to 1"),
         ("level: debug", "level: loud", "log.level: \"loud\": must be \"error\", \"warn\""),
+        ("{outside_requests: true}", "{outside_requests: 1}", "policies.outside_requests: 1: must be true or false"),
         ("format: json", "format: xml", "log.format: \"xml\": must be \"text\" or \"json\""),
         ("connect: {names: connect.example.com}", "connect: {}", "connect.names: is missing: agents share a socket"),
         (
@@ -323,6 +327,20 @@ fn each_mistake_is_named_with_path_value_and_remedy() {
     );
     let error = parse(&full_site(), &twice).map(|_| ()).unwrap_err();
     assert!(error.contains("cloud_endpoints[1].url: \"https://api.example.com\": is there twice"), "{error}");
+}
+
+#[test]
+fn policies_ask_the_internet_only_where_the_file_says_so() {
+    let inside = "on_http_request: [{actions: [{type: forward-internal";
+    let outside = "on_http_request: [{actions: [{type: http-request, config: {url: https://example.com/}}, {type: \
+                   forward-internal";
+    let text = FULL.replace(inside, outside);
+    assert!(parse(&full_site(), &text).is_ok());
+    let error = parse(&full_site(), &text.replace("policies: {outside_requests: true}\n", "")).unwrap_err();
+    assert!(
+        error.contains("config.url: \"https://example.com/\"") && error.contains("policies.outside_requests"),
+        "{error}"
+    );
 }
 
 #[test]

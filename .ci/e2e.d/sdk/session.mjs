@@ -14,8 +14,8 @@ const commands = {
     session = await new ngrok.SessionBuilder().authtoken(authtoken).serverAddr(server).rootCas(ca_file).connect();
     return {};
   },
-  async listen({ name, proto, address, forward_to }) {
-    const listener = await endpoint(proto, address).listenAndForward(forward_to);
+  async listen({ name, proto, address, forward_to, modules }) {
+    const listener = await endpoint(proto, address, modules).listenAndForward(forward_to);
     listeners.set(name, listener);
     return { id: listener.id(), url: listener.url() };
   },
@@ -29,10 +29,17 @@ const commands = {
   },
 };
 
-function endpoint(proto, address) {
-  if (proto === "https") return session.httpEndpoint().domain(address);
+function endpoint(proto, address, modules) {
+  if (proto === "https") return withModules(session.httpEndpoint().domain(address), modules);
   if (proto === "tls") return session.tlsEndpoint().domain(address);
   return address ? session.tcpEndpoint().remoteAddr(address) : session.tcpEndpoint();
+}
+
+function withModules(builder, modules) {
+  if ("compression" in modules) builder.compression();
+  if ("circuit_breaker" in modules) builder.circuitBreaker(modules.circuit_breaker);
+  if ("webhook_verification" in modules) builder.webhookVerification(...modules.webhook_verification);
+  return builder;
 }
 
 for await (const line of readline.createInterface({ input: process.stdin })) {

@@ -39,12 +39,22 @@ async def main():
 def endpoint(session, command):
     match command["proto"]:
         case "https":
-            return session.http_endpoint().domain(command["address"])
+            return with_modules(session.http_endpoint().domain(command["address"]), command["modules"])
         case "tcp":
             builder = session.tcp_endpoint()
             return builder.remote_addr(command["address"]) if command["address"] else builder
         case "tls":
             return session.tls_endpoint().domain(command["address"])
+
+
+def with_modules(builder, modules):
+    if "compression" in modules:
+        builder = builder.compression()
+    if "circuit_breaker" in modules:
+        builder = builder.circuit_breaker(modules["circuit_breaker"])
+    if "webhook_verification" in modules:
+        builder = builder.webhook_verification(*modules["webhook_verification"])
+    return builder
 
 
 asyncio.run(main())

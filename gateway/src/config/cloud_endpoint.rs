@@ -12,13 +12,14 @@ use super::accounts::Accounts;
 use super::acme::AcmeConfig;
 use super::certificate::Certificate;
 use super::listeners::{AgentPorts, Listeners};
-use super::{Base, bounded_text};
+use super::{Base, PoliciesConfig, bounded_text};
 use crate::http::reach::CloudEndpoint;
 use crate::policy::{DOCUMENT_BYTES_MAX, Place, Policy, PolicyErrors};
 
 /// The sections of the file that cloud endpoints have to agree with.
 pub(super) struct Surroundings<'a> {
     pub(super) base: &'a Base,
+    pub(super) policies: PoliciesConfig,
     pub(super) accounts: &'a Accounts,
     /// `None` when the section has mistakes: what it lacks may be what could not be read.
     pub(super) listeners: Option<&'a Listeners>,
@@ -51,7 +52,7 @@ impl Surroundings<'_> {
         let account = self.accounts.read_account_of(&mut entry);
         // Both keys are known also where, for want of a URL, the policy cannot be read.
         let (_, _) = (entry.has("traffic_policy"), entry.has("traffic_policy_file"));
-        let policy = url.as_ref().and_then(|url| read_policy(&mut entry, url, self.base));
+        let policy = url.as_ref().and_then(|url| read_policy(&mut entry, url, self.base, self.policies));
         entry.finish();
         Some(CloudEndpoint { url: url?, account: account?, policy: Arc::new(policy?) })
     }
@@ -103,8 +104,8 @@ fn parse_url(text: &str) -> Result<EndpointUrl, String> {
     Ok(url)
 }
 
-fn read_policy(entry: &mut Object<'_>, url: &EndpointUrl, base: &Base) -> Option<Policy> {
-    let place = Place::cloud(url);
+fn read_policy(entry: &mut Object<'_>, url: &EndpointUrl, base: &Base, policies: PoliciesConfig) -> Option<Policy> {
+    let place = Place::cloud(url).going_outside(policies.outside_requests);
     match (entry.value("traffic_policy"), entry.string("traffic_policy_file")) {
         (Some(_), Some(_)) => {
             entry.problem("traffic_policy_file", "stands beside traffic_policy: keep one of the two");

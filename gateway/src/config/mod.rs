@@ -59,8 +59,17 @@ pub struct Config {
     pub accounts: Accounts,
     /// Public endpoints of the gateway itself, each on a slot of its own.
     pub cloud_endpoints: Vec<Arc<CloudEndpoint>>,
+    /// What policies may do.
+    pub policies: PoliciesConfig,
     /// The bounds to keep.
     pub limits: Limits,
+}
+
+/// What policies may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoliciesConfig {
+    /// Whether `http-request` actions may ask servers of the public internet, and not only the account's endpoints.
+    pub outside_requests: bool,
 }
 
 /// How agents reach the gateway.
@@ -165,8 +174,10 @@ impl Config {
         let key_file = read_key_file(&mut root, &base);
         let public_names = PublicNames::read(&mut root);
         let accounts = Accounts::read(&mut root);
+        let policies = PoliciesConfig::read(root.object("policies"));
         let surroundings = Surroundings {
             base: &base,
+            policies,
             accounts: &accounts,
             listeners: listeners_fine.then_some(&listeners),
             connect_names: &connect.names,
@@ -191,6 +202,7 @@ impl Config {
             public_names,
             accounts,
             cloud_endpoints,
+            policies,
             limits,
         };
         if listeners_fine && certificates_fine && acme_fine {
@@ -243,6 +255,15 @@ impl ConnectConfig {
         let names = section.parsed_list("names", CONNECT_NAMES_MAX, public_names::parse_name);
         section.finish();
         Self { names }
+    }
+}
+
+impl PoliciesConfig {
+    fn read(section: Option<Object<'_>>) -> Self {
+        let Some(mut section) = section else { return Self::default() };
+        let outside_requests = section.boolean("outside_requests").unwrap_or_default();
+        section.finish();
+        Self { outside_requests }
     }
 }
 

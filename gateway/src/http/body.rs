@@ -10,37 +10,60 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, Sleep};
 
+use super::compress::Compressor;
 use super::headers;
 use super::io::UnderWay;
 use super::remainder::Remainder;
 use super::upstream::Lease;
+use crate::policy::Compression;
 
 /// The body of a request on its way to the agent.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    /// `None` when there is no body.
+    /// What was read before it was passed on.
+    begin: Bytes,
+    /// `None` when there is no more behind that.
     incoming: Option<Incoming>,
+    /// Those of a body that was read whole.
+    trailers: Option<HeaderMap>,
+    /// The share that `begin` has of all bytes that are held.
+    _share: Option<OwnedSemaphorePermit>,
     progress: Arc<Progress>,
     hold: Option<Hold>,
     remainder: Remainder,
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        let progress = Arc::new(Progress::new(incoming.is_none()));
-        Self { incoming, progress, hold: None, remainder: Remainder::default() }
+    /// A body of which some was read already.
+    pub(super) fn continued(
+        begin: Bytes,
+        incoming: Option<Incoming>,
+        trailers: Option<HeaderMap>,
+        share: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let is_complete = begin.is_empty() && incoming.is_none() && trailers.is_none();
+        let (progress, remainder) = (Arc::new(Progress::new(is_complete)), Remainder::default());
+        Self { begin, incoming, trailers, _share: share, progress, hold: None, remainder }
     }
 
     /// No body.
     pub(super) fn none() -> Self {
-        Self { incoming: None, progress: Arc::new(Progress::new(true)), hold: None, remainder: Remainder::default() }
+        Self::continued(Bytes::new(), None, None, None)
+    }
+
+    /// What is left of the part that was read before.
+    fn next_read(&mut self) -> Option<Frame<Bytes>> {
+        if !self.begin.is_empty() {
+            return Some(Frame::data(std::mem::take(&mut self.begin)));
+        }
+        self.trailers.take().map(Frame::trailers)
     }
 
     /// Holds the body back until the upstream asks for it, or `limit` has passed: what `Expect: 100-continue` is for.
@@ -87,6 +110,10 @@ impl Body for RequestBody {
             self.hold = None;
         }
         let this = &mut *self;
+        if let Some(frame) = this.next_read() {
+            this.progress.update(if this.is_end_stream() { Stage::Complete } else { Stage::Agent });
+            return Poll::Ready(Some(Ok(clean_trailers(frame))));
+        }
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
@@ -105,11 +132,16 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.begin.is_empty() && self.trailers.is_none() && self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        let begin = self.begin.len() as u64;
+        let rest = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint);
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest.saturating_add(begin)),
+            None => SizeHint::default(),
+        }
     }
 }
 
@@ -174,6 +206,7 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     source: Source,
+    compressor: Option<Box<Compressor>>,
     /// The request counts as under way until its response has gone.
     _under_way: UnderWay,
 }
@@ -184,15 +217,33 @@ enum Source {
     Upstream(Relay),
 }
 
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Own(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
+            }
+            Self::Upstream(relay) => relay.poll_frame(cx),
+        }
+    }
+}
+
 impl ResponseBody {
     /// A body of the gateway's own; empty means none.
     pub(super) fn own(bytes: Bytes, under_way: UnderWay) -> Self {
-        Self { source: Source::Own(Full::new(bytes)), _under_way: under_way }
+        Self { source: Source::Own(Full::new(bytes)), compressor: None, _under_way: under_way }
     }
 
     /// The upstream's body.
     pub(super) fn upstream(relay: Relay, under_way: UnderWay) -> Self {
-        Self { source: Source::Upstream(relay), _under_way: under_way }
+        Self { source: Source::Upstream(relay), compressor: None, _under_way: under_way }
+    }
+
+    /// The same body, compressed.
+    pub(super) fn compressed(mut self, compression: Compression) -> Self {
+        self.compressor = Some(Box::new(Compressor::new(compression)));
+        self
     }
 }
 
@@ -201,16 +252,17 @@ impl Body for ResponseBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut self.source {
-            Source::Own(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
-            }
-            Source::Upstream(relay) => relay.poll_frame(cx),
+        let Self { source, compressor, .. } = &mut *self;
+        match compressor {
+            Some(compressor) => compressor.poll_frame(cx, |cx| source.poll_frame(cx)),
+            None => source.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(compressor) = &self.compressor {
+            return compressor.is_over();
+        }
         match &self.source {
             Source::Own(body) => body.is_end_stream(),
             Source::Upstream(relay) => relay.incoming.is_end_stream() && relay.remainder.is_over(),
@@ -218,6 +270,9 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.compressor.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Source::Own(body) => body.size_hint(),
             Source::Upstream(relay) => relay.incoming.size_hint(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use adit::endpoint_url::Scheme;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -14,16 +14,18 @@ use hyper::upgrade::OnUpgrade;
 
 use super::Front;
 use super::body::{Relay, RequestBody, ResponseBody};
+use super::errand::Errand;
 use super::failure::{Failure, Format};
 use super::headers::{self, Framing};
 use super::inbound::Inbound;
 use super::io::{Activity, UnderWay};
 use super::limits::CONTINUE_TIME;
+use super::payload::Ahead;
 use super::reach::{Reach, Target};
 use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
-use crate::policy::{CustomResponse, Tls, Verdict};
+use crate::policy::{Compression, CustomResponse, Tls, Tools, Verdict};
 use crate::route::{self, Asked, Decision, Trail};
 
 /// One visitor's connection, as all requests on it see it.
@@ -32,6 +34,7 @@ pub(super) struct Client<R> {
     pub(super) reach: Arc<R>,
     pub(super) front: Front,
     pub(super) streams: Arc<Streams>,
+    pub(super) errands: Arc<Errand<R>>,
     pub(super) activity: Arc<Activity>,
     /// Set once the connection speaks another protocol than HTTP.
     pub(super) switched: Arc<AtomicBool>,
@@ -63,25 +66,22 @@ impl<R: Reach> Client<R> {
         let (mut head, body) = request.into_parts();
         let version = head.version;
         let waiting = self.activity.wait();
-        let mut trail = Trail::default();
-        let outcome = self.outcome(&mut head, body, &mut trail).await;
+        let payload = Arc::new(Ahead::new(body));
+        let tools = Tools { payload: Some(payload.clone()), errands: Some(self.errands.clone()) };
+        let mut trail = Trail::with(tools);
+        let outcome = self.outcome(&mut head, &payload, &mut trail).await;
         drop(waiting);
         match outcome {
             Ok(Outcome::Relay(head, upstream)) => Ok(self.relay(head, upstream, under_way, version)),
             Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
-            Ok(Outcome::Own(head, body)) => Ok(Response::from_parts(head, ResponseBody::own(body, under_way))),
+            Ok(Outcome::Own(head, body)) => Ok(own(head, body, under_way)),
             Err(End::Failed(failure)) => Ok(refusal(&failure, format, under_way)),
             Err(End::Closed) => Err(Closed),
         }
     }
 
     /// Asks the policies, and the agent if they say so.
-    async fn outcome(
-        &self,
-        head: &mut http::request::Parts,
-        body: Incoming,
-        trail: &mut Trail,
-    ) -> Result<Outcome, End> {
+    async fn outcome(&self, head: &mut http::request::Parts, body: &Ahead, trail: &mut Trail) -> Result<Outcome, End> {
         let inbound = Inbound::take(head)?;
         if let Some(proof) = self.proof(&inbound, head) {
             return Ok(Outcome::own(&proof));
@@ -92,13 +92,19 @@ impl<R: Reach> Client<R> {
         head.headers.insert(HOST, inbound.host_line.clone());
         let decision = route::request(&*self.reach, &asked, head, trail).await.map_err(|refusal| {
             tracing::debug!(host = inbound.host, %refusal, "a request has no place to go");
+            trail.settle(true);
             Failure::from(refusal)
         })?;
         let custom = match decision {
             Decision::Target(target) => {
                 let copy = trail.wants_response().then(|| copy_of(head));
-                let answer = self.forward(&inbound, &target, taken(head), body).await?;
-                return match answer {
+                let answer = self.forward(&inbound, &target, taken(head), body).await;
+                let has_failed = match &answer {
+                    Ok(answer) => Some(answer.response.status().is_server_error()),
+                    Err(failure) => failure.is_of_service().then_some(true),
+                };
+                has_failed.into_iter().for_each(|has_failed| trail.settle(has_failed));
+                return match answer? {
                     Answer { response, lease, switch: Some(switch), .. } => {
                         let (mut head, incoming) = response.into_parts();
                         // Any other verdict drops the lease, and with it the stream.
@@ -158,10 +164,10 @@ impl<R: Reach> Client<R> {
         inbound: &Inbound,
         target: &Target,
         mut head: http::request::Parts,
-        incoming: Incoming,
+        body: &Ahead,
     ) -> Result<Answer, Failure> {
         let visitor_version = head.version;
-        let mut body = RequestBody::new(incoming);
+        let (mut body, was_read) = body.take().await;
         let remainder = body.remainder();
         let on_upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| body.is_end_stream());
         let switch = on_upgrade.and_then(|on_upgrade| {
@@ -174,7 +180,11 @@ impl<R: Reach> Client<R> {
         headers::prepare_request(&mut head.headers, visitor, framing, protocol);
         head.version = Version::HTTP_11;
         let mut request = Request::from_parts(head, ());
-        if visitor_version == Version::HTTP_11 && headers::has_token(request.headers(), &EXPECT, "100-continue") {
+        // One that was read was asked for by that.
+        if visitor_version == Version::HTTP_11
+            && !was_read
+            && headers::has_token(request.headers(), &EXPECT, "100-continue")
+        {
             let asked = body.hold(CONTINUE_TIME);
             hyper::ext::on_informational(&mut request, move |response| {
                 if response.status() == StatusCode::CONTINUE {
@@ -203,17 +213,21 @@ impl<R: Reach> Client<R> {
 
     fn relay(
         &self,
-        head: http::response::Parts,
+        mut head: http::response::Parts,
         upstream: Upstream,
         under_way: UnderWay,
         version: Version,
     ) -> Response<ResponseBody> {
         let Upstream { incoming, lease, remainder } = upstream;
+        // The head of a response to HEAD is the same, and nothing follows it.
+        let compression = head.extensions.remove::<Compression>().filter(|_| !incoming.is_end_stream());
         // An HTTP/1.0 client learns the end of a body of unknown length from the end of the connection alone. HTTP/2
         // resets the one stream: resetting the connection at its end could take other responses from the visitor.
-        let needs_reset = version != Version::HTTP_2 && incoming.size_hint().exact().is_none();
+        let has_length = compression.is_none() && incoming.size_hint().exact().is_some();
+        let needs_reset = version != Version::HTTP_2 && !has_length;
         let cut = needs_reset.then(|| Arc::clone(&self.cut));
-        Response::from_parts(head, ResponseBody::upstream(Relay::new(incoming, lease, cut, remainder), under_way))
+        let body = ResponseBody::upstream(Relay::new(incoming, lease, cut, remainder), under_way);
+        Response::from_parts(head, compressed(body, compression))
     }
 
     /// Passes the `101` on and lets the bytes of both sides meet.
@@ -334,13 +348,29 @@ fn instead(verdict: Verdict) -> Result<Outcome, End> {
     }
 }
 
+/// A response of the gateway's own.
+fn own(mut head: http::response::Parts, body: Bytes, under_way: UnderWay) -> Response<ResponseBody> {
+    let mut compression = head.extensions.remove::<Compression>();
+    if body.is_empty() && compression.take().is_some() {
+        head.headers.remove(CONTENT_ENCODING);
+    }
+    Response::from_parts(head, compressed(ResponseBody::own(body, under_way), compression))
+}
+
+fn compressed(body: ResponseBody, compression: Option<Compression>) -> ResponseBody {
+    match compression {
+        Some(compression) => body.compressed(compression),
+        None => body,
+    }
+}
+
 /// Takes a head out of its place.
 fn taken(head: &mut http::request::Parts) -> http::request::Parts {
     std::mem::replace(head, Request::new(()).into_parts().0)
 }
 
 /// A head for those who look at it later: without what belongs to the connection.
-fn copy_of(head: &http::request::Parts) -> http::request::Parts {
+pub(super) fn copy_of(head: &http::request::Parts) -> http::request::Parts {
     let (mut copy, ()) = Request::new(()).into_parts();
     copy.method = head.method.clone();
     copy.uri = head.uri.clone();

@@ -106,7 +106,23 @@ impl Failure {
         }
     }
 
-    fn code(&self) -> Option<u32> {
+    /// True when it is the service, its agent or the way to it that failed, and not the visitor.
+    pub(super) fn is_of_service(&self) -> bool {
+        match self {
+            Self::RequestInvalid(_) | Self::RequestLate | Self::Method | Self::Policy(_) => false,
+            Self::Offline
+            | Self::Held { .. }
+            | Self::Busy
+            | Self::Lost
+            | Self::UpstreamDown
+            | Self::ResponseInvalid
+            | Self::ResponseLate
+            | Self::TooManyHops
+            | Self::NotHandled => true,
+        }
+    }
+
+    pub(super) fn code(&self) -> Option<u32> {
         match self {
             Self::Offline => Some(3200),
             Self::Held { code, .. } => Some(*code),
@@ -123,7 +139,7 @@ impl Failure {
         }
     }
 
-    fn summary(&self) -> &'static str {
+    pub(super) fn summary(&self) -> &'static str {
         match self {
             Self::Offline => "the endpoint is offline",
             Self::Held { .. } => "the endpoint is held back",

@@ -7,6 +7,8 @@
 pub mod reach;
 
 mod body;
+mod compress;
+mod errand;
 mod exchange;
 mod failure;
 mod guard;
@@ -14,6 +16,7 @@ mod headers;
 mod inbound;
 mod io;
 mod limits;
+mod payload;
 mod remainder;
 mod serve;
 mod tunnel;

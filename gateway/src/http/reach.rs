@@ -61,6 +61,11 @@ pub trait Reach: Send + Sync + 'static {
         is_opened: bool,
     ) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
 
+    /// Whether policies may send requests to the public internet now.
+    fn may_go_outside(&self) -> bool {
+        false
+    }
+
     /// Completes once the gateway takes no new requests: connections then finish what they have begun and close.
     ///
     /// It may be asked any number of times, also after it has completed.
@@ -85,6 +90,17 @@ pub enum PublicEndpoint {
     Cloud(Arc<CloudEndpoint>),
     /// It lives as long as the agent that bound it.
     Agent(Target),
+}
+
+impl PublicEndpoint {
+    /// The account that it belongs to.
+    #[must_use]
+    pub fn account(&self) -> &Arc<str> {
+        match self {
+            Self::Cloud(endpoint) => &endpoint.account,
+            Self::Agent(target) => &target.account,
+        }
+    }
 }
 
 /// An endpoint of the gateway's configuration, its policy compiled.

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::errand::Errand;
 use super::exchange::Client;
 use super::guard::Guard;
 use super::io::{Activity, Lent, Rewound};
@@ -45,10 +46,13 @@ where
 {
     let activity = Arc::new(Activity::new());
     let (io, returned) = Lent::new(io, Arc::clone(&activity));
+    let streams = Arc::new(Streams::default());
+    let errands = Errand { reach: Arc::clone(&reach), front: front.clone(), streams: Arc::clone(&streams), hops: 0 };
     let client = Client {
         reach,
         front,
-        streams: Arc::new(Streams::default()),
+        streams,
+        errands: Arc::new(errands),
         activity,
         switched: Arc::new(AtomicBool::new(false)),
         cut: Arc::new(AtomicBool::new(false)),

@@ -22,17 +22,28 @@ pub struct Place {
     scheme: Scheme,
     is_internal: bool,
     is_cloud: bool,
+    may_go_outside: bool,
 }
 
 impl Place {
     /// An endpoint of the gateway's configuration. It has no upstream, so its policy has to end in a terminating action.
     pub fn cloud(url: &EndpointUrl) -> Self {
-        Self { scheme: url.scheme(), is_internal: url.is_internal(), is_cloud: true }
+        Self { scheme: url.scheme(), is_internal: url.is_internal(), is_cloud: true, may_go_outside: false }
     }
 
     /// An endpoint that an agent binds.
     pub fn agent(url: &EndpointUrl) -> Self {
-        Self { scheme: url.scheme(), is_internal: url.is_internal(), is_cloud: false }
+        Self { scheme: url.scheme(), is_internal: url.is_internal(), is_cloud: false, may_go_outside: false }
+    }
+
+    /// The same, where the gateway's configuration says whether policies may send requests to the public internet.
+    #[must_use]
+    pub fn going_outside(self, may_go_outside: bool) -> Self {
+        Self { may_go_outside, ..self }
+    }
+
+    pub(super) fn may_go_outside(self) -> bool {
+        self.may_go_outside
     }
 
     pub(super) fn scheme(self) -> Scheme {

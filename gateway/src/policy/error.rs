@@ -176,10 +176,14 @@ pub(super) const RULES_TOO_MANY: u32 = 2264;
 pub(super) const EVALUATION_FAILED: u32 = 2300;
 /// ERR_NGROK_3002: the TLS of a connection is not what the endpoint asks for.
 pub(super) const TLS_UNFIT: u32 = 3002;
+/// ERR_NGROK_3202: a circuit breaker has tripped.
+pub(super) const CIRCUIT_OPEN: u32 = 3202;
 /// ERR_NGROK_3203: the visitor's address is not let through.
 pub(super) const IP_REFUSED: u32 = 3203;
 /// ERR_NGROK_3204: name or password are wrong.
 pub(super) const BASIC_AUTH_REFUSED: u32 = 3204;
+/// ERR_NGROK_3204: a webhook is not signed as it should.
+pub(super) const WEBHOOK_REFUSED: u32 = 3204;
 /// ERR_NGROK_3401: a token is not valid.
 pub(super) const JWT_INVALID: u32 = 3401;
 /// ERR_NGROK_3403: a token is valid, but not for this endpoint.
@@ -198,6 +202,8 @@ pub(super) const JWT_KEYS: u32 = 3422;
 pub(super) const RATE_EXCEEDED: u32 = 702;
 /// ERR_NGROK_3902: a regular expression is not valid.
 pub(super) const PATTERN: u32 = 3902;
+/// ERR_NGROK_3903: the body cannot be read for an action.
+pub(super) const BODY_UNREAD: u32 = 3903;
 
 #[cfg(test)]
 mod tests {

@@ -126,6 +126,49 @@ impl<'a> Fields<'a> {
         self.template(name)
     }
 
+    /// As [`Fields::required_template`], of a text that no error may show.
+    pub(super) fn required_secret(&mut self, name: &'static str, example: &str) -> Option<Template> {
+        self.require(name, example);
+        self.secrets.push(name);
+        let value = self.value(name)?;
+        let path = self.path;
+        self.compile(path.key(name), value, false)
+    }
+
+    /// A condition that may use these names of its own; `true` and `false` without quotes will do.
+    pub(super) fn condition(&mut self, name: &'static str, names: &[&str]) -> Option<Expression> {
+        let source = match self.value(name)? {
+            Value::Bool(true) => "true",
+            Value::Bool(false) => "false",
+            Value::String(text) => {
+                let inner = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
+                inner.unwrap_or(text)
+            }
+            other => {
+                self.findings.add(self.path.key(name), other, CONFIG, "must be an expression in quotes");
+                return None;
+            }
+        };
+        match Expression::compile_with(source, self.scope, names) {
+            Ok(expression) => Some(expression),
+            Err(mistake) => {
+                self.wrong(name, EXPRESSION, mistake);
+                None
+            }
+        }
+    }
+
+    /// A text deep inside a field that may have `${…}` in it; the path is as for [`Fields::wrong_at`].
+    pub(super) fn inner_template(&mut self, name: &'static str, path: &[&str], text: &str) -> Option<Template> {
+        match Template::compile(text, self.scope) {
+            Ok(template) => Some(template),
+            Err(mistake) => {
+                self.wrong_at(name, path, TEMPLATE, mistake);
+                None
+            }
+        }
+    }
+
     /// `true` or `false`.
     pub(super) fn bool(&mut self, name: &'static str, default: bool) -> bool {
         match self.value(name) {
@@ -155,6 +198,30 @@ impl<'a> Fields<'a> {
         if number.is_none() {
             self.wrong(name, RANGE, format!("must be from {} to {}", range.start(), range.end()));
         }
+        number
+    }
+
+    /// A whole number within `range`; `default` when absent or wrong.
+    pub(super) fn int(&mut self, name: &'static str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        if self.value(name).is_none() {
+            return default;
+        }
+        self.required_int(name, range, "").unwrap_or(default)
+    }
+
+    /// A number within `range`; `default` when absent or wrong.
+    pub(super) fn number(&mut self, name: &'static str, range: RangeInclusive<f64>, default: f64) -> f64 {
+        let Some(value) = self.value(name) else {
+            return default;
+        };
+        let Value::Number(number) = value else {
+            self.findings.add(self.path.key(name), value, CONFIG, "must be a number, without quotes");
+            return default;
+        };
+        let Some(number) = number.as_f64().filter(|number| range.contains(number)) else {
+            self.wrong(name, RANGE, format!("must be from {} to {}", range.start(), range.end()));
+            return default;
+        };
         number
     }
 

@@ -105,6 +105,22 @@ impl Rules {
                     }
                 }
             }
+            "WebhookVerification" => {
+                check_members(name, module, &["provider", "secret"])?;
+                let text = |member| module.get(member).and_then(Value::as_str).unwrap_or_default();
+                let config = json!({"provider": text("provider"), "secret": text("secret")});
+                self.request.push(rule(name, "verify-webhook", &config));
+            }
+            "CircuitBreaker" => {
+                check_members(name, module, &["error_threshold"])?;
+                let threshold = module.get("error_threshold").filter(|threshold| !threshold.is_null());
+                let config = threshold.map_or_else(|| json!({}), |threshold| json!({"error_threshold": threshold}));
+                self.request.push(rule(name, "circuit-breaker", &config));
+            }
+            "Compression" => {
+                check_members(name, module, &[])?;
+                self.response.push(rule(name, "compress-response", &json!({})));
+            }
             "RequestHeaders" => headers(name, module, &mut self.request)?,
             "ResponseHeaders" => headers(name, module, &mut self.response)?,
             _ => return Err(unsupported(&[name])),
@@ -216,15 +232,18 @@ fn headers(name: &str, module: &Map<String, Value>, rules: &mut Vec<Value>) -> R
 }
 
 /// In the order in which they act.
-const TRANSLATED: [&str; 8] = [
+const TRANSLATED: [&str; 11] = [
     "IPRestriction",
     "TLSTermination",
     "MutualTLSAtEdge",
     "MutualTLSCA",
     "UserAgentFilter",
     "BasicAuth",
+    "WebhookVerification",
+    "CircuitBreaker",
     "RequestHeaders",
     "ResponseHeaders",
+    "Compression",
 ];
 const NAME_CHARS_MAX: usize = 64;
 
@@ -293,6 +312,15 @@ mod tests {
         assert_eq!((status(verdict), head.len()), (200, 2));
         assert_eq!((&head["x-a"], &head["x-b"]), (&HeaderValue::from_static("1"), &HeaderValue::from_static("2:3")));
         assert!(translated(url, json!({"ResponseHeaders": {"add": ["x-a:1"]}})).unwrap().has_response_rules());
+        let hook = json!({"WebhookVerification": {"provider": "gitlab", "secret": "s3cret", "sealed_secret": ""}});
+        let policy = translated(url, hook).unwrap();
+        assert_eq!(status(ask(&policy, &[("x-gitlab-token", "s3cret")]).await.0), 200);
+        assert_eq!(status(ask(&policy, &[("x-gitlab-token", "other")]).await.0), 403);
+        assert!(translated(url, json!({"Compression": {}})).unwrap().has_response_rules());
+        for breaker in [json!({}), json!({"error_threshold": null}), json!({"error_threshold": 0.25})] {
+            let policy = translated(url, json!({"CircuitBreaker": breaker})).unwrap();
+            assert_eq!(status(ask(&policy, &[]).await.0), 200);
+        }
         assert!(translated("tcp://a.example.com:1", json!({"IPRestriction": {"allow_cidrs": ["::/0"]}})).is_ok());
     }
 
@@ -344,8 +372,15 @@ mod tests {
         for (options, reason) in [
             (json!({"MutualTLSCA": {"mutual_tls_ca": "Q0E="}}), "MutualTLSCA"),
             (json!({"OAuth": {"provider": "google"}, "BasicAuth": {}}), "OAuth"),
-            (json!({"Compression": {}, "CircuitBreaker": {"error_threshold": 0.5}}), "CircuitBreaker, Compression"),
-            (json!({"WebhookVerification": {"provider": "x", "secret": "s3cret"}}), "WebhookVerification"),
+            (json!({"Compression": {"level": 9}}), "Compression.level"),
+            (json!({"CircuitBreaker": {"error_threshold": 2}}), "CircuitBreaker cannot be honoured"),
+            (json!({"CircuitBreaker": {"error_threshold": 0.5, "x": 1}}), "CircuitBreaker.x"),
+            (json!({"WebhookVerification": {"provider": "x", "secret": "s3cret"}}), "WebhookVerification cannot be"),
+            (json!({"WebhookVerification": {"provider": "github"}}), "must not be empty"),
+            (
+                json!({"WebhookVerification": {"provider": "github", "secret": "", "sealed_secret": "czNjcmV0"}}),
+                "WebhookVerification.sealed_secret",
+            ),
             (json!({"BasicAuth": {}}), "BasicAuth has no credentials"),
             (json!({"BasicAuth": {"credentials": [{"username": "a", "cleartext_password": "s3cret"}]}}), "8 to 128"),
             (

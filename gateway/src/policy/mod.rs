@@ -6,14 +6,18 @@
 
 mod actions;
 mod document;
+mod errand;
 mod error;
 mod expression;
 mod fields;
 mod held;
 pub mod legacy;
 mod networks;
+mod outside;
 mod path;
+mod payload;
 mod phase;
+mod public_address;
 mod run;
 mod template;
 
@@ -26,10 +30,13 @@ use http::{HeaderMap, StatusCode};
 
 use crate::tls::{Session, Termination};
 
+pub use actions::Compression;
 pub use document::{DOCUMENT_BYTES_MAX, Place, RULES_MAX};
+pub use errand::{Asking, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX};
 pub use error::{PolicyError, PolicyErrors};
+pub use payload::{PAYLOAD_BYTES_MAX, Payload, PayloadFault, Reading};
 pub use phase::{BeforeTls, Policy, Position};
-pub use run::State;
+pub use run::{State, Tools};
 
 /// What a policy decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +110,29 @@ impl CustomResponse {
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+}
+
+/// How a body is compressed on its way to the visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950: HTTP's `deflate` is in zlib's format.
+    Deflate,
+    /// RFC 7932.
+    Brotli,
+}
+
+impl Coding {
+    /// Its name in `Content-Encoding`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+        }
     }
 }
 

@@ -189,9 +189,9 @@ impl Policy {
         !self.on_http_response.is_empty()
     }
 
-    /// The internal endpoints that it may hand traffic to.
+    /// The internal endpoints that it may hand traffic to, or ask something.
     pub fn forwards_to(&self) -> impl Iterator<Item = &EndpointUrl> {
-        let rules = self.on_tcp_connect.iter().chain(&self.on_http_request);
+        let rules = self.on_tcp_connect.iter().chain(&self.on_http_request).chain(&self.on_http_response);
         rules.flat_map(|rule| &rule.actions).filter_map(|action| action.forwards_to())
     }
 

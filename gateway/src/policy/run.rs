@@ -1,9 +1,15 @@
 //! What one run of a phase works with.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
+use super::actions::Trial;
+use super::errand::Errands;
 use super::expression::{Budget, Expression, Facts, Fault, RequestFacts, Value};
+use super::payload::Payload;
 use super::phase::{Position, Values};
 use super::template::{Piece, Template};
 use super::{Connection, Request, Response};
@@ -15,9 +21,39 @@ pub struct State {
     pub(super) results: Values,
     /// What is left for the run of a phase, also when that goes on behind an action that could not be done.
     budget: Budget,
+    /// What circuit breakers have let through and wait to hear of.
+    pub(super) trials: Vec<Trial>,
+    /// The body of the request, for actions that read it.
+    pub(super) payload: Option<Arc<dyn Payload>>,
+    /// The way to other endpoints, for actions that ask them.
+    pub(super) errands: Option<Arc<dyn Errands>>,
+    /// The account that the endpoint belongs to.
+    pub(super) account: Arc<str>,
+}
+
+/// What actions may use beyond the head that they judge. Without it they say that they cannot.
+#[derive(Clone, Debug, Default)]
+pub struct Tools {
+    /// The body of the request.
+    pub payload: Option<Arc<dyn Payload>>,
+    /// The way to other endpoints.
+    pub errands: Option<Arc<dyn Errands>>,
 }
 
 impl State {
+    /// The state of a request to an endpoint of an account.
+    #[must_use]
+    pub fn new(account: Arc<str>, tools: Tools) -> Self {
+        Self { account, payload: tools.payload, errands: tools.errands, ..Self::default() }
+    }
+
+    /// Tells the actions that wait for it whether the service failed. A request that never got to it, or whose visitor
+    /// went away, is not settled.
+    pub fn settle(&mut self, has_failed: bool) {
+        let now = Instant::now();
+        self.trials.drain(..).for_each(|trial| trial.settle(has_failed, now));
+    }
+
     /// Notes that the internal endpoint that an action named could not be reached.
     pub fn forward_failed(&mut self, url: &str, code: u32, message: &str) {
         let error = Value::map([("code", Value::text(&error_code(code))), ("message", Value::text(message))]);
@@ -75,23 +111,29 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
     }
 
     pub(super) fn holds(&mut self, expression: &Expression) -> Result<bool, Fault> {
-        let State { vars, results, budget } = &mut *self.state;
+        let State { vars, results, budget, .. } = &mut *self.state;
         expression.holds(&facts(&self.subject, (vars, results), self.now), budget)
+    }
+
+    /// As [`Run::holds`], of an expression with names of its own and their values.
+    pub(super) fn holds_with(&mut self, expression: &Expression, values: Vec<Value>) -> Result<bool, Fault> {
+        let State { vars, results, budget, .. } = &mut *self.state;
+        expression.holds_with(&facts(&self.subject, (vars, results), self.now), budget, values)
     }
 
     /// The value of an expression as a text.
     pub(super) fn shown(&mut self, expression: &Expression) -> Result<String, Fault> {
-        let State { vars, results, budget } = &mut *self.state;
+        let State { vars, results, budget, .. } = &mut *self.state;
         expression.shown(&facts(&self.subject, (vars, results), self.now), budget)
     }
 
     pub(super) fn render(&mut self, template: &Template) -> Result<String, Fault> {
-        let State { vars, results, budget } = &mut *self.state;
+        let State { vars, results, budget, .. } = &mut *self.state;
         template.render(&facts(&self.subject, (vars, results), self.now), budget)
     }
 
     pub(super) fn pieces<'t>(&mut self, template: &'t Template) -> Result<Vec<Piece<'t>>, Fault> {
-        let State { vars, results, budget } = &mut *self.state;
+        let State { vars, results, budget, .. } = &mut *self.state;
         template.pieces(&facts(&self.subject, (vars, results), self.now), budget)
     }
 

@@ -69,6 +69,14 @@ impl Template {
         }
     }
 
+    /// What stands in front of the first expression.
+    pub(super) fn beginning(&self) -> &str {
+        match self.parts.first() {
+            Some(Part::Literal(text)) => text,
+            Some(Part::Expression(_)) | None => "",
+        }
+    }
+
     /// True when one of its expressions refers to what `set-vars` sets.
     pub(super) fn names_vars(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.names_vars()))

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test itself")]
 
+mod actions;
 mod failures;
 mod forwarding;
 mod limits;

@@ -58,8 +58,9 @@ impl Reach for World {
     }
 
     fn internal(&self, _: &str, url: &EndpointUrl) -> Result<Target, Unreachable> {
-        match url.host() {
-            "api.internal" => Ok(target("https://api.internal", None)),
+        match (url.host(), self.endpoints.get(url.host())) {
+            ("api.internal", _) => Ok(target("https://api.internal", None)),
+            (_, Some(PublicEndpoint::Agent(target))) if url.is_internal() => Ok(target.clone()),
             _ => Err(Unreachable::Offline),
         }
     }
@@ -180,6 +181,15 @@ impl Setup {
         let policy = Policy::parse(policy, Place::cloud(&url)).unwrap().into();
         let endpoint = CloudEndpoint { url, account: "main".into(), policy };
         self.endpoints.insert(host.into(), PublicEndpoint::Cloud(endpoint.into()));
+        self
+    }
+
+    /// Adds an internal endpoint with a policy; `api.internal` is there without one.
+    pub(crate) fn internal(mut self, host: &str, policy: &str) -> Self {
+        let url = format!("https://{host}");
+        let parsed = EndpointUrl::parse(&url).unwrap();
+        let policy = Policy::parse(policy, Place::agent(&parsed)).unwrap().into();
+        self.endpoints.insert(host.into(), PublicEndpoint::Agent(target(&url, Some(policy))));
         self
     }
 

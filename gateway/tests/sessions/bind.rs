@@ -177,8 +177,8 @@ async fn modules_that_are_not_there_are_refused_by_name_and_never_ignored() {
     let world = World::new();
     let mut peer = world.agent(&world.site1).await;
     for (module, value) in [
-        ("Compression", json!({})),
-        ("CircuitBreaker", json!({"error_threshold": 0.5})),
+        ("Compression", json!({"level": 9})),
+        ("CircuitBreaker", json!({"error_threshold": 1.5})),
         ("BasicAuth", json!({"credentials": [{"username": "u", "cleartext_password": "hunter2"}]})),
         ("OAuth", json!({"provider": "google", "client_secret": "hunter2"})),
         ("OIDC", json!({"issuer_url": "https://x"})),
@@ -208,6 +208,9 @@ async fn modules_that_a_policy_can_replace_become_one_and_no_patch_removes_them(
         "IPRestriction": {"allow_cidrs": ["10.0.0.0/8"]},
         "BasicAuth": {"credentials": [{"username": "ann", "cleartext_password": "longenough"}]},
         "RequestHeaders": {"add": ["a:b"]},
+        "Compression": {},
+        "CircuitBreaker": {"error_threshold": 0.5},
+        "WebhookVerification": {"provider": "github", "secret": "s", "sealed_secret": ""},
         "TrafficPolicy": "on_http_request: [{actions: [{type: deny}]}]",
     });
     let bound = peer.call(BIND, &bind_with("https", options.clone())).await;

@@ -3,11 +3,14 @@
 
 mod add_headers;
 mod basic_auth;
+mod circuit_breaker;
 mod close_connection;
+mod compress_response;
 mod custom_response;
 mod deny;
 mod forward_internal;
 mod header;
+mod http_request;
 mod jwt_validation;
 mod log;
 mod rate_limit;
@@ -17,6 +20,7 @@ mod restrict_ips;
 mod set_vars;
 mod terminate_tls;
 mod url_rewrite;
+mod verify_webhook;
 
 use std::fmt;
 use std::pin::Pin;
@@ -32,6 +36,9 @@ use super::phase::{Phase, Step};
 use super::run::Run;
 use super::{Refused, Verdict};
 
+pub(super) use circuit_breaker::Trial;
+pub use compress_response::Compression;
+
 /// One action of a compiled policy.
 pub(super) trait Action: fmt::Debug + Send + Sync {
     /// True when whatever comes behind it can never run.
@@ -45,7 +52,7 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The internal endpoint that it may hand traffic to.
+    /// The internal endpoint that it may hand traffic to, or ask something.
     fn forwards_to(&self) -> Option<&EndpointUrl> {
         None
     }
@@ -84,10 +91,15 @@ impl Outcome<'_> {
 
     /// A template or an expression of the action has no value: the request cannot go on as its policy wants it to.
     fn failed(field: &str, fault: &Fault) -> Self {
+        Self::end(Self::failure(field, fault))
+    }
+
+    /// As [`Outcome::failed`], for an action that has begun to wait.
+    fn failure(field: &str, fault: &Fault) -> Verdict {
         let message = "A value in this endpoint's Traffic Policy cannot be worked out for this request.";
         let mut refused = Refused::new(StatusCode::INTERNAL_SERVER_ERROR, EVALUATION_FAILED, message);
         refused.reason = Some(format!("{field}: {fault}"));
-        Self::refuse(refused)
+        Verdict::Refuse(Box::new(refused))
     }
 }
 
@@ -117,10 +129,13 @@ pub(super) fn names(phase: Phase) -> String {
 const KINDS: &[&Kind] = &[
     &add_headers::KIND,
     &basic_auth::KIND,
+    &circuit_breaker::KIND,
     &close_connection::KIND,
+    &compress_response::KIND,
     &custom_response::KIND,
     &deny::KIND,
     &forward_internal::KIND,
+    &http_request::KIND,
     &jwt_validation::KIND,
     &log::KIND,
     &rate_limit::KIND,
@@ -130,11 +145,14 @@ const KINDS: &[&Kind] = &[
     &set_vars::KIND,
     &terminate_tls::KIND,
     &url_rewrite::KIND,
+    &verify_webhook::KIND,
 ];
 
 /// The phases of requests and responses.
 const HTTP: &[Phase] = &[Phase::HttpRequest, Phase::HttpResponse];
 const EVERYWHERE: &[Phase] = &[Phase::TcpConnect, Phase::HttpRequest, Phase::HttpResponse];
 
+#[cfg(test)]
+mod faulty;
 #[cfg(test)]
 mod tests;

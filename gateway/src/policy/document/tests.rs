@@ -368,8 +368,9 @@ fn message_says_what_would_be_right() {
     assert_eq!(
         errors.to_string(),
         "on_http_request[0].actions[0].type: \"oauth\": is not an action that this gateway has: on_http_request has \
-         add-headers, basic-auth, close-connection, custom-response, deny, forward-internal, jwt-validation, log, rate-limit, \
-         redirect, remove-headers, restrict-ips, set-vars, url-rewrite (ERR_NGROK_2201)"
+         add-headers, basic-auth, circuit-breaker, close-connection, custom-response, deny, forward-internal, http-request, \
+         jwt-validation, log, rate-limit, redirect, remove-headers, restrict-ips, set-vars, url-rewrite, verify-webhook \
+         (ERR_NGROK_2201)"
     );
 }
 

@@ -55,8 +55,8 @@ pub(super) enum Node {
     Loop(Box<Loop>),
 }
 
-/// Gives the node, and whether it refers to what `set-vars` sets.
-pub(super) fn compile(source: &str, scope: Scope<'_>) -> Result<(Node, bool), Mistake> {
+/// Gives the node, and whether it refers to what `set-vars` sets. `names` are known as if a loop around it bound them.
+pub(super) fn compile(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<(Node, bool), Mistake> {
     if source.len() > EXPRESSION_BYTES_MAX {
         return Err(format!("has {} bytes: at most {EXPRESSION_BYTES_MAX} are possible", source.len()));
     }
@@ -66,7 +66,8 @@ pub(super) fn compile(source: &str, scope: Scope<'_>) -> Result<(Node, bool), Mi
         let first = first.strip_prefix("Syntax error: ").unwrap_or(first);
         format!("is not an expression of CEL: {}", cut(first))
     })?;
-    let mut compiler = Compiler { scope, locals: Vec::new(), depth: 0, nodes: 0, names_vars: false };
+    let locals = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut compiler = Compiler { scope, locals, depth: 0, nodes: 0, names_vars: false };
     let node = compiler.node(&parsed)?;
     Ok((node, compiler.names_vars))
 }

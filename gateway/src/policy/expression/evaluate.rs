@@ -71,7 +71,12 @@ pub(super) struct Evaluation<'a, 'f> {
 
 impl<'a, 'f> Evaluation<'a, 'f> {
     pub(super) fn new(facts: &'a Facts<'f>, budget: &'a mut Budget) -> Self {
-        Self { facts, budget, locals: Vec::new() }
+        Self::with_locals(facts, budget, Vec::new())
+    }
+
+    /// An evaluation of an expression with names of its own.
+    pub(super) fn with_locals(facts: &'a Facts<'f>, budget: &'a mut Budget, locals: Vec<Value>) -> Self {
+        Self { facts, budget, locals }
     }
 
     /// The value of a node. It goes as deep as the expression, whose depth is bounded when it is compiled.

@@ -36,7 +36,16 @@ impl Expression {
     ///
     /// What is wrong with it; parts of it may be quoted.
     pub(super) fn compile(source: &str, scope: Scope<'_>) -> Result<Self, Mistake> {
-        let (root, names_vars) = compile::compile(source, scope)?;
+        Self::compile_with(source, scope, &[])
+    }
+
+    /// As [`Expression::compile`], of one that may also use these names, whose values come with each evaluation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::compile`].
+    pub(super) fn compile_with(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<Self, Mistake> {
+        let (root, names_vars) = compile::compile(source, scope, names)?;
         Ok(Self { root, names_vars })
     }
 
@@ -71,7 +80,16 @@ impl Expression {
     ///
     /// As [`Expression::evaluate`], and when it is neither true nor false.
     pub(super) fn holds(&self, facts: &Facts<'_>, budget: &mut Budget) -> Result<bool, Fault> {
-        match self.evaluate(facts, budget)? {
+        self.holds_with(facts, budget, Vec::new())
+    }
+
+    /// As [`Expression::holds`], with the values of its own names in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::holds`].
+    pub(super) fn holds_with(&self, facts: &Facts<'_>, budget: &mut Budget, values: Vec<Value>) -> Result<bool, Fault> {
+        match Evaluation::with_locals(facts, budget, values).value(&self.root)? {
             Value::Bool(holds) => Ok(holds),
             other => Err(Fault::Type(format!("the expression is {}, and neither true nor false", other.kind()))),
         }

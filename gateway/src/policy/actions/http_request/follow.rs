@@ -1,0 +1,136 @@
+//! One attempt: the request, and the redirects that it is led through.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+
+use super::super::super::errand::{ERRAND_FAILED, ErrandFault, Errands, REPLY_BYTES_MAX};
+use super::super::super::outside::{self, OutsideFault, Reach};
+use super::target::{Server, Target};
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) response: Response<Bytes>,
+    /// The address of a server outside.
+    pub(super) address: Option<IpAddr>,
+}
+
+impl Reply {
+    /// The server's address; an internal endpoint has none.
+    pub(super) fn server(&self) -> String {
+        self.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+/// Carries messages.
+#[derive(Debug)]
+pub(super) struct Courier<'a> {
+    pub(super) errands: Option<&'a dyn Errands>,
+    pub(super) account: &'a str,
+    pub(super) redirects_max: usize,
+    /// Redirects to other servers are not followed.
+    pub(super) is_bound: bool,
+    pub(super) may_go_outside: bool,
+}
+
+impl Courier<'_> {
+    /// Sends a message, and follows redirects.
+    pub(super) async fn follow(&self, message: &Message, target: &Target) -> Result<Reply, ErrandFault> {
+        let (mut message, mut target) = (message.clone(), target.clone());
+        let mut redirects = 0;
+        loop {
+            let reply = self.send(&message, &target).await?;
+            // With none to follow, a redirect is a reply like any other.
+            let Some(location) = location(&reply.response).filter(|_| self.redirects_max > 0) else { return Ok(reply) };
+            redirects += 1;
+            if redirects > self.redirects_max {
+                return Err(failed(format!("the server redirects more than {} times", self.redirects_max)));
+            }
+            let next = location.to_str().map_err(|_| "is not ASCII").and_then(|location| target.follow(location));
+            let next = next.map_err(|reason| failed(format!("the server redirects to an address that {reason}")))?;
+            if !next.is_beside(&target) {
+                if self.is_bound {
+                    return Err(failed("the server redirects to another one, which an agent's policy cannot".into()));
+                }
+                // What one server may know is not for the next one.
+                for name in [AUTHORIZATION, COOKIE, HOST] {
+                    message.headers.remove(name);
+                }
+            }
+            become_get(&mut message, reply.response.status());
+            target = next;
+        }
+    }
+
+    async fn send(&self, message: &Message, target: &Target) -> Result<Reply, ErrandFault> {
+        let Some(errands) = self.errands else { return Err(failed("there is no way to other endpoints here".into())) };
+        let mut request = Request::new(message.body.clone());
+        *request.method_mut() = message.method.clone();
+        *request.uri_mut() = target.path().parse().map_err(|_| failed("the path is not valid".into()))?;
+        *request.headers_mut() = message.headers.clone();
+        match &target.server {
+            Server::Internal(endpoint) => {
+                let response = errands.inside(self.account, endpoint, request).await?;
+                Ok(Reply { response, address: None })
+            }
+            Server::Outside if self.may_go_outside && errands.may_go_outside() => {
+                let authority = target.uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+                let host = HeaderValue::from_str(authority).map_err(|_| failed("the host is not valid".into()))?;
+                request.headers_mut().entry(HOST).or_insert(host);
+                let request = request.map(Full::new);
+                let asked = outside::ask(&target.uri, Reach::Public, request, REPLY_BYTES_MAX).await;
+                let (response, address) = asked.map_err(|fault| match fault {
+                    OutsideFault::TooLong => ErrandFault::too_long(),
+                    OutsideFault::Failed(reason) => failed(reason),
+                })?;
+                Ok(Reply { response, address: Some(address) })
+            }
+            Server::Outside => Err(failed(format!("the server {OUTSIDE}"))),
+        }
+    }
+}
+
+fn location(response: &Response<Bytes>) -> Option<HeaderValue> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    response.headers().get(LOCATION).filter(|_| is_redirect).cloned()
+}
+
+/// What clients do with all but 307 and 308 (RFC 9110, 15.4).
+fn become_get(message: &mut Message, status: StatusCode) {
+    let keeps = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
+        || (message.method != Method::POST && status != StatusCode::SEE_OTHER);
+    if keeps {
+        return;
+    }
+    message.method = Method::GET;
+    message.body = Bytes::new();
+    message.headers.remove(CONTENT_TYPE);
+    message.headers.remove(CONTENT_LENGTH);
+}
+
+fn failed(reason: String) -> ErrandFault {
+    ErrandFault::new(ERRAND_FAILED, reason)
+}
+
+/// What is wrong with a server that is none of the account's endpoints.
+pub(super) const OUTSIDE: &str = "is not an internal endpoint; the gateway's configuration has to allow others with \
+                                  policies.outside_requests";

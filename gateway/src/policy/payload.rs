@@ -1,0 +1,45 @@
+//! The body of a request, for the actions that have to read it before it is passed on.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+/// A body that can be read ahead. What was read stays there, and is passed on unchanged.
+pub trait Payload: fmt::Debug + Send + Sync {
+    /// Reads the body to its end, or gives what was read before.
+    fn read(&self) -> Reading<'_>;
+}
+
+/// A body on its way.
+pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Bytes, PayloadFault>> + Send + 'a>>;
+
+/// Why a body cannot be read ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFault {
+    /// It has more than [`PAYLOAD_BYTES_MAX`] bytes.
+    TooLong,
+    /// It did not come in time.
+    Late,
+    /// The visitor broke off.
+    Broken,
+    /// Too many bodies are held already.
+    Busy,
+}
+
+impl fmt::Display for PayloadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "the body has more than {PAYLOAD_BYTES_MAX} bytes"),
+            Self::Late => f.write_str("the body did not come in time"),
+            Self::Broken => f.write_str("the body broke off"),
+            Self::Busy => f.write_str("the bodies of too many requests are held already"),
+        }
+    }
+}
+
+impl std::error::Error for PayloadFault {}
+
+/// Bytes of one body that are read ahead: messages of webhooks have some kilobytes.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
