@@ -114,7 +114,7 @@ impl Journey {
                     match self.stop.forward(reach, &url, on_error, &Tools::default())? {
                         Way::Next(_) if self.hops == HOPS_MAX => return Err(Refusal::TooManyHops),
                         Way::Next(next) => {
-                            *self = Self { stop: next, from: Position::default(), hops: self.hops + 1 };
+                            *self = Self { stop: *next, from: Position::default(), hops: self.hops + 1 };
                         }
                         // Each turn begins behind an action whose endpoint cannot be reached.
                         Way::Back(position) => self.from = position,
@@ -218,7 +218,7 @@ async fn walk<R: Reach>(
                     return Ok(Decision::Target(Box::new(target)));
                 }
                 Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error, &trail.tools) {
-                    Ok(Way::Next(next)) => break next,
+                    Ok(Way::Next(next)) => break *next,
                     Ok(Way::Back(position)) => from = position,
                     Err(refusal) => {
                         trail.stops.push(stop);
@@ -295,7 +295,7 @@ struct Stop {
 
 /// Where an action that forwards leads to.
 enum Way {
-    Next(Stop),
+    Next(Box<Stop>),
     /// The endpoint cannot be reached, and the policy goes on here.
     Back(Position),
 }
@@ -330,7 +330,7 @@ impl Stop {
     ) -> Result<Way, Refusal> {
         let account = self.endpoint.account();
         match (reach.internal(account, url), on_error) {
-            (Ok(target), _) => Ok(Way::Next(Self::new(PublicEndpoint::Agent(target), tools))),
+            (Ok(target), _) => Ok(Way::Next(Box::new(Self::new(PublicEndpoint::Agent(target), tools)))),
             (Err(reason), Some(position)) => {
                 let code = match &reason {
                     Unreachable::Offline => ENDPOINT_OFFLINE,

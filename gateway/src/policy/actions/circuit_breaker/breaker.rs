@@ -29,7 +29,7 @@ pub(super) struct Breaker {
 #[derive(Debug)]
 enum State {
     /// Everything gets through, and is counted.
-    Closed([Bucket; BUCKETS]),
+    Closed(Box<[Bucket; BUCKETS]>),
     /// Nothing gets through until then.
     Tripped(Instant),
     /// One request is on its way to find out whether the service has recovered. When it has not come back by then, the
@@ -73,7 +73,7 @@ impl Drop for Trial {
 
 impl Breaker {
     pub(super) fn new(settings: Settings, start: Instant) -> Self {
-        Self { settings, start, state: Mutex::new(State::Closed(Default::default())) }
+        Self { settings, start, state: Mutex::new(State::Closed(Box::default())) }
     }
 
     /// Lets a request through, or says how long nothing gets through at least.
@@ -101,7 +101,7 @@ impl Breaker {
                 }
             }
             State::Probing(_) if is_probe => {
-                *state = if has_failed { State::Tripped(self.later(now)) } else { State::Closed(Default::default()) };
+                *state = if has_failed { State::Tripped(self.later(now)) } else { State::Closed(Box::default()) };
             }
             // From before it tripped: it says nothing new.
             State::Tripped(_) | State::Probing(_) => {}

@@ -17,6 +17,7 @@ struct World {
     replies: Mutex<VecDeque<Result<Response<Bytes>, ErrandFault>>>,
     asked: Mutex<Vec<String>>,
     delay: Duration,
+    outside: bool,
 }
 
 impl Errands for World {
@@ -33,7 +34,7 @@ impl Errands for World {
     }
 
     fn may_go_outside(&self) -> bool {
-        false
+        self.outside
     }
 }
 
@@ -183,6 +184,23 @@ async fn redirects_are_followed_as_far_as_allowed() {
     assert!(asked.shown.contains("another one"), "{}", asked.shown);
     let many = (0..11).map(|_| to(308, "/a")).collect();
     assert!(ask(URL, ERROR, world(many)).await.shown.contains("more than 10 times"));
+}
+
+#[tokio::test]
+async fn requests_that_may_go_outside_reach_no_private_address() {
+    let place = |url: &EndpointUrl| Place::cloud(url).going_outside(true);
+    let world = |replies: Vec<_>| World { outside: true, ..world(replies) };
+    for host in ["127.0.0.1:9", "localhost:9", "[::1]:9", "[::ffff:10.0.0.1]", "169.254.169.254", "[64:ff9b::a00:1]"] {
+        let asked = ask_as(place, &format!("url: 'http://{host}/'"), ERROR, world(Vec::new())).await;
+        assert!(asked.shown.ends_with("no address that may be asked"), "{host}: {}", asked.shown);
+    }
+    let to = reply(302, &[("location", "http://192.168.1.1/")], "");
+    let asked = ask_as(place, URL, ERROR, world(vec![to])).await;
+    assert!(asked.shown.ends_with("no address that may be asked"), "{}", asked.shown);
+    // The document was accepted, and since then the gateway was told otherwise.
+    let world = World::default();
+    let asked = ask_as(place, "url: 'http://127.0.0.1:9/'", ERROR, world).await;
+    assert!(asked.shown.contains("policies.outside_requests"), "{}", asked.shown);
 }
 
 #[tokio::test]

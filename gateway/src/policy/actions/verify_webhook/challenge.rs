@@ -22,12 +22,16 @@ pub(super) fn before_body(provider: &Provider, head: &Parts, secret: &[u8]) -> O
         "twitter" => {
             let mut pairs = query_pairs(head.uri.query().unwrap_or_default());
             let (_, token) = pairs.find(|(name, _)| name == "crc_token")?;
+            // Its messages are signed in the same way: whoever could choose what is answered could sign them.
+            if token.len() > TOKEN_BYTES_MAX || !token.bytes().all(is_of_token) {
+                return None;
+            }
             let hash = STANDARD.encode(sign(Hash::Sha256, secret, &[token.as_bytes()]));
             Some(answer_json(&json!({"response_token": format!("sha256={hash}")})))
         }
         "worldline" => {
             let token = head.headers.get("x-gcs-webhooks-endpoint-verification")?;
-            let is_plain = token.len() <= TOKEN_BYTES_MAX && token.as_bytes().iter().all(u8::is_ascii_graphic);
+            let is_plain = token.len() <= TOKEN_BYTES_MAX && token.as_bytes().iter().copied().all(is_of_token);
             is_plain.then(|| answer("text/plain", Bytes::copy_from_slice(token.as_bytes())))
         }
         _ => None,
@@ -66,5 +70,9 @@ fn answer(kind: &'static str, body: Bytes) -> CustomResponse {
     response
 }
 
-/// Worldline's questions are identifiers.
+/// Questions are identifiers or random bytes in base64; no JSON is written with these characters alone.
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/=-_.".contains(&byte)
+}
+
 const TOKEN_BYTES_MAX: usize = 256;

@@ -240,6 +240,12 @@ async fn challenges_are_answered() {
     assert_eq!(status, 200);
     assert_eq!(body, r#"{"response_token":"sha256=L/JlnjcaASxqubiKSvISLvwi3Rxd2m39ni7J5vdBV5E="}"#);
 
+    // The answer is what would sign a message of that text.
+    for token in ["%7B%22a%22:1%7D".to_owned(), "a".repeat(257), "a%20b".to_owned()] {
+        let mut forged = head("GET", &format!("/hook?crc_token={token}"), &[]);
+        assert_eq!(refused(run("provider: twitter, secret: s3cret", &mut forged, Ok("")).await.0).0, 403, "{token}");
+    }
+
     let mut question = head("GET", "/", &[("x-gcs-webhooks-endpoint-verification", "abc-123")]);
     let answer = answered(run("provider: worldline, secret: s3cret", &mut question, Ok("")).await.0);
     assert_eq!(answer, (200, "abc-123".into()));
