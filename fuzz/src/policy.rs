@@ -55,8 +55,15 @@ fn request() -> http::Request<()> {
 /// Runs a policy over a connection, a request on it, and its response.
 pub fn run(policy: &Policy, endpoint: &EndpointUrl, request: http::Request<()>) {
     let address = std::net::SocketAddr::from(([192, 0, 2, 1], 1000));
-    let connection =
-        Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint, tls: Tls::Unknown };
+    let connection = Connection {
+        peer: address,
+        local: address,
+        scheme: endpoint.scheme(),
+        endpoint,
+        bind: None,
+        course: None,
+        tls: Tls::Unknown,
+    };
     let tools = Tools { payload: Some(Arc::new(Around)), errands: Some(Arc::new(Around)) };
     let mut state = State::new("main".into(), tools);
     let _ = policy.on_tcp_connect(connection, &mut state, Position::default());

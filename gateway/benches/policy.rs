@@ -50,7 +50,15 @@ fn main() -> ExitCode {
 fn measure(runtime: &Runtime, bench: &Bench, batches: usize) -> Vec<Duration> {
     let endpoint = EndpointUrl::parse("https://api.example.com").unwrap();
     let peer = SocketAddr::from(([10, 1, 2, 3], 40_000));
-    let connection = Connection { peer, local: peer, scheme: Scheme::Https, endpoint: &endpoint, tls: Tls::Unknown };
+    let connection = Connection {
+        peer,
+        local: peer,
+        scheme: Scheme::Https,
+        endpoint: &endpoint,
+        tls: Tls::Unknown,
+        bind: None,
+        course: None,
+    };
     let run = || {
         let mut heads: Vec<_> = (0..BATCH).map(|_| bench.head.clone()).collect();
         let begin = Instant::now();

@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use adit::endpoint_url::EndpointUrl;
@@ -7,6 +8,7 @@ use adit_gateway::acl::Rule;
 use adit_gateway::config::accounts::ACCOUNT_DEFAULT;
 use adit_gateway::token::CredentialId;
 use clap::{Args, Parser, Subcommand};
+use http::{Method, StatusCode, Uri};
 
 /// The gateway of adit: takes agents in and offers what is behind them, after a policy has let the traffic pass.
 #[derive(Debug, Parser)]
@@ -68,6 +70,52 @@ pub(crate) struct NewToken {
 pub(crate) enum PolicyCommand {
     /// Checks a document and says everything that is wrong with it, each with its place.
     Check(PolicyFile),
+    /// Says what a policy does with a request that the options make up: rules, values, actions, decision.
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The document, YAML or JSON.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The request's URL; tcp:// and tls:// for a connection.
+    #[arg(long, value_name = "URL", default_value = "https://example.com/")]
+    pub(crate) url: Uri,
+    /// The endpoint that it comes to, such as https://*.example.com; without this, that of the URL.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<EndpointUrl>,
+    /// The document comes with an agent's endpoint, and not with a cloud endpoint.
+    #[arg(long)]
+    pub(crate) agent: bool,
+    /// The gateway's configuration, for a policy that uses its secrets or files beside it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The request's method.
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: Method,
+    /// A header of the request as 'Name: value', or a file of such lines as @FILE; can be repeated.
+    #[arg(long = "header", value_name = "LINE")]
+    pub(crate) headers: Vec<String>,
+    /// The visitor's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) peer: IpAddr,
+    /// The status of what the agent answers, for on_http_response.
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<StatusCode>,
+    /// A header of what the agent answers, as with --header; can be repeated.
+    #[arg(long = "response-header", value_name = "LINE")]
+    pub(crate) response_headers: Vec<String>,
+    /// Lets actions ask others over the network, such as issuers for their keys.
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Takes internal endpoints to be offline where the policy goes on then.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -81,6 +129,9 @@ pub(crate) struct PolicyFile {
     /// It comes with an agent's endpoint; without this, it is for a cloud endpoint, and must answer everything.
     #[arg(long)]
     pub(crate) agent: bool,
+    /// The gateway's configuration, for a policy that uses its secrets or files beside it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -101,6 +152,12 @@ Exit codes: 0 done, or ended by SIGTERM or SIGINT; 1 the system below refused so
 line is wrong; 3 the configuration is wrong.
 
 The environment variable ADIT_LOG sets what is logged, such as debug or info,adit_gateway::session=debug.";
+
+const EXPLAIN_HELP: &str = "\
+Nothing is sent anywhere without --online: an action that asks others is then left out, said to be, and taken to let the
+traffic pass. What rate-limit counts begins at zero. What proves who somebody is (authorization, cookies, tokens) is hidden.
+
+Exit codes: 0 the policy was explained, whatever it decides; 2 the command line is wrong; 3 the document is wrong.";
 
 const TOKEN_USAGE: &str = "adit-gateway token new --id <ID> [--account <NAME>] (--acl <RULE>... | --allow-any)";
 

@@ -2,6 +2,7 @@
 //! code.
 
 mod cli;
+mod explain;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-use self::cli::{Arguments, Command, Dev, NewToken, PolicyCommand, PolicyFile, TokenCommand};
+use self::cli::{Arguments, Command, Dev, Explain, NewToken, PolicyCommand, PolicyFile, TokenCommand};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Check(file) => check(&file.config),
         Command::Token(TokenCommand::New(arguments)) => new_token(&arguments),
         Command::Policy(PolicyCommand::Check(arguments)) => check_policy(&arguments),
+        Command::Policy(PolicyCommand::Explain(arguments)) => explain_policy(&arguments),
         Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
@@ -92,7 +94,18 @@ fn check_policy(arguments: &PolicyFile) -> u8 {
     };
     let place = if arguments.agent { Place::agent(&arguments.url) } else { Place::cloud(&arguments.url) };
     let directory = arguments.file.parent().filter(|_| !arguments.agent);
-    match Policy::parse_in(&text, place, directory) {
+    let own = match &arguments.config {
+        Some(file) => match Config::load(file) {
+            Ok((config, _)) => Some(config.own),
+            Err(errors) => return refuse(&errors),
+        },
+        None => None,
+    };
+    let parsed = match (&own, directory) {
+        (Some(own), Some(directory)) => Policy::parse_with(&text, place, own, directory),
+        _ => Policy::parse_in(&text, place, directory),
+    };
+    match parsed {
         Ok(_) => {
             print(format_args!("{name}: ok for {}", arguments.url));
             EXIT_OK
@@ -102,6 +115,29 @@ fn check_policy(arguments: &PolicyFile) -> u8 {
             EXIT_CONFIG
         }
     }
+}
+
+fn explain_policy(arguments: &Explain) -> u8 {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("no threads can be started: {error}")),
+    };
+    match runtime.block_on(explain::run(arguments)) {
+        Ok(explanation) if arguments.json => match serde_json::to_string_pretty(&explanation) {
+            Ok(json) => print(json),
+            Err(error) => return fail(error),
+        },
+        Ok(explanation) => print(explanation),
+        Err(explain::Failure::Usage(message)) => {
+            complain(message);
+            return EXIT_USAGE;
+        }
+        Err(explain::Failure::Document(message)) => {
+            complain(message);
+            return EXIT_CONFIG;
+        }
+    }
+    EXIT_OK
 }
 
 fn new_token(arguments: &NewToken) -> u8 {

@@ -8,7 +8,8 @@ use http::StatusCode;
 
 use crate::http::reach::{PublicEndpoint, Reach, Target, Unreachable, Visitor};
 use crate::policy::{
-    BeforeTls, Connection, CustomResponse, Policy, Position, Refused, Request, Response, State, Tls, Tools, Verdict,
+    BeforeTls, Connection, Course, CustomResponse, Policy, Position, Refused, Request, Response, State, Tls, Tools,
+    Verdict,
 };
 use crate::tls::Termination;
 
@@ -25,6 +26,8 @@ pub struct Asked<'a> {
     pub visitor: Visitor,
     /// Its TLS, as far as the gateway sees it.
     pub tls: Tls<'a>,
+    /// How its connection has gone so far.
+    pub course: &'a Course,
 }
 
 /// What is to be done with a visitor's traffic.
@@ -360,12 +363,12 @@ impl Stop {
 
 impl<'a> Connection<'a> {
     fn of(endpoint: &'a PublicEndpoint, asked: &Asked<'a>) -> Self {
-        let url = match endpoint {
-            PublicEndpoint::Cloud(endpoint) => &endpoint.url,
-            PublicEndpoint::Agent(target) => &target.url,
+        let (endpoint, bind) = match endpoint {
+            PublicEndpoint::Cloud(endpoint) => (&endpoint.url, None),
+            PublicEndpoint::Agent(target) => (&target.url, Some(&*target.location.bind)),
         };
-        let visitor = asked.visitor;
-        Connection { peer: visitor.peer, local: visitor.local, scheme: asked.scheme, endpoint: url, tls: asked.tls }
+        let Visitor { peer, local } = asked.visitor;
+        Connection { peer, local, scheme: asked.scheme, endpoint, bind, course: Some(asked.course), tls: asked.tls }
     }
 }
 
@@ -447,7 +450,15 @@ mod tests {
 
     fn asked(scheme: Scheme, host: &str, port: u16) -> Asked<'_> {
         let address = "192.0.2.1:1000".parse().unwrap();
-        Asked { scheme, host, port, visitor: Visitor { peer: address, local: address }, tls: Tls::Unknown }
+        static COURSE: std::sync::LazyLock<Course> = std::sync::LazyLock::new(Course::begin);
+        Asked {
+            scheme,
+            host,
+            port,
+            visitor: Visitor { peer: address, local: address },
+            course: &COURSE,
+            tls: Tls::Unknown,
+        }
     }
 
     async fn ask(table: &Table, host: &str, port: u16) -> Result<Decision, Refusal> {

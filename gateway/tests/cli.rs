@@ -69,6 +69,204 @@ fn policy_check_says_what_is_wrong_where() {
     }
 }
 
+/// What `policy explain` prints for the document and these arguments, and its exit code.
+fn explained(site: &Site, document: &str, arguments: &[&str]) -> (String, Option<i32>) {
+    let file = site.write("policy.yml", document);
+    let output = gateway(&[&["policy", "explain", file.to_str().unwrap()], arguments].concat());
+    assert_eq!(stderr(&output), "");
+    (stdout(&output).to_owned(), output.status.code())
+}
+
+const OFFICE: &str = "on_http_request:
+  - name: only the office
+    actions:
+      - {type: restrict-ips, config: {allow: [192.0.2.0/24]}}
+  - name: no strangers in admin
+    expressions: [\"req.url.path.startsWith('/admin')\", \"!('admin' in getReqHeader('x-role'))\"]
+    actions: [{type: deny, config: {status_code: 404}}]
+  - actions:
+      - {type: add-headers, config: {headers: {x-visitor: '${conn.client_ip}'}}}
+      - {type: forward-internal, config: {url: 'https://api.internal'}}
+on_http_response:
+  - expressions: [res.status_code >= 500]
+    actions: [{type: custom-response, config: {status_code: 503, body: later}}]
+";
+
+#[test]
+fn policy_explain_says_which_rules_ran_with_which_values() {
+    let site = Site::new();
+    let admin = ["--url", "https://api.example.com/admin", "--peer", "192.0.2.7", "--header", "X-Role: user"];
+    let (text, code) = explained(&site, OFFICE, &admin);
+    assert_eq!(code, Some(0));
+    let expected = "GET /admin from 192.0.2.7 to https://api.example.com
+on_tcp_connect: no rules
+on_http_request
+  rule 0 \"only the office\": applies
+    restrict-ips: goes on
+      actions.ngrok.restrict_ips = {\"action\":\"allow\",\"matched_cidr\":\"192.0.2.0/24\"}
+  rule 1 \"no strangers in admin\": applies
+    true: req.url.path.startsWith('/admin')
+      req.url.path = \"/admin\"
+    true: !('admin' in getReqHeader('x-role'))
+      getReqHeader('x-role') = [\"user\"]
+    deny: denied with 404 Not Found
+  1 more rule is not come to
+on_http_response: not run, the traffic has ended before
+decision: denied with 404 Not Found
+";
+    assert_eq!(text, expected);
+
+    let allowed = ["--url", "https://api.example.com/a", "--peer", "192.0.2.7", "--status", "502"];
+    let (text, code) = explained(&site, OFFICE, &allowed);
+    assert_eq!(code, Some(0));
+    for line in [
+        "    false: req.url.path.startsWith('/admin')",
+        "    1 more, not evaluated",
+        "      header x-visitor = 192.0.2.7",
+        "    forward-internal: forwarded to https://api.internal",
+        "    true: res.status_code >= 500",
+        "      res.status_code = 502",
+        "decision: answered with 503 Service Unavailable",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+
+    let (text, _) = explained(&site, OFFICE, &["--peer", "198.51.100.1", "--url", "https://api.example.com/"]);
+    assert!(text.contains("decision: refused with 403 Forbidden (ERR_NGROK_3203)"), "{text}");
+    let tcp = "on_tcp_connect: [{expressions: ['conn.server_port == 7'], actions: [{type: close-connection}]}, {actions: \
+               [{type: forward-internal, config: {url: 'tcp://db.internal:7'}}]}]";
+    let (text, _) = explained(&site, tcp, &["--url", "tcp://db.example.com:7"]);
+    assert!(text.starts_with("a connection from 127.0.0.1 to tcp://db.example.com:7\n"), "{text}");
+    assert!(text.ends_with("decision: the connection is closed without an answer\n"), "{text}");
+}
+
+#[test]
+fn policy_explain_prints_what_the_readme_says() {
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("\n### Traffic Policy\n").unwrap();
+    let block = |begin: &str| section.split_once(begin).unwrap().1.split_once("```").unwrap().0;
+    let site = Site::new();
+    site.write("policy.yml", block("```yaml\n"));
+    let (command, expected) = block("```text\n$ adit-gateway ").split_once('\n').unwrap();
+    let mut explain = Command::new(env!("CARGO_BIN_EXE_adit-gateway"));
+    let output = explain.args(command.split(' ')).current_dir(site.path("")).output().unwrap();
+    assert_eq!(stdout(&output), expected);
+}
+
+#[test]
+fn policy_explain_prints_json_for_programs() {
+    let site = Site::new();
+    let (text, code) = explained(&site, OFFICE, &["--json", "--peer", "192.0.2.7", "--method", "POST"]);
+    assert_eq!(code, Some(0));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["request"]["method"], "POST");
+    assert_eq!(json["decision"]["verdict"], "forward");
+    assert_eq!(json["decision"]["target"], "https://api.internal");
+    let rules = &json["phases"][1]["rules"];
+    assert_eq!((&rules[1]["applies"], &rules[1]["expressions"][0]["result"]), (&false.into(), &"false".into()));
+    assert_eq!(rules[2]["actions"][0]["type"], "add-headers");
+    assert_eq!(rules[2]["actions"][0]["changes"][0]["after"], "192.0.2.7");
+}
+
+#[test]
+fn policy_explain_asks_nobody_unless_told_and_says_so() {
+    let site = Site::new();
+    // A port on which nobody listens: whoever asks gets told at once.
+    let document = "on_http_request: [{actions: [{type: jwt-validation, config: {issuer: {allow_list: [a]}, http: {tokens: \
+                    [{type: jwt, method: header, name: authorization, prefix: 'Bearer '}]}, jws: {allowed_algorithms: \
+                    [ES256], keys: {sources: {additional_jkus: ['http://127.0.0.1:1/jwks']}}}}}, {type: deny}]}]";
+    let token = "Authorization: Bearer eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl";
+    let (text, _) = explained(&site, document, &["--header", token]);
+    let line = "    jwt-validation: not run: it asks the network for keys at http://127.0.0.1:1/jwks; taken to let the \
+                traffic pass (run it with --online)";
+    assert!(text.lines().any(|found| found == line), "{text}");
+    assert!(text.contains("decision: denied with 403"), "{text}");
+    let (text, _) = explained(&site, document, &["--header", token, "--online"]);
+    assert!(text.contains("ERR_NGROK_3422"), "{text}");
+    let behind = "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://a.internal', on_error: \
+                  continue}}, {type: custom-response, config: {body: \"${actions.ngrok.forward_internal.error.code}\"}}]}]";
+    let (text, _) = explained(&site, behind, &[]);
+    assert!(text.contains("or the policy goes on when nobody has it online"), "{text}");
+    let (text, _) = explained(&site, behind, &["--offline"]);
+    assert!(text.ends_with("body: ERR_NGROK_3200\n"), "{text}");
+}
+
+#[test]
+fn policy_explain_shows_no_secret() {
+    let site = Site::new();
+    site.write("key.txt", "vaulted-s3cret\n");
+    let config = format!("{SMALLEST}\nvaults: [{{name: crm, secrets: [{{name: key, file: key.txt}}]}}]\n");
+    let config = site.write("gateway.yml", &config);
+    let headers = "Authorization: Basic YW5uOnMzY3JldC1vZi1hbm4=\nCookie: session=s3cret-session\n\
+                   X-Jwt: eyJhbGciOiJFUzI1NiJ9.eyJzM2NyZXQiOjF9.s3cret-signature\n";
+    let headers = site.write("headers.txt", headers);
+    let document = "on_http_request:
+  - name: it
+    expressions: [\"req.headers['authorization'][0] != '' && req.cookies['session'][0].value != secrets.get('crm', 'key')\"]
+    actions:
+      - {type: set-vars, config: {vars: [{all: '${req.headers}'}, {up: \"${getReqHeader('Cookie')[0].upper()}\"}]}}
+      - {type: log, config: {metadata: {who: \"${getReqHeader('authorization')[0].split(' ')[1].decodeBase64()}\"}}}
+      - {type: add-headers, config: {headers: {x-key: \"${secrets.get('crm', 'key')}\", x-jwt: \"${getReqHeader('x-jwt')[0]}\"}}}
+      - {type: basic-auth, config: {enforce: false, credentials: ['ann:s3cret-of-ann', 'bob:s3cret-of-bob']}}
+      - {type: custom-response, config: {body: \"${secrets.get('crm', 'key')} ${req.headers['authorization'][0]}\"}}
+  - actions: [{type: deny}]
+";
+    let header = format!("@{}", headers.display());
+    for json in [&[][..], &["--json"]] {
+        let arguments = ["--config", config.to_str().unwrap(), "--header", &header];
+        let (text, code) = explained(&site, document, &[&arguments[..], json].concat());
+        assert_eq!(code, Some(0));
+        for secret in ["s3cret", "S3CRET", "YW5uOnMzY3JldC1vZi1hbm4", "eyJzM2NyZXQiOjF9"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+        for part in ["basic-auth", "actions.ngrok.basic_auth", "(hidden)", "answered with 200 OK", "logs {"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}
+
+#[test]
+fn policy_explain_refuses_what_is_wrong_with_the_exit_code_for_it() {
+    let site = Site::new();
+    let file = site.write("policy.yml", "on_http_request: [{actions: [{type: deny, config: {x: 1}}]}]");
+    let file = file.to_str().unwrap();
+    for (arguments, code, says) in [
+        (&[file][..], 3, "policy.yml: on_http_request[0].actions[0].config.x: is not a field"),
+        (&["/nonexistent.yml"], 3, "cannot be read"),
+        (&[file, "--url", "/path"], 2, "--url must be a whole URL"),
+        (&[file, "--url", "https://a.example.com/", "--endpoint", "tcp://a.example.com:1"], 2, "has the scheme https"),
+        (&[file, "--header", "s3cret"], 2, "--header takes 'Name: value'"),
+        (&[file, "--header", "@/nonexistent.txt"], 3, "/nonexistent.txt: cannot be read"),
+        (&[file, "--peer", "nobody"], 2, "--peer"),
+        (&[], 2, "FILE"),
+    ] {
+        let output = gateway(&[&["policy", "explain"], arguments].concat());
+        assert_eq!((output.status.code(), stdout(&output)), (Some(code), ""), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says) && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn policy_check_knows_the_secrets_of_a_configuration() {
+    let site = Site::new();
+    site.write("key.txt", "vaulted\n");
+    let config = format!("{SMALLEST}\nvaults: [{{name: crm, secrets: [{{name: key, file: key.txt}}]}}]\n");
+    let config = site.write("gateway.yml", &config);
+    let document = "on_http_request: [{expressions: [\"req.host == secrets.get('crm', 'key')\"], actions: [{type: deny}]}, \
+                    {actions: [{type: deny}]}]";
+    let file = site.write("policy.yml", document);
+    let (file, config) = (file.to_str().unwrap(), config.to_str().unwrap());
+    let output = gateway(&["policy", "check", file, "--config", config]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+    for (arguments, says) in
+        [(&[][..], "name it with --config"), (&["--agent", "--config", config], "only policies of")]
+    {
+        let output = gateway(&[&["policy", "check", file], arguments].concat());
+        assert_eq!(output.status.code(), Some(3));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn check_names_all_mistakes_and_makes_nothing() {
     let site = Site::new();

@@ -399,6 +399,96 @@ fn mistakes_in_a_policy_file_name_that_file() {
     assert!(error.contains("policies/db.yml: on_tcp_connect[0].actions[0].config"), "{error}");
 }
 
+/// A configuration whose only cloud endpoint answers with a secret.
+fn with_vaults(vaults: &str) -> String {
+    format!(
+        "{SMALLEST}vaults: {vaults}\ncloud_endpoints:\n  - url: http://api.example.com\n    traffic_policy: \
+         {{on_http_request: [{{actions: [{{type: custom-response, config: {{body: \"${{secrets.get('crm', 'key')}}\"}}}}]}}]}}\n"
+    )
+    .replace("{agents: '127.0.0.1:0'}", "{agents: '127.0.0.1:0', http: '127.0.0.1:0'}")
+}
+
+#[test]
+fn secrets_come_from_files_and_the_environment_and_are_never_shown() {
+    let site = Site::new();
+    site.write("secrets/key", "s3cret\r\n");
+    site.write("empty", "\n");
+    site.write("long", &"s3cret".repeat(3000));
+    let vaults = "[{name: crm, secrets: [{name: key, file: secrets/key}, {name: path, env: PATH}]}, {name: other}]";
+    let (config, warnings) = parse(&site, &with_vaults(vaults)).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.contains("vaults[0].secrets[0].file") && warning.contains("chmod"), "{warning}");
+    for (vaults, says) in [
+        ("[{secrets: []}]", "vaults[0].name: is missing"),
+        ("[{name: 'a b'}]", "vaults[0].name: \"a b\": must be 1 to 128 letters"),
+        ("[{name: a}, {name: a}]", "vaults[1].name: \"a\": is there twice"),
+        ("[{name: a, keys: []}]", "vaults[0].keys: unknown key"),
+        ("[{name: a, secrets: [{file: secrets/key}]}]", "vaults[0].secrets[0].name: is missing"),
+        ("[{name: a, secrets: [{name: b}]}]", "vaults[0].secrets[0].file: is missing"),
+        (
+            "[{name: a, secrets: [{name: b, file: secrets/key, env: PATH}]}]",
+            "secrets[0].file: is missing: a file, or with env",
+        ),
+        ("[{name: a, secrets: [{name: b, file: none}]}]", "secrets[0].file: \"none\": cannot be read"),
+        ("[{name: a, secrets: [{name: b, file: empty}]}]", "secrets[0].file: \"empty\": is empty"),
+        ("[{name: a, secrets: [{name: b, file: long}]}]", "secrets[0].file: \"long\": is longer than"),
+        (
+            "[{name: a, secrets: [{name: b, env: ADIT_NO_SUCH_VARIABLE}]}]",
+            "secrets[0].env: \"ADIT_NO_SUCH_VARIABLE\": is not set",
+        ),
+        ("[{name: a, secrets: [{name: b, value: s3cret}]}]", "secrets[0].value: a secret does not stand in this file"),
+        (
+            "[{name: a, secrets: [{name: b, env: PATH}, {name: b, env: PATH}]}]",
+            "secrets[1].name: \"b\": is there twice",
+        ),
+        ("[{name: a}]", "names the vault \"crm\", which the gateway's configuration does not have: there are a"),
+        ("[{name: crm}]", "names the secret \"key\", which the vault \"crm\" does not have: there are none"),
+    ] {
+        let errors = parse(&site, &with_vaults(vaults)).map(|_| ()).unwrap_err();
+        assert!(errors.contains(says) && !errors.contains("s3cret"), "{vaults}: {errors}");
+    }
+}
+
+#[test]
+fn keys_for_tokens_are_read_from_files_beside_the_configuration() {
+    let site = Site::new();
+    site.write(
+        "keys.json",
+        r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    );
+    let with = |sources: &str| {
+        with_vaults("[{name: crm, secrets: [{name: key, env: PATH}]}]").replace(
+            "[{type: custom-response",
+            &format!(
+                "[{{type: jwt-validation, config: {{issuer: {{allow_list: [a]}}, http: {{tokens: [{{type: jwt, method: \
+                 header, name: authorization}}]}}, jws: {{allowed_algorithms: [EdDSA], keys: {{sources: {sources}}}}}}}}}, \
+                 {{type: custom-response"
+            ),
+        )
+    };
+    for sources in ["{files: [keys.json]}", "{files: [certificate.pem], additional_jkus: ['https://idp.example.com']}"]
+    {
+        assert_eq!(parse(&site, &with(sources)).map(|_| ()), Ok(()), "{sources}");
+    }
+    for (sources, says) in [
+        ("{}", "keys.sources.additional_jkus: is missing"),
+        ("{files: []}", "keys.sources.files: a list of 0: must be a list of 1 to 100"),
+        ("{files: [none.pem]}", "keys.sources.files[0]: \"none.pem\": cannot be read"),
+        ("{files: [private-key.pem]}", "keys.sources.files[0]: \"private-key.pem\": has no key that a token can be"),
+        ("{files: [gateway.yml]}", "keys.sources.files[0]: \"gateway.yml\": cannot be read"),
+        ("{files: [7]}", "keys.sources.files[0]: 7: must be a text"),
+        (
+            "{additional_jkus: ['https://${req.host}/']}",
+            "additional_jkus[0]: \"https://${req.host}/\": cannot have a ${…}",
+        ),
+    ] {
+        let errors = parse(&site, &with(sources)).map(|_| ()).unwrap_err();
+        assert!(errors.contains(says), "{sources}: {errors}");
+    }
+}
+
 #[test]
 fn token_in_place_of_its_hash_is_not_repeated() {
     let token = Token::generate(&"site1".parse().unwrap()).unwrap();

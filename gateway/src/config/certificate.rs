@@ -200,7 +200,7 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     pem::private_key(&pem::read(file)?)
 }
 
-fn warn_of_exposure(reader: &Reader, path: &str, file: &Path) {
+pub(super) fn warn_of_exposure(reader: &Reader, path: &str, file: &Path) {
     let Ok(metadata) = fs::metadata(file) else { return };
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o007 != 0 {

@@ -14,12 +14,13 @@ use super::certificate::Certificate;
 use super::listeners::{AgentPorts, Listeners};
 use super::{Base, PoliciesConfig, bounded_text};
 use crate::http::reach::CloudEndpoint;
-use crate::policy::{DOCUMENT_BYTES_MAX, Place, Policy, PolicyErrors};
+use crate::policy::{DOCUMENT_BYTES_MAX, Own, Place, Policy, PolicyErrors};
 
 /// The sections of the file that cloud endpoints have to agree with.
 pub(super) struct Surroundings<'a> {
     pub(super) base: &'a Base,
     pub(super) policies: PoliciesConfig,
+    pub(super) own: &'a Own,
     pub(super) accounts: &'a Accounts,
     /// `None` when the section has mistakes: what it lacks may be what could not be read.
     pub(super) listeners: Option<&'a Listeners>,
@@ -52,7 +53,7 @@ impl Surroundings<'_> {
         let account = self.accounts.read_account_of(&mut entry);
         // Both keys are known also where, for want of a URL, the policy cannot be read.
         let (_, _) = (entry.has("traffic_policy"), entry.has("traffic_policy_file"));
-        let policy = url.as_ref().and_then(|url| read_policy(&mut entry, url, self.base, self.policies));
+        let policy = url.as_ref().and_then(|url| read_policy(&mut entry, url, self.base, self.policies, self.own));
         entry.finish();
         Some(CloudEndpoint { url: url?, account: account?, policy: Arc::new(policy?) })
     }
@@ -104,7 +105,13 @@ fn parse_url(text: &str) -> Result<EndpointUrl, String> {
     Ok(url)
 }
 
-fn read_policy(entry: &mut Object<'_>, url: &EndpointUrl, base: &Base, policies: PoliciesConfig) -> Option<Policy> {
+fn read_policy(
+    entry: &mut Object<'_>,
+    url: &EndpointUrl,
+    base: &Base,
+    policies: PoliciesConfig,
+    own: &Own,
+) -> Option<Policy> {
     let place = Place::cloud(url).going_outside(policies.outside_requests);
     match (entry.value("traffic_policy"), entry.string("traffic_policy_file")) {
         (Some(_), Some(_)) => {
@@ -113,13 +120,13 @@ fn read_policy(entry: &mut Object<'_>, url: &EndpointUrl, base: &Base, policies:
         }
         (Some(Value::String(text)), None) => {
             let path = entry.path_of("traffic_policy");
-            Policy::parse_in(text, place, Some(&base.0)).map_err(|errors| note(entry, &path, &errors)).ok()
+            Policy::parse_with(text, place, own, &base.0).map_err(|errors| note(entry, &path, &errors)).ok()
         }
         (Some(document), None) => {
             let path = entry.path_of("traffic_policy");
-            Policy::from_value_in(document, place, Some(&base.0)).map_err(|errors| note(entry, &path, &errors)).ok()
+            Policy::from_value_with(document, place, own, &base.0).map_err(|errors| note(entry, &path, &errors)).ok()
         }
-        (None, Some(file)) => read_policy_file(entry, &base.resolve(&file), place),
+        (None, Some(file)) => read_policy_file(entry, &base.resolve(&file), place, own),
         (None, None) => {
             if !entry.has("traffic_policy_file") {
                 entry.missing("traffic_policy", "what to do with the traffic, such as a forward-internal action");
@@ -129,7 +136,7 @@ fn read_policy(entry: &mut Object<'_>, url: &EndpointUrl, base: &Base, policies:
     }
 }
 
-fn read_policy_file(entry: &Object<'_>, file: &Path, place: Place) -> Option<Policy> {
+fn read_policy_file(entry: &Object<'_>, file: &Path, place: Place, own: &Own) -> Option<Policy> {
     let text = match bounded_text(file, DOCUMENT_BYTES_MAX) {
         Ok(text) => text,
         Err(expected) => {
@@ -137,7 +144,7 @@ fn read_policy_file(entry: &Object<'_>, file: &Path, place: Place) -> Option<Pol
             return None;
         }
     };
-    let errors = match Policy::parse_in(&text, place, Some(&Base::of(file).0)) {
+    let errors = match Policy::parse_with(&text, place, own, &Base::of(file).0) {
         Ok(policy) => return Some(policy),
         Err(errors) => errors,
     };

@@ -13,6 +13,7 @@ pub mod networks;
 mod ocsp;
 pub mod public_names;
 pub mod trusted_proxies;
+mod vaults;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,6 +28,7 @@ use adit::endpoint_url::Scheme;
 use crate::http::reach::CloudEndpoint;
 use crate::identity_key::IdentityKey;
 use crate::log::{LogFormat, LogLevel};
+use crate::policy::Own;
 use crate::yaml;
 use accounts::Accounts;
 use acme::AcmeConfig;
@@ -63,6 +65,8 @@ pub struct Config {
     pub policies: PoliciesConfig,
     /// The bounds to keep.
     pub limits: Limits,
+    /// What policies of the gateway's own endpoints may use.
+    pub own: Arc<Own>,
 }
 
 /// What policies may do.
@@ -175,9 +179,11 @@ impl Config {
         let public_names = PublicNames::read(&mut root);
         let accounts = Accounts::read(&mut root);
         let policies = PoliciesConfig::read(root.object("policies"));
+        let own = Arc::new(Own::new(vaults::read(&mut root, &base)));
         let surroundings = Surroundings {
             base: &base,
             policies,
+            own: &own,
             accounts: &accounts,
             listeners: listeners_fine.then_some(&listeners),
             connect_names: &connect.names,
@@ -204,6 +210,7 @@ impl Config {
             cloud_endpoints,
             policies,
             limits,
+            own,
         };
         if listeners_fine && certificates_fine && acme_fine {
             config.check(&root);

@@ -16,7 +16,8 @@ use super::headers::{self, Framing};
 use super::reach::{Reach, Target};
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::policy::{
-    Asking, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX, Tls, Tools, Verdict,
+    Asking, Course, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX, Tls, Tools,
+    Verdict,
 };
 use crate::route::{self, Asked, Decision, Trail};
 
@@ -63,7 +64,9 @@ impl<R: Reach> Errand<R> {
         let line = head.headers.entry(http::header::HOST).or_insert(line).clone();
         let tls = self.front.tls.as_deref().map_or(Tls::Unknown, Tls::Ended);
         let visitor = self.front.visitor;
-        let asked = Asked { scheme: url.scheme(), host: url.host(), port: url.port(), visitor, tls };
+        // Nothing of the visitor's own has been carried for what its policy asks.
+        let course = Course::begin();
+        let asked = Asked { scheme: url.scheme(), host: url.host(), port: url.port(), visitor, tls, course: &course };
         let next = Self {
             reach: Arc::clone(&self.reach),
             front: self.front.clone(),

@@ -155,7 +155,7 @@ impl<R: Reach> Client<R> {
         let named = inbound.port.or(scheme.default_port()).unwrap_or(local);
         let port = if self.reach.listens_on(scheme, named) { local } else { named };
         let tls = self.front.tls.as_deref().map_or(Tls::Unknown, Tls::Ended);
-        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor, tls }
+        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor, tls, course: self.activity.course() }
     }
 
     /// Sends the request to the agent and waits for the head of its response.

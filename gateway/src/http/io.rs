@@ -13,10 +13,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::policy::Course;
+
 /// When bytes last moved on a visitor's connection, and how many of its requests are under way.
 #[derive(Debug)]
 pub(super) struct Activity {
     start: Instant,
+    course: Course,
     /// Milliseconds from `start` to the last byte in either direction.
     last_byte_ms: AtomicU64,
     requests: AtomicUsize,
@@ -29,11 +32,17 @@ impl Activity {
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
+            course: Course::begin(),
             last_byte_ms: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             has_seen_request: AtomicBool::new(false),
         }
+    }
+
+    /// When the connection began, and what has been carried on it.
+    pub(super) fn course(&self) -> &Course {
+        &self.course
     }
 
     fn touch(&self) {
@@ -131,6 +140,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Lent<IO> {
         let before = buf.filled().len();
         ready!(Pin::new(self.io()?).poll_read(cx, buf))?;
         if buf.filled().len() > before {
+            self.activity.course.came(buf.filled().len() - before);
             self.activity.touch();
         }
         Poll::Ready(Ok(()))
@@ -140,6 +150,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Lent<IO> {
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(self.io()?).poll_write(cx, bytes))?;
+        self.activity.course.went(written);
         self.activity.touch();
         Poll::Ready(Ok(written))
     }
@@ -158,6 +169,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(self.io()?).poll_write_vectored(cx, slices))?;
+        self.activity.course.went(written);
         self.activity.touch();
         Poll::Ready(Ok(written))
     }

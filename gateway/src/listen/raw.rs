@@ -18,7 +18,7 @@ use super::handshake::{self, Place};
 use super::house::House;
 use super::socket;
 use crate::http::reach::{OpenError, Reach, Target, Visitor};
-use crate::policy::Tls;
+use crate::policy::{Course, Tls};
 use crate::route::{Asked, Decision, Journey, Refusal};
 use crate::splice::{SharedSocket, SpliceEnd, splice, splice_opened};
 use crate::tls::{Session, Termination};
@@ -35,8 +35,9 @@ pub(super) async fn serve(
     let Some(_pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
     let name = read.as_ref().and_then(|(hello, _)| hello.name.clone());
     let tls = if read.is_some() { Tls::Begun(name.as_deref()) } else { Tls::Unknown };
-    let asked = Asked { scheme, host: name.as_deref().unwrap_or_default(), port: visitor.local.port(), visitor, tls };
-    let Asked { host, port, .. } = asked;
+    let (course, port) = (Course::begin(), visitor.local.port());
+    let host = name.as_deref().unwrap_or_default();
+    let asked = Asked { scheme, host, port, visitor, tls, course: &course };
     let mut client = Client::Unopened(tcp, read);
     let opened = match find(house, &mut client, asked).await {
         Ok(target) => open(&*house.gateway, target, &visitor, client.is_opened()).await,

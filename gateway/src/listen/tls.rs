@@ -19,7 +19,7 @@ use crate::acme::Challenges;
 use crate::config::Config;
 use crate::http::Protocol;
 use crate::http::reach::{PublicEndpoint, Reach, Visitor};
-use crate::policy::{BeforeTls, Tls};
+use crate::policy::{BeforeTls, Course, Tls};
 use crate::route::{self, Asked};
 use crate::session::serve_agent;
 
@@ -72,7 +72,8 @@ async fn serve_https(
     pending: Pass,
 ) {
     let (name, port) = (hello.name.as_deref(), visitor.local.port());
-    let asked = Asked { scheme: Scheme::Https, host: name.unwrap_or_default(), port, visitor, tls: Tls::Begun(name) };
+    let (course, tls, host) = (Course::begin(), Tls::Begun(name), name.unwrap_or_default());
+    let asked = Asked { scheme: Scheme::Https, host, port, visitor, tls, course: &course };
     let place = Place { scheme: Scheme::Https, host: asked.host, port, visitor: visitor.peer };
     let before = match name {
         Some(_) => route::before_tls(&*house.gateway, &asked),

@@ -6,15 +6,16 @@ use std::path::Path as FilePath;
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use serde_json::{Map, Value};
 
-use super::actions::{self, Action};
+use super::actions;
 use super::error::{
     ACTION_PHASE, ACTION_UNKNOWN, ACTIONS_MISSING, EXPRESSION, Findings, INTERNAL_HTTP_CONNECT, NOT_TERMINATING,
     PHASE_SCHEME, POLICY_INVALID, PolicyErrors, RULES_TOO_MANY, UNREACHABLE,
 };
 use super::expression::{Expression, Scope};
 use super::fields::Fields;
+use super::own::{Lent, Own};
 use super::path::Path;
-use super::phase::{Phase, Policy, Rule};
+use super::phase::{Phase, Placed, Policy, Rule};
 
 /// The endpoint that a policy is for, as far as it decides what the policy may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,15 @@ impl Place {
     pub(super) fn is_cloud(self) -> bool {
         self.is_cloud
     }
+
+    /// Agents borrow nothing.
+    fn lent(self, own: Option<&Own>) -> Lent<'_> {
+        match own {
+            Some(own) if self.is_cloud => Lent::All(own),
+            None if self.is_cloud => Lent::Unknown,
+            _ => Lent::Nothing,
+        }
+    }
 }
 
 impl Policy {
@@ -62,7 +72,7 @@ impl Policy {
     ///
     /// All mistakes of the document, each with its place in it. Nothing of a faulty document takes effect.
     pub fn parse(text: &str, place: Place) -> Result<Self, PolicyErrors> {
-        Self::parse_in(text, place, None)
+        Self::read_text(text, place, (place.lent(None), None))
     }
 
     /// As [`Policy::parse`], of a document that may name files of this machine, because whoever runs the gateway wrote it:
@@ -72,19 +82,16 @@ impl Policy {
     ///
     /// As [`Policy::parse`].
     pub fn parse_in(text: &str, place: Place, directory: Option<&FilePath>) -> Result<Self, PolicyErrors> {
-        let mut findings = Findings::default();
-        if text.len() > DOCUMENT_BYTES_MAX {
-            let message = format!("the document has {} bytes: at most {DOCUMENT_BYTES_MAX} are possible", text.len());
-            findings.add_bare(Path::Root, POLICY_INVALID, message);
-            return findings.into_result(Self::default());
-        }
-        match read_yaml(text) {
-            Ok(document) => Self::from_value_in(&document, place, directory),
-            Err(message) => {
-                findings.add_bare(Path::Root, POLICY_INVALID, message);
-                findings.into_result(Self::default())
-            }
-        }
+        Self::read_text(text, place, (place.lent(None), directory))
+    }
+
+    /// As [`Policy::parse_in`], for a policy of the gateway's own configuration: it may use what the operator lends.
+    ///
+    /// # Errors
+    ///
+    /// As [`Policy::parse`].
+    pub fn parse_with(text: &str, place: Place, own: &Own, directory: &FilePath) -> Result<Self, PolicyErrors> {
+        Self::read_text(text, place, (place.lent(Some(own)), Some(directory)))
     }
 
     /// Reads a document that is already a tree, as part of a configuration file is.
@@ -93,25 +100,65 @@ impl Policy {
     ///
     /// As [`Policy::parse`].
     pub fn from_value(document: &Value, place: Place) -> Result<Self, PolicyErrors> {
-        Self::from_value_in(document, place, None)
+        Self::read_value(document, place, (place.lent(None), None))
     }
 
-    /// As [`Policy::from_value`], of a document that may name files, as [`Policy::parse_in`] has it.
+    /// As [`Policy::from_value`], for a policy of the gateway's own configuration, as [`Policy::parse_with`] has it.
     ///
     /// # Errors
     ///
     /// As [`Policy::parse`].
-    pub fn from_value_in(document: &Value, place: Place, directory: Option<&FilePath>) -> Result<Self, PolicyErrors> {
+    pub fn from_value_with(
+        document: &Value,
+        place: Place,
+        own: &Own,
+        directory: &FilePath,
+    ) -> Result<Self, PolicyErrors> {
+        Self::read_value(document, place, (place.lent(Some(own)), Some(directory)))
+    }
+
+    fn read_text(text: &str, place: Place, lent: Loan<'_>) -> Result<Self, PolicyErrors> {
+        let mut findings = Findings::default();
+        if text.len() > DOCUMENT_BYTES_MAX {
+            let message = format!("the document has {} bytes: at most {DOCUMENT_BYTES_MAX} are possible", text.len());
+            findings.add_bare(Path::Root, POLICY_INVALID, message);
+            return findings.into_result(Self::default());
+        }
+        match read_yaml(text) {
+            Ok(document) => Self::read_value(&document, place, lent),
+            Err(message) => {
+                findings.add_bare(Path::Root, POLICY_INVALID, message);
+                findings.into_result(Self::default())
+            }
+        }
+    }
+
+    fn read_value(document: &Value, place: Place, (lent, directory): Loan<'_>) -> Result<Self, PolicyErrors> {
         let (vars, findings) = (names_of_vars(document), Findings::default());
-        let mut reader = Reader { place, directory, vars, findings, rules: 0, is_old: false };
-        let policy = reader.document(document);
+        let mut reader = Reader {
+            place,
+            lent,
+            directory: directory.filter(|_| place.is_cloud),
+            vars,
+            findings,
+            rules: 0,
+            is_old: false,
+        };
+        let mut policy = reader.document(document);
+        if let Lent::All(own) = lent {
+            policy.mask = own.mask().clone();
+        }
         reader.check_termination(&policy);
         reader.findings.into_result(policy)
     }
 }
 
+/// What the operator lends, and where the paths of files begin, if there may be any.
+type Loan<'a> = (Lent<'a>, Option<&'a FilePath>);
+
 struct Reader<'a> {
     place: Place,
+    lent: Lent<'a>,
     /// Where the paths of files begin, if it may name any.
     directory: Option<&'a FilePath>,
     /// What the `set-vars` actions of the document set.
@@ -190,7 +237,7 @@ impl Reader<'_> {
 
     /// Refuses what is no field of a rule or an action.
     fn check_fields(&mut self, fields: &Map<String, Value>, known: &[&str], what: &str, path: Path<'_>) {
-        for key in fields.keys() {
+        for (key, value) in fields {
             let is_known = known.iter().any(|name| key == name || (self.is_old && key.eq_ignore_ascii_case(name)));
             if !is_known {
                 let message = format!("is not a field of {what}: it has {}", known.join(", "));
@@ -199,7 +246,7 @@ impl Reader<'_> {
             let mut before = fields.keys().take_while(|other| *other != key);
             if self.is_old && before.any(|other| other.eq_ignore_ascii_case(key)) {
                 let message = "is there twice, with capitals and without: keep one of them";
-                self.findings.add_bare(path.key(key), POLICY_INVALID, message);
+                self.findings.add(path.key(key), value, POLICY_INVALID, message);
             }
         }
     }
@@ -264,11 +311,11 @@ impl Reader<'_> {
         let actions_path = path.key("actions");
         let mut actions = Vec::with_capacity(list.len());
         for (index, value) in list.iter().enumerate() {
-            let Some(action) = self.action(phase, value, actions_path.index(index), is_ended) else {
+            let Some(placed) = self.action(phase, value, actions_path.index(index), is_ended) else {
                 continue;
             };
-            is_ended |= action.is_terminating();
-            actions.push(action);
+            is_ended |= placed.action.is_terminating();
+            actions.push(placed);
         }
         Some(Rule { name, expressions, actions })
     }
@@ -310,7 +357,7 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            match Expression::compile(source, Scope { phase, vars: &self.vars }) {
+            match Expression::compile(source, Scope { phase, vars: &self.vars, lent: self.lent }) {
                 Ok(expression) => expressions.push(expression),
                 Err(mistake) => self.findings.add(path.index(index), value, EXPRESSION, mistake),
             }
@@ -337,7 +384,7 @@ impl Reader<'_> {
         }
     }
 
-    fn action(&mut self, phase: Phase, value: &Value, path: Path<'_>, is_ended: bool) -> Option<Box<dyn Action>> {
+    fn action(&mut self, phase: Phase, value: &Value, path: Path<'_>, is_ended: bool) -> Option<Placed> {
         let Value::Object(fields) = value else {
             self.findings.add(path, value, POLICY_INVALID, "must be an action: an object with type and config");
             return None;
@@ -373,12 +420,12 @@ impl Reader<'_> {
             self.findings.add(type_path, &wrong, UNREACHABLE, message);
         }
         let config = self.field(fields, "config");
-        let scope = Scope { phase, vars: &self.vars };
+        let scope = Scope { phase, vars: &self.vars, lent: self.lent };
         let mut config = Fields::new(config, path.key("config"), scope, &mut self.findings);
         config.allow_files(self.directory);
         let action = (kind.compile)(&mut config, phase, self.place);
         config.finish();
-        action
+        Some(Placed { name: kind.name, action: action? })
     }
 
     /// A cloud endpoint has no upstream of its own: traffic that its policy leaves alone would have nowhere to go.
@@ -391,9 +438,13 @@ impl Reader<'_> {
         if policy.surely_ends(last) || policy.surely_ends(Phase::TcpConnect) {
             return;
         }
+        let ending = match last {
+            Phase::TcpConnect => "forward-internal, deny and close-connection",
+            Phase::HttpRequest | Phase::HttpResponse => "forward-internal, deny, custom-response and close-connection",
+        };
         let message = format!(
-            "the policy of a cloud endpoint must answer all traffic: end it with a rule that has one of {}",
-            actions::names(last)
+            "the policy of a cloud endpoint must answer all traffic: end it with a rule that has no expressions and one of \
+             {ending}"
         );
         self.findings.add_bare(Path::Root.key(last.as_str()), NOT_TERMINATING, message);
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::error::{CONFIG, CONFIG_VALUE, EXPRESSION, Findings, RANGE, TEMPLATE};
 use super::expression::{Expression, Scope};
+use super::own::Lent;
 use super::path::Path;
 use super::template::Template;
 
@@ -74,6 +75,11 @@ impl<'a> Fields<'a> {
     /// From here on, values without quotes count as texts as well.
     pub(super) fn take_scalars(&mut self) {
         self.takes_scalars = true;
+    }
+
+    /// What the operator lends to the policy.
+    pub(super) fn lent(&self) -> Lent<'a> {
+        self.scope.lent
     }
 
     /// The raw value of a field; null is the same as absent.
@@ -411,13 +417,29 @@ impl<'a> Fields<'a> {
     /// Notes that an entry of an object field is wrong.
     pub(super) fn wrong_entry(&mut self, name: &'static str, key: &str, code: u32, message: impl Into<String>) {
         let path = self.path.key(name);
-        self.findings.add_bare(path.key(key), code, message);
+        let value = self.map.and_then(|map| map.get(name)).filter(|_| !self.secrets.contains(&name));
+        match value.and_then(|entries| entries.get(key)) {
+            Some(value) => self.findings.add(path.key(key), value, code, message),
+            None => self.findings.add_bare(path.key(key), code, message),
+        }
     }
 
     /// Notes a mistake deep inside a field; `[1]` in the path is a place in a list.
     pub(super) fn wrong_at(&mut self, name: &'static str, path: &[&str], code: u32, message: impl Into<String>) {
         let base = self.path;
-        note_at(self.findings, base.key(name), path, code, message.into());
+        let value = self.map.and_then(|map| map.get(name)).filter(|_| !self.secrets.contains(&name));
+        note_at(self.findings, base.key(name), (path, value), code, message.into());
+    }
+
+    /// Compiles a text with `${…}` deep inside a field; a mistake is noted there.
+    pub(super) fn template_at(&mut self, name: &'static str, path: &[&str], text: &str) -> Option<Template> {
+        match Template::compile(text, self.scope) {
+            Ok(template) => Some(template),
+            Err(mistake) => {
+                self.wrong_at(name, path, TEMPLATE, mistake);
+                None
+            }
+        }
     }
 
     /// Notes a mistake of the action as a whole.
@@ -495,12 +517,30 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn note_at(findings: &mut Findings, path: Path<'_>, rest: &[&str], code: u32, message: String) {
-    let Some((first, rest)) = rest.split_first() else { return findings.add_bare(path, code, message) };
+/// Goes down to the place, in the path and in the value; the reference has lists of one where its examples have none.
+fn note_at(
+    findings: &mut Findings,
+    path: Path<'_>,
+    (rest, value): (&[&str], Option<&Value>),
+    code: u32,
+    message: String,
+) {
+    let Some((first, rest)) = rest.split_first() else {
+        return match value {
+            Some(value) => findings.add(path, value, code, message),
+            None => findings.add_bare(path, code, message),
+        };
+    };
     let index = first.strip_prefix('[').and_then(|text| text.strip_suffix(']')).and_then(|text| text.parse().ok());
     match index {
-        Some(index) => note_at(findings, path.index(index), rest, code, message),
-        None => note_at(findings, path.key(first), rest, code, message),
+        Some(index) => {
+            let inner = value.and_then(|value| value.get::<usize>(index));
+            note_at(findings, path.index(index), (rest, inner), code, message);
+        }
+        None => {
+            let object = value.map(|value| value.as_array().and_then(|list| list.first()).unwrap_or(value));
+            note_at(findings, path.key(first), (rest, object.and_then(|value| value.get(*first))), code, message);
+        }
     }
 }
 

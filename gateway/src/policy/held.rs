@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::actions::{Action, Outcome};
 use super::document::Place;
-use super::phase::Rule;
+use super::phase::{Placed, Rule};
 use super::run::Run;
 use super::{Policy, Refused};
 
@@ -12,7 +12,7 @@ impl Policy {
     /// Refuses everything with 503 and a code. The reason is for the log: it may quote what visitors must not learn.
     #[must_use]
     pub fn held(place: Place, code: u32, reason: String) -> Self {
-        let actions: Vec<Box<dyn Action>> = vec![Box::new(Held { code, reason })];
+        let actions = vec![Placed { name: "held", action: Box::new(Held { code, reason }) }];
         let rules = vec![Rule { name: Some("held back".into()), expressions: Vec::new(), actions }];
         if place.scheme().is_http() {
             return Self { on_http_request: rules, holds_more: true, is_held: true, ..Self::default() };

@@ -270,6 +270,8 @@ mod tests {
             scheme: endpoint.scheme(),
             endpoint: &endpoint,
             tls: Tls::Unknown,
+            bind: None,
+            course: None,
         };
         let (mut head, ()) = http::Request::new(()).into_parts();
         for (name, value) in headers {
@@ -338,6 +340,8 @@ mod tests {
                 scheme: endpoint.scheme(),
                 endpoint: &endpoint,
                 tls: Tls::Begun(None),
+                bind: None,
+                course: None,
             };
             match policy.on_tcp_connect(connection, &mut State::default(), Position::default()) {
                 Verdict::TerminateTls { termination, .. } => Ok(format!("{termination:?}")),

@@ -5,15 +5,19 @@
 //! by all requests. A new action is one file in `actions` and one line in its table.
 
 mod actions;
+mod course;
 mod document;
 mod errand;
 mod error;
+pub mod explain;
 mod expression;
 mod fields;
 mod held;
 pub mod legacy;
+mod mask;
 mod networks;
 mod outside;
+mod own;
 mod path;
 mod payload;
 mod phase;
@@ -31,9 +35,12 @@ use http::{HeaderMap, StatusCode};
 use crate::tls::{Session, Termination};
 
 pub use actions::Compression;
+pub use course::Course;
 pub use document::{DOCUMENT_BYTES_MAX, Place, RULES_MAX};
 pub use errand::{Asking, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX};
 pub use error::{PolicyError, PolicyErrors};
+pub use mask::Mask;
+pub use own::{Own, Vaults};
 pub use payload::{PAYLOAD_BYTES_MAX, Payload, PayloadFault, Reading};
 pub use phase::{BeforeTls, Policy, Position};
 pub use run::{State, Tools};
@@ -149,6 +156,10 @@ pub struct Connection<'a> {
     pub endpoint: &'a EndpointUrl,
     /// Its TLS, as far as the gateway sees it.
     pub tls: Tls<'a>,
+    /// The id that its agent knows it by, if an agent has bound it.
+    pub bind: Option<&'a str>,
+    /// How the connection has gone so far, if somebody keeps count.
+    pub course: Option<&'a Course>,
 }
 
 /// The TLS of a connection, as far as the gateway sees it.

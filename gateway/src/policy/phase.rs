@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use super::actions::{Action, Outcome};
 use super::error::EVALUATION_FAILED;
 use super::expression::{Expression, Value};
+use super::mask::Mask;
 use super::run::{Run, Subject};
 use super::{Connection, Refused, Request, Response, State, Verdict};
 use crate::tls::Termination;
@@ -78,6 +79,8 @@ pub struct Policy {
     pub(super) holds_more: bool,
     /// It refuses everything, because what its endpoint asked for cannot be honoured.
     pub(super) is_held: bool,
+    /// What of it no log and no explanation may show.
+    pub(super) mask: Mask,
 }
 
 /// Actions that run together.
@@ -88,7 +91,16 @@ pub(super) struct Rule {
     /// All of them have to be true.
     pub(super) expressions: Vec<Expression>,
     /// In order; at least one.
-    pub(super) actions: Vec<Box<dyn Action>>,
+    pub(super) actions: Vec<Placed>,
+}
+
+/// An action in its place.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Its type, as documents have it.
+    pub(super) name: &'static str,
+    /// What it does.
+    pub(super) action: Box<dyn Action>,
 }
 
 /// What an `https` endpoint asks for before the visitor's TLS ends.
@@ -112,10 +124,11 @@ impl Policy {
         let (from, mut state) = (Position::default(), State::default());
         let mut run = Run::new(Subject::Connection(connection), &mut state, OffsetDateTime::now_utc(), from);
         run.is_preview = true;
-        let mut walk = Walk { phase: Phase::TcpConnect, rules: &self.on_tcp_connect, at: from };
+        let rules = &self.on_tcp_connect;
+        let mut walk = Walk { phase: Phase::TcpConnect, rules, mask: &self.mask, at: from };
         loop {
-            let Ok(Found::Action(action)) = walk.next(&mut run) else { return BeforeTls::Default };
-            let step = match action.run(&mut run) {
+            let Ok(Found::Action(placed)) = walk.next(&mut run) else { return BeforeTls::Default };
+            let step = match placed.action.run(&mut run) {
                 Outcome::Done(step) => step,
                 Outcome::Later(_) => return BeforeTls::Close,
             };
@@ -132,7 +145,7 @@ impl Policy {
     }
 
     fn terminates_tls(&self) -> bool {
-        self.on_tcp_connect.iter().flat_map(|rule| &rule.actions).any(|action| action.terminates_tls())
+        self.on_tcp_connect.iter().flat_map(|rule| &rule.actions).any(|placed| placed.action.terminates_tls())
     }
 
     /// Decides about a connection before anything of it is read.
@@ -144,17 +157,21 @@ impl Policy {
             return Verdict::Continue;
         }
         let mut run = Run::new(Subject::Connection(connection), state, OffsetDateTime::now_utc(), from);
-        let mut walk = Walk { phase: Phase::TcpConnect, rules: &self.on_tcp_connect, at: from };
+        let rules = &self.on_tcp_connect;
+        let mut walk = Walk { phase: Phase::TcpConnect, rules, mask: &self.mask, at: from };
         loop {
             match walk.next(&mut run) {
-                Ok(Found::Action(action)) => {
-                    let verdict = match action.run(&mut run) {
-                        Outcome::Done(Step::Next) => continue,
-                        Outcome::Done(Step::End(verdict)) => verdict,
+                Ok(Found::Action(placed)) => {
+                    let before = run.trace_before();
+                    let step = match placed.action.run(&mut run) {
+                        Outcome::Done(step) => step,
                         // No action that asks others is possible in this phase.
-                        Outcome::Later(_) => Verdict::Close,
+                        Outcome::Later(_) => Step::End(Verdict::Close),
                     };
-                    return walk.end(verdict, &run);
+                    run.trace_action(placed.name, before, &step);
+                    if let Step::End(verdict) = step {
+                        return walk.end(verdict, &run);
+                    }
                 }
                 Ok(Found::Nothing) => return Verdict::Continue,
                 Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
@@ -165,13 +182,47 @@ impl Policy {
     /// Decides about an HTTP request, whose head the actions may change.
     pub async fn on_http_request(&self, request: &mut Request<'_>, state: &mut State, from: Position) -> Verdict {
         let subject = Subject::Request(request);
-        run_http(Phase::HttpRequest, &self.on_http_request, subject, state, from).await
+        self.run_http(Phase::HttpRequest, &self.on_http_request, subject, state, from).await
     }
 
     /// Runs over a response, whose head the actions may change. [`Verdict::Continue`] lets it through.
     pub async fn on_http_response(&self, response: &mut Response<'_>, state: &mut State) -> Verdict {
         let subject = Subject::Response(response);
-        run_http(Phase::HttpResponse, &self.on_http_response, subject, state, Position::default()).await
+        self.run_http(Phase::HttpResponse, &self.on_http_response, subject, state, Position::default()).await
+    }
+
+    async fn run_http(
+        &self,
+        phase: Phase,
+        rules: &[Rule],
+        subject: Subject<'_, '_>,
+        state: &mut State,
+        from: Position,
+    ) -> Verdict {
+        if rules.is_empty() {
+            return Verdict::Continue;
+        }
+        let mut run = Run::new(subject, state, OffsetDateTime::now_utc(), from);
+        let mut walk = Walk { phase, rules, mask: &self.mask, at: from };
+        loop {
+            let placed = match walk.next(&mut run) {
+                Ok(Found::Action(placed)) => placed,
+                Ok(Found::Nothing) => return Verdict::Continue,
+                Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
+            };
+            if run.trace_left_out(placed.name, || placed.action.asks()) {
+                continue;
+            }
+            let before = run.trace_before();
+            let step = match placed.action.run(&mut run) {
+                Outcome::Done(step) => step,
+                Outcome::Later(waiting) => waiting.await,
+            };
+            run.trace_action(placed.name, before, &step);
+            if let Step::End(verdict) = step {
+                return walk.end(verdict, &run);
+            }
+        }
     }
 
     /// True when another text must not take its place, because not all of it came from a text.
@@ -192,13 +243,14 @@ impl Policy {
     /// The internal endpoints that it may hand traffic to, or ask something.
     pub fn forwards_to(&self) -> impl Iterator<Item = &EndpointUrl> {
         let rules = self.on_tcp_connect.iter().chain(&self.on_http_request).chain(&self.on_http_response);
-        rules.flat_map(|rule| &rule.actions).filter_map(|action| action.forwards_to())
+        rules.flat_map(|rule| &rule.actions).filter_map(|placed| placed.action.forwards_to())
     }
 
     /// Lets the rules of the endpoint's policy follow those of its modules.
     #[must_use]
     pub fn followed_by(mut self, other: Self) -> Self {
         self.holds_more = true;
+        self.mask = self.mask.with(&other.mask);
         self.on_tcp_connect.extend(other.on_tcp_connect);
         self.on_http_request.extend(other.on_http_request);
         self.on_http_response.extend(other.on_http_response);
@@ -219,18 +271,20 @@ impl Policy {
 impl Rule {
     /// True when no traffic gets past this rule.
     pub(super) fn surely_ends(&self) -> bool {
-        self.expressions.is_empty() && self.actions.iter().any(|action| action.is_terminating())
+        self.expressions.is_empty() && self.actions.iter().any(|placed| placed.action.is_terminating())
     }
 
     /// A rule that protects must not be skipped because its condition has no value: that would let through what it was
     /// written to stop.
     fn protects(&self) -> bool {
-        self.actions.iter().any(|action| action.protects())
+        self.actions.iter().any(|placed| placed.action.protects())
     }
 
     fn applies(&self, run: &mut Run<'_, '_, '_>) -> Result<bool, (usize, super::expression::Fault)> {
         for (index, expression) in self.expressions.iter().enumerate() {
-            if !run.holds(expression).map_err(|fault| (index, fault))? {
+            let held = run.holds(expression);
+            run.trace_expression(expression, &held);
+            if !held.map_err(|fault| (index, fault))? {
                 return Ok(false);
             }
         }
@@ -238,45 +292,18 @@ impl Rule {
     }
 }
 
-async fn run_http(
-    phase: Phase,
-    rules: &[Rule],
-    subject: Subject<'_, '_>,
-    state: &mut State,
-    from: Position,
-) -> Verdict {
-    if rules.is_empty() {
-        return Verdict::Continue;
-    }
-    let mut run = Run::new(subject, state, OffsetDateTime::now_utc(), from);
-    let mut walk = Walk { phase, rules, at: from };
-    loop {
-        let action = match walk.next(&mut run) {
-            Ok(Found::Action(action)) => action,
-            Ok(Found::Nothing) => return Verdict::Continue,
-            Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
-        };
-        let step = match action.run(&mut run) {
-            Outcome::Done(step) => step,
-            Outcome::Later(waiting) => waiting.await,
-        };
-        if let Step::End(verdict) = step {
-            return walk.end(verdict, &run);
-        }
-    }
-}
-
 /// A walk over the rules of a phase.
 struct Walk<'p> {
     phase: Phase,
     rules: &'p [Rule],
+    mask: &'p Mask,
     /// What comes next.
     at: Position,
 }
 
 /// What a walk came to.
 enum Found<'p> {
-    Action(&'p dyn Action),
+    Action(&'p Placed),
     Nothing,
 }
 
@@ -286,10 +313,10 @@ impl<'p> Walk<'p> {
         while let Some(rule) = self.rules.get(self.at.rule) {
             let is_skipped = self.at.action == 0 && !self.enters(rule, run)?;
             match rule.actions.get(self.at.action).filter(|_| !is_skipped) {
-                Some(action) => {
+                Some(placed) => {
                     self.at.action += 1;
                     run.behind = self.at;
-                    return Ok(Found::Action(&**action));
+                    return Ok(Found::Action(placed));
                 }
                 None => self.at = Position { rule: self.at.rule + 1, action: 0 },
             }
@@ -298,8 +325,12 @@ impl<'p> Walk<'p> {
     }
 
     fn enters(&self, rule: &Rule, run: &mut Run<'_, '_, '_>) -> Result<bool, Box<Refused>> {
+        run.trace_rule(self.at.rule, rule.name.as_deref(), rule.expressions.len());
         let (index, fault) = match rule.applies(run) {
-            Ok(applies) => return Ok(applies),
+            Ok(applies) => {
+                run.trace_entry(applies);
+                return Ok(applies);
+            }
             Err(failed) => failed,
         };
         let (phase, name) = (self.phase, rule.name.as_deref().unwrap_or_default());
@@ -307,33 +338,44 @@ impl<'p> Walk<'p> {
             return Ok(false);
         }
         if !rule.protects() && fault != super::expression::Fault::Cost {
-            tracing::debug!(%phase, rule = self.at.rule, name, expression = index, %fault, "rule skipped: no value");
+            let fault = self.mask.hide(&fault.to_string());
+            tracing::debug!(%phase, rule = self.at.rule, name, expression = index, fault, "rule skipped: no value");
             return Ok(false);
         }
-        tracing::warn!(%phase, rule = self.at.rule, name, expression = index, %fault, "an expression has no value");
         let message = "A condition of this endpoint's Traffic Policy has no value for this request, and the rule that it \
                        belongs to must not be skipped.";
-        Err(Box::new(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, EVALUATION_FAILED, message)))
+        let mut refused = Refused::new(StatusCode::INTERNAL_SERVER_ERROR, EVALUATION_FAILED, message);
+        refused.reason = Some(format!("expressions[{index}]: {fault}"));
+        Err(Box::new(refused))
     }
 
+    /// Whatever ends a request without its upstream leaves one line.
     fn end(&self, verdict: Verdict, run: &Run<'_, '_, '_>) -> Verdict {
         let (rule, phase) = (self.at.rule, self.phase);
-        let name = self.rules.get(rule).and_then(|rule| rule.name.as_deref()).unwrap_or_default();
+        let found = self.rules.get(rule);
+        let name = found.and_then(|rule| rule.name.as_deref()).unwrap_or_default();
+        let placed = found.zip(self.at.action.checked_sub(1)).and_then(|(rule, at)| rule.actions.get(at));
+        let action = placed.map_or("", |placed| placed.name);
         let connection = run.connection();
         let (visitor, endpoint) = (connection.peer, connection.endpoint);
         match &verdict {
             Verdict::Refuse(refused) => {
                 let (status, code) = (refused.status.as_u16(), refused.code);
-                let reason = refused.reason.as_deref().unwrap_or_default();
-                tracing::info!(%endpoint, %visitor, %phase, rule, name, status, code, reason, "refused by policy");
+                let reason = self.mask.hide(refused.reason.as_deref().unwrap_or_default());
+                tracing::info!(%endpoint, %visitor, %phase, rule, name, action, status, code, reason, "refused by policy");
             }
             Verdict::Deny { status } => {
                 let status = status.as_u16();
-                tracing::info!(%endpoint, %visitor, %phase, rule, name, status, "refused by policy");
+                tracing::info!(%endpoint, %visitor, %phase, rule, name, action, status, "refused by policy");
             }
-            Verdict::Close => tracing::info!(%endpoint, %visitor, %phase, rule, name, "closed by policy"),
+            Verdict::Close => tracing::info!(%endpoint, %visitor, %phase, rule, name, action, "closed by policy"),
+            Verdict::Respond(response) if response.status.is_client_error() || response.status.is_server_error() => {
+                let status = response.status.as_u16();
+                tracing::info!(%endpoint, %visitor, %phase, rule, name, action, status, "answered by policy");
+            }
             Verdict::Continue | Verdict::Forward { .. } | Verdict::Respond(_) | Verdict::TerminateTls { .. } => {
-                tracing::debug!(%endpoint, %visitor, %phase, rule, name, verdict = %Short(&verdict), "policy ended");
+                let verdict = Short(&verdict);
+                tracing::debug!(%endpoint, %visitor, %phase, rule, name, action, %verdict, "policy ended");
             }
         }
         verdict

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::actions::Trial;
 use super::errand::Errands;
+use super::explain::Trace;
 use super::expression::{Budget, Expression, Facts, Fault, RequestFacts, Value};
 use super::payload::Payload;
 use super::phase::{Position, Values};
@@ -15,12 +16,16 @@ use super::template::{Piece, Template};
 use super::{Connection, Request, Response};
 
 /// What a policy remembers from phase to phase of one request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
+    /// When the request came, or the connection where there are no requests.
+    received: OffsetDateTime,
     pub(super) vars: Values,
     pub(super) results: Values,
     /// What is left for the run of a phase, also when that goes on behind an action that could not be done.
     budget: Budget,
+    /// Notes for explaining; none when requests are real.
+    pub(super) trace: Option<Box<Trace>>,
     /// What circuit breakers have let through and wait to hear of.
     pub(super) trials: Vec<Trial>,
     /// The body of the request, for actions that read it.
@@ -29,6 +34,22 @@ pub struct State {
     pub(super) errands: Option<Arc<dyn Errands>>,
     /// The account that the endpoint belongs to.
     pub(super) account: Arc<str>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            received: OffsetDateTime::now_utc(),
+            vars: Values::default(),
+            results: Values::default(),
+            budget: Budget::default(),
+            trace: None,
+            trials: Vec::new(),
+            payload: None,
+            errands: None,
+            account: "".into(),
+        }
+    }
 }
 
 /// What actions may use beyond the head that they judge. Without it they say that they cannot.
@@ -111,30 +132,35 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
     }
 
     pub(super) fn holds(&mut self, expression: &Expression) -> Result<bool, Fault> {
-        let State { vars, results, budget, .. } = &mut *self.state;
-        expression.holds(&facts(&self.subject, (vars, results), self.now), budget)
+        let State { received, vars, results, budget, .. } = &mut *self.state;
+        expression.holds(&facts(&self.subject, (vars, results), (self.now, *received)), budget)
     }
 
     /// As [`Run::holds`], of an expression with names of its own and their values.
     pub(super) fn holds_with(&mut self, expression: &Expression, values: Vec<Value>) -> Result<bool, Fault> {
-        let State { vars, results, budget, .. } = &mut *self.state;
-        expression.holds_with(&facts(&self.subject, (vars, results), self.now), budget, values)
+        let State { received, vars, results, budget, .. } = &mut *self.state;
+        expression.holds_with(&facts(&self.subject, (vars, results), (self.now, *received)), budget, values)
     }
 
     /// The value of an expression as a text.
     pub(super) fn shown(&mut self, expression: &Expression) -> Result<String, Fault> {
-        let State { vars, results, budget, .. } = &mut *self.state;
-        expression.shown(&facts(&self.subject, (vars, results), self.now), budget)
+        let State { received, vars, results, budget, .. } = &mut *self.state;
+        expression.shown(&facts(&self.subject, (vars, results), (self.now, *received)), budget)
     }
 
     pub(super) fn render(&mut self, template: &Template) -> Result<String, Fault> {
-        let State { vars, results, budget, .. } = &mut *self.state;
-        template.render(&facts(&self.subject, (vars, results), self.now), budget)
+        let State { received, vars, results, budget, .. } = &mut *self.state;
+        template.render(&facts(&self.subject, (vars, results), (self.now, *received)), budget)
     }
 
     pub(super) fn pieces<'t>(&mut self, template: &'t Template) -> Result<Vec<Piece<'t>>, Fault> {
-        let State { vars, results, budget, .. } = &mut *self.state;
-        template.pieces(&facts(&self.subject, (vars, results), self.now), budget)
+        let State { received, vars, results, budget, .. } = &mut *self.state;
+        template.pieces(&facts(&self.subject, (vars, results), (self.now, *received)), budget)
+    }
+
+    /// What expressions can see now.
+    pub(super) fn facts(&self) -> Facts<'_> {
+        facts(&self.subject, (&self.state.vars, &self.state.results), (self.now, self.state.received))
     }
 
     /// What an action costs beyond its expressions and templates.
@@ -151,7 +177,7 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
 fn facts<'f>(
     subject: &'f Subject<'_, '_>,
     (vars, results): (&'f Values, &'f Values),
-    now: OffsetDateTime,
+    (now, received): (OffsetDateTime, OffsetDateTime),
 ) -> Facts<'f> {
     let (connection, request, response) = match subject {
         Subject::Connection(connection) => (*connection, None, None),
@@ -161,7 +187,7 @@ fn facts<'f>(
             (response.connection, Some(request_facts(response.request)), Some(head))
         }
     };
-    Facts { connection, request, response, now, vars, results }
+    Facts { connection, request, response, now, received, vars, results }
 }
 
 fn request_facts(head: &Parts) -> RequestFacts<'_> {

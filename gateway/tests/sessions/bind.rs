@@ -244,8 +244,15 @@ async fn rebind_that_cannot_be_honoured_any_more_succeeds_and_is_held_back() {
         let policy = world.internal("main", "https://app.internal").unwrap().policy.unwrap();
         let endpoint = EndpointUrl::parse("https://app.internal").unwrap();
         let address = "192.0.2.1:1000".parse().unwrap();
-        let connection =
-            Connection { peer: address, local: address, scheme: Scheme::Https, endpoint: &endpoint, tls: Tls::Unknown };
+        let connection = Connection {
+            peer: address,
+            local: address,
+            scheme: Scheme::Https,
+            endpoint: &endpoint,
+            bind: None,
+            course: None,
+            tls: Tls::Unknown,
+        };
         let (mut head, ()) = http::Request::new(()).into_parts();
         let mut asked = Request { connection, head: &mut head };
         match policy.on_http_request(&mut asked, &mut State::default(), Position::default()).await {

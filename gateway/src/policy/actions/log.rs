@@ -3,6 +3,8 @@
 use super::super::document::Place;
 use super::super::error::CONFIG;
 use super::super::fields::Fields;
+use super::super::mask::Mask;
+use super::super::own::Lent;
 use super::super::phase::Phase;
 use super::super::run::Run;
 use super::super::template::Template;
@@ -12,6 +14,8 @@ pub(super) const KIND: Kind = Kind { name: "log", phases: EVERYWHERE, compile };
 
 #[derive(Debug)]
 struct Log {
+    /// Hides secrets, in whatever way they come into a value.
+    mask: Mask,
     metadata: Vec<(Box<str>, Template)>,
 }
 
@@ -24,9 +28,10 @@ impl Action for Log {
         for (name, template) in &self.metadata {
             // A line of the log is no reason to refuse a request.
             let text = run.render(template).unwrap_or_else(|fault| format!("({fault})"));
-            let text: String = text.chars().take(VALUE_CHARS_MAX).collect();
+            let text: String = self.mask.hide(&text).chars().take(VALUE_CHARS_MAX).collect();
             values.insert(name.to_string(), text.into());
         }
+        run.trace_note(|| format!("logs {}", serde_json::Value::Object(values.clone())));
         let connection = run.connection();
         let (visitor, endpoint) = (connection.peer, connection.endpoint);
         tracing::info!(%endpoint, %visitor, metadata = %serde_json::Value::Object(values), "logged by policy");
@@ -38,7 +43,11 @@ fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<
     fields.take_scalars();
     let metadata = fields.templates("metadata", 1..=ENTRIES_MAX, CONFIG);
     let metadata = metadata.into_iter().map(|(name, template)| (name.into(), template)).collect();
-    Some(Box::new(Log { metadata }))
+    let mask = match fields.lent() {
+        Lent::All(own) => own.mask().clone(),
+        Lent::Nothing | Lent::Unknown => Mask::default(),
+    };
+    Some(Box::new(Log { mask, metadata }))
 }
 
 /// Values of one line.

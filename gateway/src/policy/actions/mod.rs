@@ -62,6 +62,11 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What it asks others for over the network, if it does.
+    fn asks(&self) -> Option<String> {
+        None
+    }
+
     /// Does its work. It is called only in the phases that its [`Kind`] names.
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r>;
 }

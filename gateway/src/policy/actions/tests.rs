@@ -1,5 +1,7 @@
 //! What the actions do to a request, to a response and to a connection.
 
+mod log;
+
 use adit::endpoint_url::EndpointUrl;
 use http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -38,7 +40,15 @@ impl Bench {
 
     fn connection(endpoint: &EndpointUrl) -> Connection<'_> {
         let local = "192.0.2.1:443".parse().unwrap();
-        Connection { peer: PEER.parse().unwrap(), local, scheme: endpoint.scheme(), endpoint, tls: Tls::Unknown }
+        Connection {
+            peer: PEER.parse().unwrap(),
+            local,
+            scheme: endpoint.scheme(),
+            endpoint,
+            bind: None,
+            course: None,
+            tls: Tls::Unknown,
+        }
     }
 
     async fn ask(&mut self) -> Verdict {
@@ -566,4 +576,39 @@ fn mistakes_of_terminate_tls_are_found_and_show_no_key() {
         assert!(found, "{config}: {errors}");
         assert!(!errors.to_string().contains(&secret), "{errors}");
     }
+}
+
+#[tokio::test]
+async fn basic_auth_without_enforcement_only_says_what_it_found() {
+    let rules = "[{actions: [{type: basic-auth, config: {credentials: ['ann:longenough'], enforce: false}}, {type: \
+                 custom-response, config: {body: \"${actions.ngrok.basic_auth.authorized} \
+                 ${has(actions.ngrok.basic_auth.error) ? actions.ngrok.basic_auth.error.code : 'none'}\"}}]}]";
+    assert_eq!(shown(&mut Bench::new(rules)).await, "false ERR_NGROK_3204");
+    let mut known = Bench::new(rules).header("authorization", "Basic YW5uOmxvbmdlbm91Z2g=");
+    assert_eq!(shown(&mut known).await, "true none");
+}
+
+#[tokio::test]
+async fn custom_response_takes_its_body_by_the_former_name() {
+    let mut bench = Bench::new("[{actions: [{type: custom-response, config: {content: 'for ${conn.client_ip}'}}]}]");
+    assert_eq!(shown(&mut bench).await, "for 10.1.2.3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rate_limit_leaves_its_result_behind_and_enforces_nothing_unless_told() {
+    let rules = "[{actions: [{type: rate-limit, config: {name: per-client, algorithm: sliding_window, capacity: 1, rate: \
+                 60s, bucket_key: [conn.client_ip], enforce: false}}, {type: custom-response, config: {body: \
+                 '${actions.ngrok.rate_limit.name} ${actions.ngrok.rate_limit.limited}'}}]}]";
+    let mut bench = Bench::new(rules);
+    assert_eq!(shown(&mut bench).await, "per-client false");
+    assert_eq!(shown(&mut bench).await, "per-client true");
+}
+
+#[tokio::test]
+async fn redirect_brings_its_headers_along() {
+    let rules = "[{actions: [{type: redirect, config: {to: 'https://new.example.com/', headers: {cache-control: \
+                 'no-store', x-from: '${req.url.raw_path}'}}}]}]";
+    let Verdict::Respond(response) = Bench::new(rules).ask().await else { panic!("no response") };
+    assert_eq!(lines(&response.headers, "cache-control"), ["no-store"]);
+    assert_eq!(lines(&response.headers, "x-from"), ["/old/path"]);
 }

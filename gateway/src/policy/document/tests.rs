@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::super::{Connection, Position, Request, State, Tls, Verdict};
+use super::super::{Connection, PolicyError, Position, Request, State, Tls, Verdict};
 use super::*;
 
 fn cloud(url: &str) -> Place {
@@ -26,7 +26,15 @@ fn mistakes(text: &str, place: Place) -> Vec<(String, u32)> {
 
 fn connection(url: &EndpointUrl) -> Connection<'_> {
     let address = "192.0.2.1:1000".parse().unwrap();
-    Connection { peer: address, local: address, scheme: url.scheme(), endpoint: url, tls: Tls::Unknown }
+    Connection {
+        peer: address,
+        local: address,
+        scheme: url.scheme(),
+        endpoint: url,
+        bind: None,
+        course: None,
+        tls: Tls::Unknown,
+    }
 }
 
 async fn decide(policy: &Policy, url: &str) -> Verdict {
@@ -116,236 +124,228 @@ fn cloud_policy_that_may_leave_traffic_alone_is_refused() {
     assert_eq!(mistakes("on_tcp_connect: [{actions: [{type: deny}]}]", cloud("https://a.example.com")), []);
 }
 
+const HTTPS: &str = "https://a.example.com";
+const TCP: &str = "tcp://a.example.com:1";
+
+/// Faulty documents.
+const FAULTY: &[Faulty] = &[
+    // The document.
+    ("[]", HTTPS, &[("", 9026)]),
+    ("7", HTTPS, &[("", 9026)]),
+    ("{", HTTPS, &[("", 9026)]),
+    ("a: b: c", HTTPS, &[("", 9026)]),
+    ("on_http_request: []\non_http_request: []", HTTPS, &[("", 9026)]),
+    (r#"{"on_http_request": [], "on_http_request": []}"#, HTTPS, &[("", 9026)]),
+    ("--- {}\n--- {}", HTTPS, &[("", 9026)]),
+    // Phases.
+    ("on_request: []", HTTPS, &[("on_request", 9026)]),
+    ("inbound: []\non_http_request: []", HTTPS, &[("inbound", 9026)]),
+    ("inbound: [{actions: [{type: deny}]}]\nInbound: []", HTTPS, &[("inbound", 9026)]),
+    ("outbound: []\nOutbound: []", HTTPS, &[("outbound", 9026)]),
+    (
+        "inbound: [{expressions: ['true'], Expressions: [], actions: [{type: deny}], Actions: [{type: log}]}]",
+        HTTPS,
+        &[("inbound[0].actions", 9026), ("inbound[0].expressions", 9026)],
+    ),
+    ("inbound: [{actions: [{type: deny, Type: deny}]}]", HTTPS, &[("inbound[0].actions[0].type", 9026)]),
+    ("on_event_stream_message: [{actions: [{type: deny}]}]", HTTPS, &[("on_event_stream_message", 9026)]),
+    ("on_http_response: [{actions: [{type: deny}]}]", HTTPS, &[("on_http_response[0].actions[0].type", 2202)]),
+    ("on_http_response: [{actions: [{type: log, config: {metadata: {a: b}}}]}]", TCP, &[("on_http_response", 2230)]),
+    (
+        "on_http_request: [{Actions: [{type: deny}]}]",
+        HTTPS,
+        &[("on_http_request[0].Actions", 9026), ("on_http_request[0].actions", 2206)],
+    ),
+    ("on_http_request: {}", HTTPS, &[("on_http_request", 9026)]),
+    ("on_http_request: x", HTTPS, &[("on_http_request", 9026)]),
+    ("on_http_request: [{actions: [{type: deny}]}]", TCP, &[("on_http_request", 2230)]),
+    ("on_tcp_connect: [{actions: [{type: deny}]}]", "https://a.internal", &[("on_tcp_connect", 2262)]),
+    ("on_tcp_connect: [{actions: [{type: deny}]}]", "http://a.internal", &[("on_tcp_connect", 2262)]),
+    // Rules.
+    ("on_http_request: [7]", HTTPS, &[("on_http_request[0]", 9026)]),
+    ("on_http_request: [{}]", HTTPS, &[("on_http_request[0].actions", 2206)]),
+    ("on_http_request: [{actions: []}]", HTTPS, &[("on_http_request[0].actions", 2206)]),
+    ("on_http_request: [{actions: {}}]", HTTPS, &[("on_http_request[0].actions", 9026)]),
+    ("on_http_request: [{if: x, actions: [{type: deny}]}]", HTTPS, &[("on_http_request[0].if", 9026)]),
+    ("on_http_request: [{name: 1, actions: [{type: deny}]}]", HTTPS, &[("on_http_request[0].name", 9026)]),
+    (
+        "on_http_request: [{expressions: ['true', 'req.method ==', 7, \"res.status_code == 200\"], \
+         actions: [{type: deny}]}]",
+        HTTPS,
+        &[
+            ("on_http_request[0].expressions[1]", 2200),
+            ("on_http_request[0].expressions[2]", 2200),
+            ("on_http_request[0].expressions[3]", 2200),
+        ],
+    ),
+    (
+        "on_http_request: [{expressions: 'true', actions: [{type: deny}]}]",
+        HTTPS,
+        &[("on_http_request[0].expressions", 2200)],
+    ),
+    // Actions.
+    ("on_http_request: [{actions: [deny]}]", HTTPS, &[("on_http_request[0].actions[0]", 9026)]),
+    ("on_http_request: [{actions: [{}]}]", HTTPS, &[("on_http_request[0].actions[0].type", 2201)]),
+    ("on_http_request: [{actions: [{type: 1}]}]", HTTPS, &[("on_http_request[0].actions[0].type", 2201)]),
+    (
+        "on_http_request: [{actions: [{type: ai-gateway, config: {}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].type", 2201)],
+    ),
+    ("on_tcp_connect: [{actions: [{type: custom-response}]}]", TCP, &[("on_tcp_connect[0].actions[0].type", 2202)]),
+    ("on_http_request: [{actions: [{type: deny, when: x}]}]", HTTPS, &[("on_http_request[0].actions[0].when", 9026)]),
+    (
+        "on_http_request: [{actions: [{type: deny, config: []}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config", 2203)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: deny}, {type: deny}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[1].type", 2207)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: deny}]}, {actions: [{type: custom-response}]}]",
+        HTTPS,
+        &[("on_http_request[1].actions[0].type", 2207)],
+    ),
+    // deny.
+    (
+        "on_http_request: [{actions: [{type: deny, config: {status: 404}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.status", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: deny, config: {status_code: '404'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.status_code", 2203)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: deny, config: {status_code: 99}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.status_code", 2215)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: deny, config: {status_code: 100000}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.status_code", 2215)],
+    ),
+    (
+        "on_tcp_connect: [{actions: [{type: deny, config: {status_code: 404}}]}]",
+        TCP,
+        &[("on_tcp_connect[0].actions[0].config.status_code", 2204)],
+    ),
+    // forward-internal.
+    (
+        "on_http_request: [{actions: [{type: forward-internal}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2203)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 7}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2203)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://x.internal/'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://example.com'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://*.x.internal'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 'tcp://x.internal:1'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_tcp_connect: [{actions: [{type: forward-internal, config: {url: 'https://x.internal'}}]}]",
+        TCP,
+        &[("on_tcp_connect[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_tcp_connect: [{actions: [{type: forward-internal, config: {url: 'tls://x.internal'}}]}]",
+        TCP,
+        &[("on_tcp_connect[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://${req.host}.internal'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.url", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, \
+         config: {url: 'https://${nobody}.internal', on_error: 7}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.on_error", 2203), ("on_http_request[0].actions[0].config.url", 2213)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: forward-internal, \
+         config: {url: 'https://x.internal', on_error: stop, weight: 1}}]}]",
+        HTTPS,
+        &[
+            ("on_http_request[0].actions[0].config.on_error", 2204),
+            ("on_http_request[0].actions[0].config.weight", 2204),
+        ],
+    ),
+    (
+        "on_tcp_connect: [{actions: [{type: forward-internal, config: {url: 'https://x.internal'}}]}]",
+        HTTPS,
+        &[("on_tcp_connect[0].actions[0].config", 2205)],
+    ),
+    // custom-response.
+    (
+        "on_http_request: [{actions: [{type: custom-response, config: {status_code: 101}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.status_code", 2215)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: custom-response, config: {status_code: 204, body: x}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.body", 2204)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: custom-response, config: {body: 'at ${time.then}'}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.body", 2213)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: custom-response, config: {headers: [a]}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.headers", 2203)],
+    ),
+    (
+        "on_http_request: [{actions: [{type: custom-response, config: {headers: {'a b': x, c: 1, d: \"x\\ny\", \
+         e: '${x}', ngrok-error-code: ERR_NGROK_1, Transfer-Encoding: chunked}}}]}]",
+        HTTPS,
+        &[
+            ("on_http_request[0].actions[0].config.headers.c", 2203),
+            ("on_http_request[0].actions[0].config.headers.e", 2213),
+            ("on_http_request[0].actions[0].config.headers.Transfer-Encoding", 2210),
+            ("on_http_request[0].actions[0].config.headers.a b", 2210),
+            ("on_http_request[0].actions[0].config.headers.d", 2211),
+            ("on_http_request[0].actions[0].config.headers.ngrok-error-code", 2210),
+        ],
+    ),
+    (
+        "on_http_request: [{actions: [{type: custom-response, config: {headers: \
+         {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x, j: x, k: x}}}]}]",
+        HTTPS,
+        &[("on_http_request[0].actions[0].config.headers", 2212)],
+    ),
+];
+
 #[test]
 fn faulty_document_is_refused_at_the_right_place() {
-    let https = "https://a.example.com";
-    let tcp = "tcp://a.example.com:1";
-    let table: &[Faulty] = &[
-        // The document.
-        ("[]", https, &[("", 9026)]),
-        ("7", https, &[("", 9026)]),
-        ("{", https, &[("", 9026)]),
-        ("a: b: c", https, &[("", 9026)]),
-        ("on_http_request: []\non_http_request: []", https, &[("", 9026)]),
-        (r#"{"on_http_request": [], "on_http_request": []}"#, https, &[("", 9026)]),
-        ("--- {}\n--- {}", https, &[("", 9026)]),
-        // Phases.
-        ("on_request: []", https, &[("on_request", 9026)]),
-        ("inbound: []\non_http_request: []", https, &[("inbound", 9026)]),
-        ("inbound: [{actions: [{type: deny}]}]\nInbound: []", https, &[("inbound", 9026)]),
-        ("outbound: []\nOutbound: []", https, &[("outbound", 9026)]),
-        (
-            "inbound: [{expressions: ['true'], Expressions: [], actions: [{type: deny}], Actions: [{type: log}]}]",
-            https,
-            &[("inbound[0].actions", 9026), ("inbound[0].expressions", 9026)],
-        ),
-        ("inbound: [{actions: [{type: deny, Type: deny}]}]", https, &[("inbound[0].actions[0].type", 9026)]),
-        ("on_event_stream_message: [{actions: [{type: deny}]}]", https, &[("on_event_stream_message", 9026)]),
-        ("on_http_response: [{actions: [{type: deny}]}]", https, &[("on_http_response[0].actions[0].type", 2202)]),
-        (
-            "on_http_response: [{actions: [{type: log, config: {metadata: {a: b}}}]}]",
-            tcp,
-            &[("on_http_response", 2230)],
-        ),
-        (
-            "on_http_request: [{Actions: [{type: deny}]}]",
-            https,
-            &[("on_http_request[0].Actions", 9026), ("on_http_request[0].actions", 2206)],
-        ),
-        ("on_http_request: {}", https, &[("on_http_request", 9026)]),
-        ("on_http_request: x", https, &[("on_http_request", 9026)]),
-        ("on_http_request: [{actions: [{type: deny}]}]", tcp, &[("on_http_request", 2230)]),
-        ("on_tcp_connect: [{actions: [{type: deny}]}]", "https://a.internal", &[("on_tcp_connect", 2262)]),
-        ("on_tcp_connect: [{actions: [{type: deny}]}]", "http://a.internal", &[("on_tcp_connect", 2262)]),
-        // Rules.
-        ("on_http_request: [7]", https, &[("on_http_request[0]", 9026)]),
-        ("on_http_request: [{}]", https, &[("on_http_request[0].actions", 2206)]),
-        ("on_http_request: [{actions: []}]", https, &[("on_http_request[0].actions", 2206)]),
-        ("on_http_request: [{actions: {}}]", https, &[("on_http_request[0].actions", 9026)]),
-        ("on_http_request: [{if: x, actions: [{type: deny}]}]", https, &[("on_http_request[0].if", 9026)]),
-        ("on_http_request: [{name: 1, actions: [{type: deny}]}]", https, &[("on_http_request[0].name", 9026)]),
-        (
-            "on_http_request: [{expressions: ['true', 'req.method ==', 7, \"res.status_code == 200\"], \
-             actions: [{type: deny}]}]",
-            https,
-            &[
-                ("on_http_request[0].expressions[1]", 2200),
-                ("on_http_request[0].expressions[2]", 2200),
-                ("on_http_request[0].expressions[3]", 2200),
-            ],
-        ),
-        (
-            "on_http_request: [{expressions: 'true', actions: [{type: deny}]}]",
-            https,
-            &[("on_http_request[0].expressions", 2200)],
-        ),
-        // Actions.
-        ("on_http_request: [{actions: [deny]}]", https, &[("on_http_request[0].actions[0]", 9026)]),
-        ("on_http_request: [{actions: [{}]}]", https, &[("on_http_request[0].actions[0].type", 2201)]),
-        ("on_http_request: [{actions: [{type: 1}]}]", https, &[("on_http_request[0].actions[0].type", 2201)]),
-        (
-            "on_http_request: [{actions: [{type: ai-gateway, config: {}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].type", 2201)],
-        ),
-        ("on_tcp_connect: [{actions: [{type: custom-response}]}]", tcp, &[("on_tcp_connect[0].actions[0].type", 2202)]),
-        (
-            "on_http_request: [{actions: [{type: deny, when: x}]}]",
-            https,
-            &[("on_http_request[0].actions[0].when", 9026)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: deny, config: []}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config", 2203)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: deny}, {type: deny}]}]",
-            https,
-            &[("on_http_request[0].actions[1].type", 2207)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: deny}]}, {actions: [{type: custom-response}]}]",
-            https,
-            &[("on_http_request[1].actions[0].type", 2207)],
-        ),
-        // deny.
-        (
-            "on_http_request: [{actions: [{type: deny, config: {status: 404}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.status", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: deny, config: {status_code: '404'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.status_code", 2203)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: deny, config: {status_code: 99}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.status_code", 2215)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: deny, config: {status_code: 100000}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.status_code", 2215)],
-        ),
-        (
-            "on_tcp_connect: [{actions: [{type: deny, config: {status_code: 404}}]}]",
-            tcp,
-            &[("on_tcp_connect[0].actions[0].config.status_code", 2204)],
-        ),
-        // forward-internal.
-        (
-            "on_http_request: [{actions: [{type: forward-internal}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2203)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, config: {url: 7}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2203)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://x.internal/'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://example.com'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://*.x.internal'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, config: {url: 'tcp://x.internal:1'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_tcp_connect: [{actions: [{type: forward-internal, config: {url: 'https://x.internal'}}]}]",
-            tcp,
-            &[("on_tcp_connect[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_tcp_connect: [{actions: [{type: forward-internal, config: {url: 'tls://x.internal'}}]}]",
-            tcp,
-            &[("on_tcp_connect[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://${req.host}.internal'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.url", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, \
-             config: {url: 'https://${nobody}.internal', on_error: 7}}]}]",
-            https,
-            &[
-                ("on_http_request[0].actions[0].config.on_error", 2203),
-                ("on_http_request[0].actions[0].config.url", 2213),
-            ],
-        ),
-        (
-            "on_http_request: [{actions: [{type: forward-internal, \
-             config: {url: 'https://x.internal', on_error: stop, weight: 1}}]}]",
-            https,
-            &[
-                ("on_http_request[0].actions[0].config.on_error", 2204),
-                ("on_http_request[0].actions[0].config.weight", 2204),
-            ],
-        ),
-        (
-            "on_tcp_connect: [{actions: [{type: forward-internal, config: {url: 'https://x.internal'}}]}]",
-            https,
-            &[("on_tcp_connect[0].actions[0].config", 2205)],
-        ),
-        // custom-response.
-        (
-            "on_http_request: [{actions: [{type: custom-response, config: {status_code: 101}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.status_code", 2215)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: custom-response, config: {status_code: 204, body: x}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.body", 2204)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: custom-response, config: {body: 'at ${time.then}'}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.body", 2213)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: custom-response, config: {headers: [a]}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.headers", 2203)],
-        ),
-        (
-            "on_http_request: [{actions: [{type: custom-response, config: {headers: {'a b': x, c: 1, d: \"x\\ny\", \
-             e: '${x}', ngrok-error-code: ERR_NGROK_1, Transfer-Encoding: chunked}}}]}]",
-            https,
-            &[
-                ("on_http_request[0].actions[0].config.headers.c", 2203),
-                ("on_http_request[0].actions[0].config.headers.e", 2213),
-                ("on_http_request[0].actions[0].config.headers.Transfer-Encoding", 2210),
-                ("on_http_request[0].actions[0].config.headers.a b", 2210),
-                ("on_http_request[0].actions[0].config.headers.d", 2211),
-                ("on_http_request[0].actions[0].config.headers.ngrok-error-code", 2210),
-            ],
-        ),
-        (
-            "on_http_request: [{actions: [{type: custom-response, config: {headers: \
-             {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x, j: x, k: x}}}]}]",
-            https,
-            &[("on_http_request[0].actions[0].config.headers", 2212)],
-        ),
-    ];
-    for (text, url, expected) in table {
+    for (text, url, expected) in FAULTY {
         let mut found = mistakes(text, agent(url));
         let mut expected: Vec<(String, u32)> = expected.iter().map(|(path, code)| ((*path).into(), *code)).collect();
         found.sort();
@@ -418,163 +418,157 @@ fn large_deep_or_swelling_document_is_refused_without_effort() {
 /// The parts of a document that belong to one action.
 type FaultyAction = (&'static str, &'static str, &'static [(&'static str, u32)]);
 
+/// Faulty configurations of actions, in `on_http_request`.
+const FAULTY_ACTIONS: &[FaultyAction] = &[
+    ("restrict-ips", "{}", &[("", 2203)]),
+    ("restrict-ips", "{enforce: false}", &[("", 2203)]),
+    ("restrict-ips", "{enforce: 'yes', allow: [10.0.0.0/8]}", &[("enforce", 2203)]),
+    (
+        "restrict-ips",
+        "{allow: [10.0.0.0/33, x, '10.0.0.1', '2001:db8::/129']}",
+        &[("allow[0]", 2217), ("allow[1]", 2217), ("allow[3]", 2217)],
+    ),
+    ("restrict-ips", "{deny: [7], allow: ['::/0']}", &[("deny[0]", 2203)]),
+    ("restrict-ips", "{allow: ['${nobody}', 10.0.0.0/8]}", &[("allow[0]", 2213)]),
+    ("restrict-ips", "{allow: [10.0.0.0/8], ip_policies: [ipp_1]}", &[("ip_policies", 2216)]),
+    ("restrict-ips", "{allow: {a: b}}", &[("allow[0]", 2203), ("", 2203)]),
+    ("restrict-ips", "{allow: [10.0.0.0/8], allowed: []}", &[("allowed", 2204)]),
+    ("set-vars", "{}", &[("vars", 2203)]),
+    ("set-vars", "{vars: []}", &[("vars", 2203)]),
+    ("set-vars", "{vars: [a]}", &[("vars[0]", 2203)]),
+    ("set-vars", "{vars: [{a: b, c: d}]}", &[("vars[0]", 2203)]),
+    ("set-vars", "{vars: [{a: []}]}", &[("vars[0].a", 2203)]),
+    ("set-vars", "{vars: [{'a b': x}, {1a: x}, {'': x}]}", &[("vars[0]", 2204), ("vars[1]", 2204), ("vars[2]", 2204)]),
+    ("set-vars", "{vars: [{a: x}, {b: '${vars.a}'}]}", &[("vars[1]", 2251)]),
+    ("set-vars", "{vars: [{a: '${vars.c}'}]}", &[("vars[0].a", 2213)]),
+    ("log", "{}", &[("metadata", 2203)]),
+    ("log", "{metadata: {}}", &[("metadata", 2203)]),
+    ("log", "{metadata: [a]}", &[("metadata", 2203)]),
+    ("log", "{metadata: {a: [1], b: '${', c: 1}}", &[("metadata.a", 2203), ("metadata.b", 2213)]),
+    ("add-headers", "{}", &[("headers", 2203)]),
+    ("add-headers", "{headers: {}}", &[("headers", 2203)]),
+    (
+        "add-headers",
+        "{headers: {'a b': x, user-agent: x, connection: x, adit-error-code: x}}",
+        &[
+            ("headers.a b", 2210),
+            ("headers.adit-error-code", 2210),
+            ("headers.connection", 2210),
+            ("headers.user-agent", 2210),
+        ],
+    ),
+    (
+        "add-headers",
+        "{headers: {a: \"x\\ny\", b: 1, c: '${1 +}'}}",
+        &[("headers.b", 2203), ("headers.c", 2213), ("headers.a", 2211)],
+    ),
+    (
+        "add-headers",
+        "{headers: {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x, j: x, k: x}}",
+        &[("headers", 2212)],
+    ),
+    ("remove-headers", "{}", &[("headers", 2203)]),
+    ("remove-headers", "{headers: []}", &[("headers", 2203)]),
+    (
+        "remove-headers",
+        "{headers: [a, 'b c', user-agent, host, 7]}",
+        &[("headers[4]", 2203), ("headers[1]", 2210), ("headers[2]", 2210), ("headers[3]", 2210)],
+    ),
+    ("remove-headers", "{headers: [a, b, c, d, e, f, g, h, i, j, k]}", &[("headers", 2212)]),
+    ("redirect", "{}", &[("to", 2203)]),
+    ("redirect", "{to: 7}", &[("to", 2203)]),
+    ("redirect", "{to: x, from: '('}", &[("from", 3902)]),
+    ("redirect", "{to: x, status_code: 200}", &[("status_code", 2215)]),
+    ("redirect", "{to: x, status_code: 304}", &[("status_code", 2215)]),
+    ("redirect", "{to: x, status_code: '302'}", &[("status_code", 2203)]),
+    ("redirect", "{to: x, headers: {location: 'y', 'a b': z}}", &[("headers.a b", 2210), ("headers.location", 2204)]),
+    ("redirect", "{to: '${req.nothing}'}", &[("to", 2213)]),
+    ("url-rewrite", "{}", &[("to", 2203)]),
+    ("url-rewrite", "{to: ''}", &[("to", 2204)]),
+    ("url-rewrite", "{from: 'a(?=b)', to: x}", &[("from", 3902)]),
+    ("url-rewrite", "{from: 1, to: x, status_code: 302}", &[("from", 2203), ("status_code", 2204)]),
+    ("basic-auth", "{}", &[("credentials", 2203)]),
+    ("basic-auth", "{credentials: []}", &[("credentials", 2203)]),
+    (
+        "basic-auth",
+        "{credentials: [alone, 'a:short', 'a:longenough', 7]}",
+        &[("credentials[3]", 2203), ("credentials[0]", 2204), ("credentials[1]", 2204)],
+    ),
+    ("basic-auth", "{credentials: ['${nobody}:password']}", &[("credentials[0]", 2213)]),
+    (
+        "basic-auth",
+        "{credentials: ['a:longenough'], realm: \"a\\\"b\", enforce: 1}",
+        &[("realm", 2204), ("enforce", 2203)],
+    ),
+    (
+        "rate-limit",
+        "{}",
+        &[("name", 2203), ("algorithm", 2203), ("capacity", 2203), ("rate", 2203), ("bucket_key", 2203)],
+    ),
+    (
+        "rate-limit",
+        "{name: '', algorithm: gcra, capacity: 0, rate: 59s, bucket_key: [nobody]}",
+        &[("name", 2204), ("algorithm", 2204), ("capacity", 2215), ("rate", 2215), ("bucket_key[0]", 2200)],
+    ),
+    (
+        "rate-limit",
+        "{name: a, algorithm: sliding_window, capacity: 1.5, rate: soon, bucket_key: [req.host]}",
+        &[("capacity", 2203), ("rate", 2204)],
+    ),
+    (
+        "rate-limit",
+        "{name: a, algorithm: sliding_window, capacity: 2000000001, rate: 65s, bucket_key: req.host}",
+        &[("capacity", 2215), ("rate", 2215)],
+    ),
+    (
+        "rate-limit",
+        "{name: a, algorithm: sliding_window, capacity: 1, rate: 25h, bucket_key: []}",
+        &[("rate", 2215), ("bucket_key", 2203)],
+    ),
+    ("jwt-validation", "{}", &[("issuer.allow_list", 2203), ("http.tokens", 2203), ("jws", 2203)]),
+    (
+        "jwt-validation",
+        "{issuer: {allow_list: [{value: 7}, {valeu: x}], deny_list: []}, audience: {allow_list: []}, \
+         http: {tokens: [{type: saml, method: query, name: 'a b', prefix: 7, place: x}, 7]}, \
+         jws: {allowed_algorithms: [none, HS256, RS256], keys: {sources: {additional_jkus: ['http://idp.example.com/']}, \
+         identification: {token_claims: [sub]}, more: 1}, typ: x}, leeway: 60s}",
+        &[
+            ("issuer.allow_list[0]", 2203),
+            ("issuer.allow_list[1]", 2203),
+            ("issuer.deny_list", 2204),
+            ("audience.allow_list", 2203),
+            ("http.tokens[0].type", 2204),
+            ("http.tokens[0].method", 2204),
+            ("http.tokens[0].name", 2204),
+            ("http.tokens[0].prefix", 2203),
+            ("http.tokens[0].place", 2204),
+            ("http.tokens[1]", 2203),
+            ("jws.allowed_algorithms[0]", 2204),
+            ("jws.allowed_algorithms[1]", 2204),
+            ("jws.keys.sources.additional_jkus[0]", 2204),
+            ("jws.keys.identification.token_claims", 2204),
+            ("jws.keys.more", 2204),
+            ("jws.typ", 2204),
+            ("leeway", 2204),
+        ],
+    ),
+    (
+        "jwt-validation",
+        "{issuer: {allow_list: [{value: x}]}, http: {tokens: [{type: jwt, method: body, name: token}]}, \
+         jws: {allowed_algorithms: [], keys: [{sources: [{additional_jkus: []}]}]}}",
+        &[
+            ("http.tokens[0].method", 2204),
+            ("jws.allowed_algorithms", 2203),
+            ("jws.keys.sources.additional_jkus", 2203),
+        ],
+    ),
+    ("close-connection", "{code: 1}", &[("code", 2204)]),
+];
+
 #[test]
 fn faulty_action_is_refused_at_the_right_field() {
-    let table: &[FaultyAction] = &[
-        ("restrict-ips", "{}", &[("", 2203)]),
-        ("restrict-ips", "{enforce: false}", &[("", 2203)]),
-        ("restrict-ips", "{enforce: 'yes', allow: [10.0.0.0/8]}", &[("enforce", 2203)]),
-        (
-            "restrict-ips",
-            "{allow: [10.0.0.0/33, x, '10.0.0.1', '2001:db8::/129']}",
-            &[("allow[0]", 2217), ("allow[1]", 2217), ("allow[3]", 2217)],
-        ),
-        ("restrict-ips", "{deny: [7], allow: ['::/0']}", &[("deny[0]", 2203)]),
-        ("restrict-ips", "{allow: ['${nobody}', 10.0.0.0/8]}", &[("allow[0]", 2213)]),
-        ("restrict-ips", "{allow: [10.0.0.0/8], ip_policies: [ipp_1]}", &[("ip_policies", 2216)]),
-        ("restrict-ips", "{allow: {a: b}}", &[("allow[0]", 2203), ("", 2203)]),
-        ("restrict-ips", "{allow: [10.0.0.0/8], allowed: []}", &[("allowed", 2204)]),
-        ("set-vars", "{}", &[("vars", 2203)]),
-        ("set-vars", "{vars: []}", &[("vars", 2203)]),
-        ("set-vars", "{vars: [a]}", &[("vars[0]", 2203)]),
-        ("set-vars", "{vars: [{a: b, c: d}]}", &[("vars[0]", 2203)]),
-        ("set-vars", "{vars: [{a: []}]}", &[("vars[0].a", 2203)]),
-        (
-            "set-vars",
-            "{vars: [{'a b': x}, {1a: x}, {'': x}]}",
-            &[("vars[0]", 2204), ("vars[1]", 2204), ("vars[2]", 2204)],
-        ),
-        ("set-vars", "{vars: [{a: x}, {b: '${vars.a}'}]}", &[("vars[1]", 2251)]),
-        ("set-vars", "{vars: [{a: '${vars.c}'}]}", &[("vars[0].a", 2213)]),
-        ("log", "{}", &[("metadata", 2203)]),
-        ("log", "{metadata: {}}", &[("metadata", 2203)]),
-        ("log", "{metadata: [a]}", &[("metadata", 2203)]),
-        ("log", "{metadata: {a: [1], b: '${', c: 1}}", &[("metadata.a", 2203), ("metadata.b", 2213)]),
-        ("add-headers", "{}", &[("headers", 2203)]),
-        ("add-headers", "{headers: {}}", &[("headers", 2203)]),
-        (
-            "add-headers",
-            "{headers: {'a b': x, user-agent: x, connection: x, adit-error-code: x}}",
-            &[
-                ("headers.a b", 2210),
-                ("headers.adit-error-code", 2210),
-                ("headers.connection", 2210),
-                ("headers.user-agent", 2210),
-            ],
-        ),
-        (
-            "add-headers",
-            "{headers: {a: \"x\\ny\", b: 1, c: '${1 +}'}}",
-            &[("headers.b", 2203), ("headers.c", 2213), ("headers.a", 2211)],
-        ),
-        (
-            "add-headers",
-            "{headers: {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x, j: x, k: x}}",
-            &[("headers", 2212)],
-        ),
-        ("remove-headers", "{}", &[("headers", 2203)]),
-        ("remove-headers", "{headers: []}", &[("headers", 2203)]),
-        (
-            "remove-headers",
-            "{headers: [a, 'b c', user-agent, host, 7]}",
-            &[("headers[4]", 2203), ("headers[1]", 2210), ("headers[2]", 2210), ("headers[3]", 2210)],
-        ),
-        ("remove-headers", "{headers: [a, b, c, d, e, f, g, h, i, j, k]}", &[("headers", 2212)]),
-        ("redirect", "{}", &[("to", 2203)]),
-        ("redirect", "{to: 7}", &[("to", 2203)]),
-        ("redirect", "{to: x, from: '('}", &[("from", 3902)]),
-        ("redirect", "{to: x, status_code: 200}", &[("status_code", 2215)]),
-        ("redirect", "{to: x, status_code: 304}", &[("status_code", 2215)]),
-        ("redirect", "{to: x, status_code: '302'}", &[("status_code", 2203)]),
-        (
-            "redirect",
-            "{to: x, headers: {location: 'y', 'a b': z}}",
-            &[("headers.a b", 2210), ("headers.location", 2204)],
-        ),
-        ("redirect", "{to: '${req.nothing}'}", &[("to", 2213)]),
-        ("url-rewrite", "{}", &[("to", 2203)]),
-        ("url-rewrite", "{to: ''}", &[("to", 2204)]),
-        ("url-rewrite", "{from: 'a(?=b)', to: x}", &[("from", 3902)]),
-        ("url-rewrite", "{from: 1, to: x, status_code: 302}", &[("from", 2203), ("status_code", 2204)]),
-        ("basic-auth", "{}", &[("credentials", 2203)]),
-        ("basic-auth", "{credentials: []}", &[("credentials", 2203)]),
-        (
-            "basic-auth",
-            "{credentials: [alone, 'a:short', 'a:longenough', 7]}",
-            &[("credentials[3]", 2203), ("credentials[0]", 2204), ("credentials[1]", 2204)],
-        ),
-        ("basic-auth", "{credentials: ['${nobody}:password']}", &[("credentials[0]", 2213)]),
-        (
-            "basic-auth",
-            "{credentials: ['a:longenough'], realm: \"a\\\"b\", enforce: 1}",
-            &[("realm", 2204), ("enforce", 2203)],
-        ),
-        (
-            "rate-limit",
-            "{}",
-            &[("name", 2203), ("algorithm", 2203), ("capacity", 2203), ("rate", 2203), ("bucket_key", 2203)],
-        ),
-        (
-            "rate-limit",
-            "{name: '', algorithm: gcra, capacity: 0, rate: 59s, bucket_key: [nobody]}",
-            &[("name", 2204), ("algorithm", 2204), ("capacity", 2215), ("rate", 2215), ("bucket_key[0]", 2200)],
-        ),
-        (
-            "rate-limit",
-            "{name: a, algorithm: sliding_window, capacity: 1.5, rate: soon, bucket_key: [req.host]}",
-            &[("capacity", 2203), ("rate", 2204)],
-        ),
-        (
-            "rate-limit",
-            "{name: a, algorithm: sliding_window, capacity: 2000000001, rate: 65s, bucket_key: req.host}",
-            &[("capacity", 2215), ("rate", 2215)],
-        ),
-        (
-            "rate-limit",
-            "{name: a, algorithm: sliding_window, capacity: 1, rate: 25h, bucket_key: []}",
-            &[("rate", 2215), ("bucket_key", 2203)],
-        ),
-        ("jwt-validation", "{}", &[("issuer.allow_list", 2203), ("http.tokens", 2203), ("jws", 2203)]),
-        (
-            "jwt-validation",
-            "{issuer: {allow_list: [{value: 7}, {valeu: x}], deny_list: []}, audience: {allow_list: []}, \
-             http: {tokens: [{type: saml, method: query, name: 'a b', prefix: 7, place: x}, 7]}, \
-             jws: {allowed_algorithms: [none, HS256, RS256], keys: {sources: {additional_jkus: ['http://idp.example.com/']}, \
-             identification: {token_claims: [sub]}, more: 1}, typ: x}, leeway: 60s}",
-            &[
-                ("issuer.allow_list[0]", 2203),
-                ("issuer.allow_list[1]", 2203),
-                ("issuer.deny_list", 2204),
-                ("audience.allow_list", 2203),
-                ("http.tokens[0].type", 2204),
-                ("http.tokens[0].method", 2204),
-                ("http.tokens[0].name", 2204),
-                ("http.tokens[0].prefix", 2203),
-                ("http.tokens[0].place", 2204),
-                ("http.tokens[1]", 2203),
-                ("jws.allowed_algorithms[0]", 2204),
-                ("jws.allowed_algorithms[1]", 2204),
-                ("jws.keys.sources.additional_jkus[0]", 2204),
-                ("jws.keys.identification.token_claims", 2204),
-                ("jws.keys.more", 2204),
-                ("jws.typ", 2204),
-                ("leeway", 2204),
-            ],
-        ),
-        (
-            "jwt-validation",
-            "{issuer: {allow_list: [{value: x}]}, http: {tokens: [{type: jwt, method: body, name: token}]}, \
-             jws: {allowed_algorithms: [], keys: [{sources: [{additional_jkus: []}]}]}}",
-            &[
-                ("http.tokens[0].method", 2204),
-                ("jws.allowed_algorithms", 2203),
-                ("jws.keys.sources.additional_jkus", 2203),
-            ],
-        ),
-        ("close-connection", "{code: 1}", &[("code", 2204)]),
-    ];
-    for (action, config, expected) in table {
-        let text = format!("on_http_request: [{{actions: [{{type: {action}, config: {config}}}]}}]");
+    for (action, config, expected) in FAULTY_ACTIONS {
+        let text = with_action(action, config);
         let mut found = mistakes(&text, agent("https://a.example.com"));
         let config = "on_http_request[0].actions[0].config";
         let path = |field: &str| if field.is_empty() { config.to_owned() } else { format!("{config}.{field}") };
@@ -584,6 +578,72 @@ fn faulty_action_is_refused_at_the_right_field() {
         assert_eq!(found, expected, "{text}");
     }
 }
+
+fn with_action(action: &str, config: &str) -> String {
+    format!("on_http_request: [{{actions: [{{type: {action}, config: {config}}}]}}]")
+}
+
+/// Every faulty document of this file, and the endpoint that it is for.
+fn faulty_documents() -> BTreeSet<(String, &'static str)> {
+    let whole = FAULTY.iter().map(|(text, url, _)| ((*text).to_owned(), *url));
+    whole.chain(FAULTY_ACTIONS.iter().map(|(action, config, _)| (with_action(action, config), HTTPS))).collect()
+}
+
+/// What stands at the place that an error names.
+fn found_at<'v>(document: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').try_fold(document, |value, part| {
+        let (key, places) =
+            part.split_once('[').map_or((part, ""), |(key, places)| (key, places.trim_end_matches(']')));
+        let value = if key.is_empty() { value } else { value.get(key)? };
+        let mut places = places.split("][").filter(|place| !place.is_empty());
+        places.try_fold(value, |value, place| value.get(place.parse::<usize>().ok()?))
+    })
+}
+
+#[test]
+fn over_a_hundred_faulty_documents_get_errors_with_place_value_code_and_advice() {
+    let documents = faulty_documents();
+    assert!(documents.len() >= 100, "{} of them", documents.len());
+    for (text, url) in documents {
+        let errors = Policy::parse(&text, agent(url)).unwrap_err();
+        let document = read_yaml(&text).unwrap_or_default();
+        for error in errors.errors() {
+            let PolicyError { path, value, code, message } = error;
+            assert!(matches!(code, 2200..=2264 | 3902 | 9026), "{text}: {error}");
+            let says = ADVICE.iter().any(|word| message.contains(word));
+            assert!(says, "{text}: it does not say what would be right: {error}");
+            // A password must not be repeated, and what is unknown is named by the path.
+            let is_said_otherwise = path.contains("credentials") || message.starts_with("is not a field");
+            let is_scalar = |value: &&Value| value.is_string() || value.is_number() || value.is_boolean();
+            if let Some(found) = found_at(&document, path).filter(is_scalar).filter(|_| !is_said_otherwise) {
+                assert!(!value.is_empty(), "{text}: {found} is not shown: {error}");
+            }
+        }
+    }
+}
+
+/// Words with which an error says what would be right.
+const ADVICE: &[&str] = &[
+    "must",
+    "needs",
+    "there are",
+    "there is",
+    "has ",
+    "have",
+    "write ",
+    "use ",
+    "keep ",
+    "see ",
+    "at most",
+    "possible",
+    "can never run",
+    "cannot be",
+    "only",
+    "belongs",
+    "takes",
+    "is not",
+    "will do",
+];
 
 #[test]
 fn secret_is_in_no_error() {

@@ -1,6 +1,7 @@
 //! From the text of an expression to nodes that can be evaluated: what the parser gives, with all names known.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, SelectExpr};
@@ -8,6 +9,7 @@ use cel::parser::PrattParser;
 use regex::{Regex, RegexBuilder};
 
 use super::super::networks::{NetworkSet, parse_network};
+use super::super::own::Lent;
 use super::super::phase::Phase;
 use super::functions::{self, Function};
 use super::loops::{Loop, LoopKind};
@@ -22,6 +24,8 @@ pub(in crate::policy) struct Scope<'a> {
     pub(in crate::policy) phase: Phase,
     /// The names that `set-vars` actions of the document set.
     pub(in crate::policy) vars: &'a BTreeSet<String>,
+    /// What the operator lends to it.
+    pub(in crate::policy) lent: Lent<'a>,
 }
 
 /// What is wrong with an expression, in words.
@@ -31,6 +35,8 @@ pub(in crate::policy) type Mistake = String;
 #[derive(Debug)]
 pub(super) enum Node {
     Constant(Value),
+    /// A secret, as it was when the policy was loaded.
+    Secret(Secret),
     Variable(Variable),
     /// The variable of a loop, counted from the outermost one.
     Local(usize),
@@ -53,6 +59,15 @@ pub(super) enum Node {
     InNetworks(Box<Self>, Box<NetworkSet>),
     Call(&'static Function, Vec<Self>),
     Loop(Box<Loop>),
+}
+
+/// A value that nothing shows, not even the policy that it is compiled into.
+pub(super) struct Secret(pub(super) Value);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Gives the node, and whether it refers to what `set-vars` sets. `names` are known as if a loop around it bound them.
@@ -174,9 +189,9 @@ impl Compiler<'_> {
             let first = member.split('.').next().unwrap_or_default();
             return match variable {
                 Variable::Vars if self.scope.vars.contains(first) => Ok(()),
-                Variable::Vars => Err(format!("names vars.{}, which no set-vars of this policy sets", cut(first))),
+                Variable::Vars => Err(unset(first, self.scope.vars)),
                 Variable::Results if variables::has_results(first) => Ok(()),
-                Variable::Results => Err(format!("names {}: no action sets that", cut(name))),
+                Variable::Results => Err(format!("names {}: no action sets that: {}", cut(name), variables::results())),
                 variable if variable.is_map() => Ok(()),
                 _ => Err(variables::unknown(name)),
             };
@@ -230,6 +245,9 @@ impl Compiler<'_> {
     }
 
     fn function(&self, name: &str, mut arguments: Vec<Node>, is_method: bool) -> Result<Node, Mistake> {
+        if name == "secrets.get" && !is_method {
+            return self.secret(&arguments);
+        }
         let function = functions::find(name, is_method).ok_or_else(|| functions::unknown(name, is_method))?;
         function.check(arguments.len(), is_method, self.scope.phase)?;
         match (name, arguments.as_slice()) {
@@ -243,6 +261,17 @@ impl Compiler<'_> {
             },
             _ => Ok(Node::Call(function, arguments)),
         }
+    }
+
+    /// Which one it is must be clear when the policy is loaded: a missing secret is then found at once.
+    fn secret(&self, arguments: &[Node]) -> Result<Node, Mistake> {
+        let [Node::Constant(Value::Text(vault)), Node::Constant(Value::Text(name))] = arguments else {
+            return Err(
+                "calls secrets.get, which takes the name of a vault and that of a secret, both in quotes".into()
+            );
+        };
+        let own = self.scope.lent.get("calls secrets.get")?;
+        own.secret(vault, name).map(|secret| Node::Secret(Secret(Value::Text(Arc::clone(secret)))))
     }
 
     fn map(&mut self, map: &MapExpr) -> Result<Node, Mistake> {
@@ -303,6 +332,12 @@ impl Compiler<'_> {
     }
 }
 
+fn unset(name: &str, vars: &BTreeSet<String>) -> Mistake {
+    let known: Vec<&str> = vars.iter().take(NAMES_MAX).map(String::as_str).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { cut(&known.join(", ")) };
+    format!("names vars.{}, which no set-vars of this policy sets: there are {known}", cut(name))
+}
+
 fn unsupported_loop() -> Mistake {
     "has a loop that this gateway does not know".into()
 }
@@ -359,3 +394,5 @@ const DEPTH_MAX: u16 = 64;
 /// Memory of a compiled regular expression, and of the cache that matching uses.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
 const MESSAGE_CHARS_MAX: usize = 200;
+/// Names that a message lists.
+const NAMES_MAX: usize = 20;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::compile::Node;
+use super::compile::{Node, Secret};
 use super::operators;
 use super::value::Value;
 use super::variables::{self, Facts};
@@ -83,7 +83,7 @@ impl<'a, 'f> Evaluation<'a, 'f> {
     pub(super) fn value(&mut self, node: &Node) -> Result<Value, Fault> {
         self.budget.spend(1)?;
         match node {
-            Node::Constant(value) => Ok(value.clone()),
+            Node::Constant(value) | Node::Secret(Secret(value)) => Ok(value.clone()),
             Node::Variable(variable) => {
                 let value = variables::resolve(*variable, self.facts)?;
                 self.budget.spend(value.weight())?;

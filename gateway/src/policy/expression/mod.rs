@@ -6,11 +6,14 @@
 //! beforehand, and has none that are a text and have members at the same time, as `req.url` and `req.url.host`.
 
 mod compile;
+mod cookies;
 mod evaluate;
 mod functions;
+mod lookups;
 mod loops;
 mod operators;
 mod tls;
+mod user_agent;
 mod value;
 mod variables;
 
@@ -26,6 +29,7 @@ use evaluate::Evaluation;
 #[derive(Debug)]
 pub(super) struct Expression {
     root: Node,
+    source: Box<str>,
     names_vars: bool,
 }
 
@@ -46,7 +50,12 @@ impl Expression {
     /// As [`Expression::compile`].
     pub(super) fn compile_with(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<Self, Mistake> {
         let (root, names_vars) = compile::compile(source, scope, names)?;
-        Ok(Self { root, names_vars })
+        Ok(Self { root, source: source.into(), names_vars })
+    }
+
+    /// Its text.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// True when it refers to what `set-vars` sets.

@@ -1,5 +1,8 @@
 //! What expressions mean, which are refused, and what they may cost.
 
+mod functions;
+mod reference;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,8 +10,9 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use http::{HeaderMap, Method, StatusCode, Version};
 use time::macros::datetime;
 
+use super::super::own::{Lent, Own};
 use super::super::phase::Phase;
-use super::super::{Connection, Tls};
+use super::super::{Connection, Course, Tls};
 use super::*;
 
 /// Evaluates in `on_http_response`, where everything is known.
@@ -18,15 +22,20 @@ fn evaluate(source: &str) -> Result<Value, String> {
 
 fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
     let names = BTreeSet::from(["site".to_owned()]);
-    let scope = Scope { phase: Phase::HttpResponse, vars: &names };
+    let scope = Scope { phase: Phase::HttpResponse, vars: &names, lent: Lent::Nothing };
     let expression = Expression::compile(source, scope).unwrap_or_else(|mistake| panic!("{source}: {mistake}"));
     let endpoint = EndpointUrl::parse("https://*.example.com").unwrap();
+    let course = Course::begin();
+    course.came(1000);
+    course.went(70);
     let connection = Connection {
         peer: "[::ffff:10.1.2.3]:5000".parse().unwrap(),
         local: "192.0.2.1:443".parse().unwrap(),
         scheme: Scheme::Https,
         endpoint: &endpoint,
         tls: Tls::Unknown,
+        bind: Some("ep_one"),
+        course: Some(&course),
     };
     let header = |lines: &[(&str, &str)]| {
         let lines = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
@@ -43,7 +52,10 @@ fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
         ("content-encoding", "gzip, br"),
     ]);
     let answer = header(&[
-        ("set-cookie", "id=1; Path=/; Secure; SameSite=Lax"),
+        (
+            "set-cookie",
+            "id=1; Path=/; Secure; SameSite=Lax; Max-Age=86400; Expires=Wed, 21 Oct 2015 07:28:00 GMT; Priority=High",
+        ),
         ("set-cookie", "id=2; Path=/deep/down"),
         ("location", "/next"),
         ("content-type", "text/html"),
@@ -58,6 +70,7 @@ fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
         request: Some(request),
         response: Some((StatusCode::NOT_FOUND, &answer)),
         now: datetime!(2026-11-28 01:02:03 UTC),
+        received: datetime!(2026-11-28 01:02:02 UTC),
         vars: &vars,
         results: &results,
     };
@@ -65,7 +78,7 @@ fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
 }
 
 fn mistake(source: &str, phase: Phase) -> Option<String> {
-    Expression::compile(source, Scope { phase, vars: &BTreeSet::new() }).err()
+    Expression::compile(source, Scope { phase, vars: &BTreeSet::new(), lent: Lent::Nothing }).err()
 }
 
 #[test]
@@ -99,6 +112,8 @@ fn true_is_what_the_reference_says_is_true() {
         "inCidrRange(conn.client_ip, '10.0.0.0/8') && !inCidrRange(conn.client_ip, '10.0.0.0/16')",
         "inCidrRanges(conn.client_ip, ['192.0.2.0/24', '10.1.2.3']) && conn.client_ip.isPrivateIp()",
         "inCidrRanges('2001:db8::1', ['2001:db8::' + '/32'])",
+        "conn.bytes_in == 1000 && conn.bytes_out == 70 && conn.ts.start > timestamp('2023-12-31T00:00:00Z')",
+        "endpoint.id == 'ep_one' && endpoint.addr == '*.example.com:443'",
         // The request.
         "req.method == 'POST' && req.version == '2.0' && req.host == 'api.example.com:8443'",
         "req.headers['x-role'] == ['admin', 'user'] && 'admin' in getReqHeader('X-Role')",
@@ -113,9 +128,16 @@ fn true_is_what_the_reference_says_is_true() {
         "req.url.query_params['x'] == ['1', 'two words'] && getQueryParam('y') == ['&'] && hasQueryParam('z')",
         "req.content_type == 'Application/JSON' && req.content_type.parameters['charset'] == 'utf-8'",
         "req.content_length == 42 && req.content_encoding == ['gzip', 'br'] && req.url.query.endsWith('&z')",
+        "req.ts.header_received < timestamp(time.now) && req.url.user_password == ''",
+        "req.user_agent.name == 'curl' && req.user_agent.version == '8' && !req.user_agent.is_bot",
+        "req.user_agent.os == '' && req.user_agent.os_version == '' && req.user_agent.device + req.user_agent.url == ''",
+        "!(req.user_agent.is_mobile || req.user_agent.is_tablet || req.user_agent.is_desktop)",
         // The response.
         "res.status_code == 404 && res.location == '/next' && res.content_type == 'text/html'",
-        "getResCookie('id').value == '2' && res.cookies.id[0].secure && hasResCookie('id')",
+        "getResCookie('id').value == '2' && res.cookies.id[1].secure && hasResCookie('id')",
+        "res.cookies['id'][1].same_site == 'Lax' && res.cookies['id'][1].max_age > duration('23h')",
+        "res.cookies['id'][1].expires == timestamp('2015-10-21T07:28:00Z') && !res.cookies['id'][0].http_only",
+        "res.cookies['id'][1].unparsed_attributes == {'Priority': 'High'} && res.cookies['id'][0].path == '/deep/down'",
         "hasResHeader('Location') && getResHeader('location')[0] == '/next' && !has(res.content_length)",
         // The rest.
         "vars.site == 'clinic' && vars['site'].upper() == 'CLINIC'",
@@ -218,7 +240,7 @@ fn faulty_expression_is_refused_when_it_is_loaded() {
         ("hasResHeader('a')", HttpRequest, "calls hasResHeader, which does not work in on_http_request"),
         ("nothing(1)", HttpRequest, "calls nothing, which is not a function"),
         ("'a'.nothing()", HttpRequest, "calls nothing, which is not a function"),
-        ("secrets.get('a', 'b')", HttpRequest, "calls secrets.get, which is not a function"),
+        ("secrets.get('a', 'b')", HttpRequest, "calls secrets.get, which only policies of the gateway's own"),
         ("startsWith('a', 'b')", HttpRequest, "write value.startsWith(…)"),
         ("'a'.getReqHeader()", HttpRequest, "write getReqHeader(…)"),
         ("'a'.startsWith()", HttpRequest, "calls startsWith with 0 arguments: it takes 1"),

@@ -62,6 +62,19 @@ pub(super) fn find(name: &str) -> Option<TlsVariable> {
     }
 }
 
+/// The whole name of a variable.
+pub(super) fn name(variable: TlsVariable) -> String {
+    let plain = PLAIN.iter().map(|(name, _)| (*name).to_owned());
+    let parts = ["subject", "issuer"]
+        .into_iter()
+        .flat_map(|whose| PARTS.iter().map(move |(part, _)| format!("{whose}.{part}")));
+    let fields: Vec<String> = FIELDS.iter().map(|(name, _)| (*name).to_owned()).chain(parts).collect();
+    let sides =
+        ["client", "server"].into_iter().flat_map(|side| fields.iter().map(move |field| format!("{side}.{field}")));
+    let mut names = plain.chain(sides).map(|name| format!("{PREFIX}{name}"));
+    names.find(|name| find(name) == Some(variable)).unwrap_or_default()
+}
+
 /// The names beside one that is not known; nothing when it is not below `conn.tls`.
 pub(super) fn beside(name: &str) -> Option<Vec<String>> {
     let rest = name.strip_prefix(PREFIX)?;

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adit::endpoint_url::Scheme;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, SET_COOKIE, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, StatusCode, Version};
 use percent_encoding::percent_decode_str;
+use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 
 use super::super::Connection;
+use super::super::course::Course;
 use super::super::phase::Phase;
 use super::compile::Mistake;
+use super::cookies::{grouped, request_cookies, response_cookies};
 use super::evaluate::Fault;
 use super::tls::{self, TlsVariable};
+use super::user_agent::{Agent, Kind};
 use super::value::{Value, shown_time};
 
 /// What expressions can see.
@@ -24,6 +28,8 @@ pub(in crate::policy) struct Facts<'a> {
     /// Status and headers of the response.
     pub(in crate::policy) response: Option<(StatusCode, &'a HeaderMap)>,
     pub(in crate::policy) now: OffsetDateTime,
+    /// When the head of the request was there.
+    pub(in crate::policy) received: OffsetDateTime,
     pub(in crate::policy) vars: &'a BTreeMap<Arc<str>, Value>,
     /// What the actions left behind, by their names.
     pub(in crate::policy) results: &'a BTreeMap<Arc<str>, Value>,
@@ -62,12 +68,16 @@ enum Place {
 }
 
 variables! {
+    "conn.bytes_in" => BytesIn in Everywhere,
+    "conn.bytes_out" => BytesOut in Everywhere,
     "conn.client_ip" => ClientIp in Everywhere,
     "conn.client_port" => ClientPort in Everywhere,
     "conn.server_ip" => ServerIp in Everywhere,
     "conn.server_port" => ServerPort in Everywhere,
+    "conn.ts.start" => Began in Everywhere,
     "endpoint.addr" => EndpointAddr in Everywhere,
     "endpoint.host" => EndpointHost in Everywhere,
+    "endpoint.id" => EndpointId in Everywhere,
     "endpoint.port" => EndpointPort in Everywhere,
     "endpoint.protocol" => EndpointProtocol in Everywhere,
     "endpoint.url" => EndpointUrl in Everywhere,
@@ -85,7 +95,18 @@ variables! {
     "req.content_type.raw" => ContentType in Request,
     "req.content_type.parameters" => MediaParameters in Request,
     "req.location" => RequestLocation in Request,
+    "req.ts.header_received" => HeaderReceived in Request,
     "req.user_agent" => UserAgent in Request,
+    "req.user_agent.name" => AgentName in Request,
+    "req.user_agent.version" => AgentVersion in Request,
+    "req.user_agent.os" => AgentOs in Request,
+    "req.user_agent.os_version" => AgentOsVersion in Request,
+    "req.user_agent.device" => AgentDevice in Request,
+    "req.user_agent.url" => AgentUrl in Request,
+    "req.user_agent.is_mobile" => AgentIsMobile in Request,
+    "req.user_agent.is_tablet" => AgentIsTablet in Request,
+    "req.user_agent.is_desktop" => AgentIsDesktop in Request,
+    "req.user_agent.is_bot" => AgentIsBot in Request,
     "req.url" => Url in Request,
     "req.url.raw" => RawUrl in Request,
     "req.url.scheme" => UrlScheme in Request,
@@ -96,6 +117,7 @@ variables! {
     "req.url.raw_path" => UrlRawPath in Request,
     "req.url.uri" => UrlUri in Request,
     "req.url.query" => UrlQuery in Request,
+    "req.url.user_password" => UserPassword in Request,
     "req.url.query_params" => QueryParams in Request,
     "res.status_code" => Status in Response,
     "res.headers" => ResponseHeaders in Response,
@@ -109,6 +131,14 @@ variables! {
 }
 
 impl Variable {
+    /// Its name in expressions.
+    pub(super) fn name(self) -> String {
+        if let Self::Tls(variable) = self {
+            return tls::name(variable);
+        }
+        TABLE.iter().find(|(_, variable, _)| *variable == self).map_or("", |(name, ..)| name).to_owned()
+    }
+
     /// True when members of any name may be asked of it.
     pub(super) fn is_map(self) -> bool {
         matches!(
@@ -137,6 +167,16 @@ impl Variable {
     }
 }
 
+/// The names of all variables, each with the phases that have it.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLE.iter().map(|(name, _, place)| match place {
+        Place::Everywhere => (*name, "C Q S"),
+        Place::Request => (*name, "Q S"),
+        Place::Response => (*name, "S"),
+    })
+}
+
 /// Finds a variable by its whole name.
 pub(super) fn find(name: &str) -> Option<Variable> {
     let found = TABLE.iter().find(|(known, ..)| *known == name).map(|(_, variable, _)| *variable);
@@ -148,11 +188,18 @@ pub(super) fn has_results(name: &str) -> bool {
     RESULTS.contains(&name)
 }
 
+/// Those names, for an error message.
+pub(super) fn results() -> String {
+    format!("there are {}", RESULTS.join(", "))
+}
+
 /// What to say of a name that is no variable.
 pub(super) fn unknown(name: &str) -> Mistake {
     let name: String = name.chars().take(NAME_CHARS_MAX).collect();
-    if ELSEWHERE.iter().any(|prefix| name == *prefix || name.starts_with(&format!("{prefix}."))) {
-        return format!("names {name}, which this gateway does not know about its traffic");
+    let is_below =
+        |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if let Some((_, reason)) = ELSEWHERE.iter().find(|(prefix, _)| is_below(prefix)) {
+        return format!("names {name}, which this gateway does not know about its traffic: {reason}");
     }
     if let Some(beside) = tls::beside(&name) {
         return format!("names {name}, which is not a variable: there are {}", beside.join(", "));
@@ -177,6 +224,11 @@ pub(super) fn resolve(variable: Variable, facts: &Facts<'_>) -> Result<Value, Fa
         Variable::ClientPort => Ok(Value::Int(facts.connection.peer.port().into())),
         Variable::ServerIp => Ok(Value::text(&facts.connection.local.ip().to_canonical().to_string())),
         Variable::ServerPort => Ok(Value::Int(facts.connection.local.port().into())),
+        Variable::BytesIn => bytes(course(facts)?.bytes_in()),
+        Variable::BytesOut => bytes(course(facts)?.bytes_out()),
+        Variable::Began => Ok(Value::Time(course(facts)?.began())),
+        Variable::HeaderReceived => Ok(Value::Time(facts.received)),
+        Variable::EndpointId => Ok(Value::text(&endpoint_id(&facts.connection))),
         Variable::EndpointAddr => {
             let endpoint = facts.connection.endpoint;
             Ok(Value::text(&format!("{}:{}", endpoint.host(), endpoint.port())))
@@ -207,6 +259,40 @@ pub(super) fn resolve(variable: Variable, facts: &Facts<'_>) -> Result<Value, Fa
     }
 }
 
+fn course<'f>(facts: &Facts<'f>) -> Result<&'f Course, Fault> {
+    facts.connection.course.ok_or_else(|| Fault::Missing("course of the connection".into()))
+}
+
+fn bytes(count: u64) -> Result<Value, Fault> {
+    Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+/// The id under which an agent has it, or for an endpoint of the gateway's own one that its URL makes.
+fn endpoint_id(connection: &Connection<'_>) -> String {
+    if let Some(bind) = connection.bind {
+        return bind.to_owned();
+    }
+    let digest = digest(&SHA256, connection.endpoint.to_string().as_bytes());
+    let hex = digest.as_ref().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}"));
+    format!("ep_{}", hex.collect::<String>())
+}
+
+fn of_user_agent(variable: Variable, line: &str) -> Value {
+    let agent = Agent::parse(line);
+    match variable {
+        Variable::AgentName => Value::text(agent.name),
+        Variable::AgentVersion => Value::text(agent.version),
+        Variable::AgentOs => Value::text(agent.os),
+        Variable::AgentOsVersion => Value::text(&agent.os_version),
+        Variable::AgentDevice => Value::text(agent.device),
+        Variable::AgentUrl => Value::text(agent.url),
+        Variable::AgentIsMobile => Value::Bool(agent.kind == Kind::Mobile),
+        Variable::AgentIsTablet => Value::Bool(agent.kind == Kind::Tablet),
+        Variable::AgentIsDesktop => Value::Bool(agent.kind == Kind::Desktop),
+        _ => Value::Bool(agent.kind == Kind::Bot),
+    }
+}
+
 fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> Result<Value, Fault> {
     let RequestFacts { method, uri, version, headers } = request;
     let authority = || authority(headers).unwrap_or_default();
@@ -225,6 +311,18 @@ fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> 
         Variable::MediaParameters => Ok(media_parameters(headers)),
         Variable::RequestLocation => single(headers, &LOCATION),
         Variable::UserAgent => single(headers, &USER_AGENT),
+        Variable::AgentName
+        | Variable::AgentVersion
+        | Variable::AgentOs
+        | Variable::AgentOsVersion
+        | Variable::AgentDevice
+        | Variable::AgentUrl
+        | Variable::AgentIsMobile
+        | Variable::AgentIsTablet
+        | Variable::AgentIsDesktop
+        | Variable::AgentIsBot => Ok(of_user_agent(variable, &header(headers, &USER_AGENT).unwrap_or_default())),
+        // A request that has one in its target is refused before any policy runs.
+        Variable::UserPassword => Ok(Value::text("")),
         Variable::Url => Ok(Value::text(&url(authority()))),
         Variable::RawUrl => Ok(Value::text(&url(header(headers, &HOST).unwrap_or_default()))),
         Variable::UrlScheme => Ok(Value::text(scheme.as_str())),
@@ -325,62 +423,6 @@ fn media_parameters(headers: &HeaderMap) -> Value {
     Value::map(parameters.iter().map(|(name, value)| (name.as_str(), Value::text(value))))
 }
 
-/// The cookies of a request in their order.
-pub(super) fn request_cookies(headers: &HeaderMap) -> Vec<(String, Value)> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs
-        .map(|(name, value)| {
-            let cookie = Value::map([("name", Value::text(name)), ("value", Value::text(value.trim_matches('"')))]);
-            (name.to_owned(), cookie)
-        })
-        .collect()
-}
-
-/// The cookies that a response sets, with their attributes, in their order.
-pub(super) fn response_cookies(headers: &HeaderMap) -> Vec<(String, Value)> {
-    let lines = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.filter_map(response_cookie).collect()
-}
-
-fn response_cookie(line: &str) -> Option<(String, Value)> {
-    let mut parts = line.split(';').map(str::trim);
-    let (name, value) = parts.next()?.split_once('=')?;
-    let (mut secure, mut http_only) = (false, false);
-    let mut members = vec![("name", Value::text(name)), ("value", Value::text(value.trim_matches('"')))];
-    for part in parts {
-        let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        let member = match key.to_ascii_lowercase().as_str() {
-            "secure" => {
-                secure = true;
-                continue;
-            }
-            "httponly" => {
-                http_only = true;
-                continue;
-            }
-            "domain" => "domain",
-            "path" => "path",
-            "expires" => "expires",
-            "max-age" => "max_age",
-            "samesite" => "same_site",
-            _ => continue,
-        };
-        members.push((member, Value::text(value)));
-    }
-    members.extend([("secure", Value::Bool(secure)), ("http_only", Value::Bool(http_only))]);
-    Some((name.to_owned(), Value::map(members)))
-}
-
-/// From a name to all cookies of that name.
-fn grouped(cookies: Vec<(String, Value)>) -> Value {
-    let mut groups: BTreeMap<Arc<str>, Vec<Value>> = BTreeMap::new();
-    for (name, cookie) in cookies {
-        groups.entry(name.into()).or_default().push(cookie);
-    }
-    Value::Map(Arc::new(groups.into_iter().map(|(name, group)| (name, Value::list(group))).collect()))
-}
-
 /// From a name to all values of that name, decoded.
 pub(super) fn query_params(query: &str) -> Value {
     let mut groups: BTreeMap<Arc<str>, Vec<Value>> = BTreeMap::new();
@@ -404,19 +446,16 @@ fn form_decoded(text: &str) -> String {
 
 const NAMESPACES: [&str; 8] = ["conn", "req", "res", "endpoint", "time.now", "vars", "actions.ngrok", "loop variables"];
 
-/// Variables of ngrok's that need what a gateway of one's own does not have, or that it does not keep.
-const ELSEWHERE: [&str; 11] = [
-    "conn.geo",
-    "conn.k8s",
-    "conn.client_ip",
-    "conn.tls.ja4_fingerprint",
-    "conn.ts",
-    "conn.bytes_in",
-    "conn.bytes_out",
-    "conn.server_region",
-    "req.user_agent",
-    "req.ts",
-    "req.trailers",
+/// Variables of ngrok's that there are not here, and why.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("conn.geo", "it has no database of places; use inCidrRanges(conn.client_ip, […])"),
+    ("conn.client_ip", "it has no database of addresses; use inCidrRanges(conn.client_ip, […])"),
+    ("conn.k8s", "it runs in no cluster"),
+    ("conn.server_region", "it is in one place; use conn.server_ip"),
+    ("conn.tls.ja4_fingerprint", "it takes no fingerprints"),
+    ("req.ts.body_received", "bodies pass while they come; there is req.ts.header_received"),
+    ("req.trailers", "they come behind the body, when the policy has decided"),
+    ("res.trailers", "they come behind the body, when the policy has decided"),
 ];
 
 /// The actions that leave results behind.
@@ -437,3 +476,5 @@ pub(in crate::policy) const RESULTS: &[&str] = &[
 ];
 
 const NAME_CHARS_MAX: usize = 64;
+/// Enough of a digest to tell endpoints apart.
+const ID_BYTES: usize = 12;

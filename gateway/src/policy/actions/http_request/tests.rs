@@ -66,8 +66,15 @@ async fn ask_as(place: fn(&EndpointUrl) -> Place, config: &str, shown: &str, wor
     let policy = Policy::parse(&document, place(&endpoint)).unwrap_or_else(|errors| panic!("{errors}"));
     let (mut head, ()) = Request::get("/old?u=a%20b").header("x-user", "ann").body(()).unwrap().into_parts();
     let address = "192.0.2.1:1000".parse().unwrap();
-    let connection =
-        Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint: &endpoint, tls: Tls::Unknown };
+    let connection = Connection {
+        peer: address,
+        local: address,
+        scheme: endpoint.scheme(),
+        endpoint: &endpoint,
+        bind: None,
+        course: None,
+        tls: Tls::Unknown,
+    };
     let world = Arc::new(world);
     let errands = Some(Arc::clone(&world) as Arc<dyn Errands>);
     let mut state = State::new("main".into(), Tools { payload: None, errands });

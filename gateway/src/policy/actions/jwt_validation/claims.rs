@@ -3,19 +3,20 @@
 use serde_json::{Map, Value as Json};
 
 use super::super::super::error::{JWT_INVALID, JWT_NOT_PERMITTED};
+use super::super::super::template::Template;
 use super::Flaw;
 
 /// Who may have issued a token, and for whom.
 #[derive(Debug)]
 pub(super) struct Expected {
-    pub(super) issuers: Vec<String>,
+    pub(super) issuers: Vec<Template>,
     /// Empty: for anybody.
     pub(super) audiences: Vec<String>,
 }
 
 impl Expected {
-    /// Checks the claims at a time in seconds since 1970.
-    pub(super) fn check(&self, claims: &Map<String, Json>, now: i64) -> Result<(), Flaw> {
+    /// Checks the claims at a time in seconds since 1970; `issuers` are the allowed ones as they are for this request.
+    pub(super) fn check(&self, claims: &Map<String, Json>, issuers: &[String], now: i64) -> Result<(), Flaw> {
         let invalid = |reason: &str| Err(Flaw::new(JWT_INVALID, reason));
         match time(claims, "exp")? {
             None => return invalid("the token has no exp: it would never expire"),
@@ -26,7 +27,7 @@ impl Expected {
             return invalid("the token is not valid yet (nbf)");
         }
         let issuer = claims.get("iss").and_then(Json::as_str);
-        if !issuer.is_some_and(|issuer| self.issuers.iter().any(|allowed| allowed == issuer)) {
+        if !issuer.is_some_and(|issuer| issuers.iter().any(|allowed| allowed == issuer)) {
             return Err(Flaw::new(JWT_NOT_PERMITTED, "the token's issuer (iss) is not among the allowed ones"));
         }
         if self.audiences.is_empty() {

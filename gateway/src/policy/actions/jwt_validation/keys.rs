@@ -8,8 +8,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Uri;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
 use tokio::time::Instant;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::fetch::{self, Reach};
 use super::jws::{Algorithm, Jws};
@@ -38,7 +43,11 @@ pub(super) enum Trial {
 
 /// The keys of one set that can verify signatures.
 #[derive(Debug, Default)]
-pub(super) struct Keys(Vec<(Option<String>, Option<Algorithm>, Key)>);
+pub(super) struct Keys {
+    list: Vec<(Option<String>, Option<Algorithm>, Key)>,
+    /// They have no names, so that none of them is the one that a token names: any may be.
+    is_nameless: bool,
+}
 
 /// A key set as RFC 7517 writes it.
 #[derive(Debug, Deserialize)]
@@ -67,14 +76,43 @@ impl Keys {
         if set.keys.len() > KEYS_MAX {
             return Err("the key set has more than 100 keys");
         }
-        Ok(Self(set.keys.into_iter().filter_map(|key| read(serde_json::from_value(key).ok()?)).collect()))
+        let list = set.keys.into_iter().filter_map(|key| read(serde_json::from_value(key).ok()?)).collect();
+        Ok(Self { list, is_nameless: false })
+    }
+
+    /// Reads a file with keys: a key set, or public keys and certificates in PEM. Every token may be checked with those of
+    /// PEM, whatever key it names: they have no names.
+    pub(super) fn read_file(text: &[u8]) -> Result<Self, &'static str> {
+        let is_pem = text.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN);
+        let keys = if is_pem { Self::from_pem(text)? } else { Self::parse(text).map_err(|_| NO_KEYS_FILE)? };
+        if keys.list.is_empty() {
+            return Err("has no key that a token can be checked with: RSA, P-256, P-384 and Ed25519 are possible");
+        }
+        Ok(keys)
+    }
+
+    fn from_pem(text: &[u8]) -> Result<Self, &'static str> {
+        let mut keys = Vec::new();
+        for info in SubjectPublicKeyInfoDer::pem_slice_iter(text) {
+            let info = info.map_err(|_| NO_KEYS_FILE)?;
+            keys.extend(SubjectPublicKeyInfo::from_der(&info).ok().and_then(|(_, info)| key_of(&info)));
+        }
+        for certificate in CertificateDer::pem_slice_iter(text) {
+            let certificate = certificate.map_err(|_| NO_KEYS_FILE)?;
+            let parsed = X509Certificate::from_der(&certificate).ok();
+            keys.extend(parsed.and_then(|(_, certificate)| key_of(certificate.public_key())));
+        }
+        if keys.len() > KEYS_MAX {
+            return Err("has more than 100 keys");
+        }
+        Ok(Self { list: keys.into_iter().map(|key| (None, None, key)).collect(), is_nameless: true })
     }
 
     /// Whether one of them has signed the token: the one that the token names, or any if it names none.
     pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm, key_id: Option<&str>) -> Trial {
         let mut best = Trial::NoKey;
-        for (known, bound, key) in &self.0 {
-            if key_id.is_some() && known.as_deref() != key_id {
+        for (known, bound, key) in &self.list {
+            if !self.is_nameless && key_id.is_some() && known.as_deref() != key_id {
                 continue;
             }
             let is_for_it = bound.is_none_or(|bound| bound == algorithm);
@@ -87,7 +125,7 @@ impl Keys {
     }
 
     fn has(&self, key_id: Option<&str>) -> bool {
-        self.0.iter().any(|(known, ..)| key_id.is_none() || known.as_deref() == key_id)
+        self.list.iter().any(|(known, ..)| key_id.is_none() || known.as_deref() == key_id)
     }
 }
 
@@ -112,6 +150,22 @@ fn read(jwk: Jwk) -> Option<(Option<String>, Option<Algorithm>, Key)> {
         _ => return None,
     };
     Some((jwk.kid, algorithm, key))
+}
+
+fn key_of(info: &SubjectPublicKeyInfo<'_>) -> Option<Key> {
+    let algorithm = info.algorithm.algorithm.to_id_string();
+    let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    let curve = curve.map(|curve| curve.to_id_string());
+    match (info.parsed().ok()?, algorithm.as_str(), curve.as_deref()) {
+        (PublicKey::RSA(rsa), ..) => {
+            let bare = |number: &[u8]| number.iter().copied().skip_while(|byte| *byte == 0).collect();
+            Some(Key::Rsa { n: bare(rsa.modulus), e: bare(rsa.exponent) })
+        }
+        (PublicKey::EC(point), _, Some(P256)) => Some(Key::P256(point.data().to_vec())),
+        (PublicKey::EC(point), _, Some(P384)) => Some(Key::P384(point.data().to_vec())),
+        (PublicKey::Unknown(bytes), ED25519, _) => Some(Key::Ed25519(bytes.to_vec())),
+        _ => None,
+    }
 }
 
 /// Where keys come from, and those that came.
@@ -216,7 +270,7 @@ impl Source {
         let mut state = self.state();
         match parsed {
             Ok(keys) => {
-                tracing::debug!(url = self.url, keys = keys.0.len(), "keys fetched");
+                tracing::debug!(url = self.url, keys = keys.list.len(), "keys fetched");
                 state.keys = Some(Arc::new(keys));
                 state.fetched = Some(Instant::now());
                 state.failure = None;
@@ -271,6 +325,12 @@ type Sources = HashMap<(String, Reach), Weak<Source>>;
 /// Those that policies in force refer to.
 static SOURCES: LazyLock<Mutex<Sources>> = LazyLock::new(Mutex::default);
 
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+const NO_KEYS_FILE: &str = "is neither a key set (JWKS) nor public keys or certificates in PEM";
+/// Object identifiers: of the curves (RFC 5480, 2.1.1.1), and of Ed25519 (RFC 8410, 3).
+const P256: &str = "1.2.840.10045.3.1.7";
+const P384: &str = "1.3.132.0.34";
+const ED25519: &str = "1.3.101.112";
 /// As ngrok's service has it.
 const FRESH: Duration = Duration::from_secs(15 * 60);
 /// Between two attempts, whoever asks for whatever key.

@@ -1,5 +1,6 @@
 //! Tokens of every kind of malice, and issuers in every state.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ring::rand::SystemRandom;
@@ -9,7 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::super::super::error::JWT_KEYS;
-use super::keys::{Keys, Trial};
+use super::super::super::expression::Scope;
+use super::super::super::own::Lent;
+use super::fetch::Reach;
+use super::keys::Trial;
 use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -84,18 +88,26 @@ fn http(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+const ISSUER: &str = "https://idp.test/";
+
+fn fixed(text: &str) -> Template {
+    let scope = Scope { phase: Phase::HttpRequest, vars: &BTreeSet::new(), lent: Lent::Nothing };
+    Template::compile(text, scope).unwrap()
+}
+
 fn action(url: &str) -> JwtValidation {
-    let header = HeaderName::from_static("authorization");
     JwtValidation {
-        tokens: vec![TokenPlace { kind: TokenKind::Jwt, header, prefix: "Bearer ".into() }],
+        tokens: vec![TokenPlace { kind: TokenKind::Jwt, header: fixed("authorization"), prefix: fixed("Bearer ") }],
         algorithms: vec![Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa],
-        expected: Expected { issuers: vec!["https://idp.test/".into()], audiences: vec!["urn:api".into()] },
+        expected: Expected { issuers: vec![fixed(ISSUER)], audiences: vec!["urn:api".into()] },
         sources: vec![Arc::new(Source::new(url, Reach::Anywhere).unwrap())],
+        files: Vec::new(),
     }
 }
 
 async fn judged(action: &JwtValidation, token: &str) -> Result<Value, Flaw> {
-    action.check(&action.tokens[0], token, NOW).await
+    let header = HeaderName::from_static("authorization");
+    action.check((action.tokens[0].kind, &header), token, &[ISSUER.to_owned()], NOW).await
 }
 
 #[tokio::test]
@@ -203,13 +215,12 @@ async fn hostile_token_is_refused_with_a_reason_of_its_own() {
 
 #[test]
 fn token_is_taken_only_from_its_place() {
-    let place = &action("https://idp.test/jwks").tokens[0];
     let find = |lines: &[(&'static str, &'static str)]| {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        place.find(&headers).map_err(|flaw| flaw.reason)
+        token_in(&HeaderName::from_static("authorization"), "Bearer ", &headers).map_err(|flaw| flaw.reason)
     };
     let refused = |lines: &[(&'static str, &'static str)], reason: &str| {
         let error = find(lines).unwrap_err();
@@ -254,6 +265,23 @@ fn policies_share_the_keys_of_an_address_as_long_as_one_of_them_is_there() {
     assert!(Source::shared("ftp://shared.test/", Reach::Anywhere).is_err());
 }
 
+#[test]
+fn typ_of_a_token_has_to_agree_with_what_it_is_for() {
+    for (kind, fits, others) in [
+        ("jwt", &[None, Some("JWT"), Some("at+jwt"), Some("application/at+jwt"), Some("it+jwt")][..], "dpop+jwt"),
+        ("access_token", &[None, Some("JWT"), Some("at+jwt")], "it+jwt"),
+        ("id_token", &[None, Some("jwt"), Some("it+jwt")], "at+jwt"),
+        ("at+jwt", &[Some("AT+JWT")], "jwt"),
+        ("it+jwt", &[Some("it+jwt")], "jwt"),
+        ("plain", &[None, Some("JWT")], "at+jwt"),
+    ] {
+        let parsed = TokenKind::named(kind).unwrap();
+        assert!(fits.iter().all(|typ| parsed.allows(*typ)), "{kind}");
+        assert!(!parsed.allows(Some(others)) && !parsed.allows(Some("logout+jwt")), "{kind}");
+    }
+    assert_eq!(TokenKind::named("saml"), None);
+}
+
 #[tokio::test]
 async fn keys_of_all_types_are_told_apart() {
     let random = SystemRandom::new();
@@ -286,6 +314,45 @@ async fn keys_of_all_types_are_told_apart() {
     let many = json!({"keys": vec![json!({"kty": "oct", "k": "AA"}); 101]});
     assert!(Keys::parse(many.to_string().as_bytes()).is_err());
     assert!(Keys::parse(b"{}").is_err() && Keys::parse(b"[]").is_err() && Keys::parse(b"").is_err());
+}
+
+/// Public keys as `openssl` writes them, and the parts of the private ones that sign.
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::engine::general_purpose::STANDARD;
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+#[tokio::test]
+async fn keys_of_a_file_need_no_network() {
+    let issuer = Issuer::new();
+    // RFC 5480: the algorithm, its curve, and the point.
+    let head = [&[0x30, 0x59, 0x30, 0x13, 0x06, 0x07][..], &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01]].concat();
+    let curve = [&[0x06, 0x08][..], &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07], &[0x03, 0x42, 0x00]].concat();
+    let spki = pem("PUBLIC KEY", &[&head[..], &curve, issuer.key.public_key().as_ref()].concat());
+    let certified = rcgen::generate_simple_self_signed(["idp.test".to_owned()]).unwrap();
+    let set = json!({"keys": [issuer.jwk("one")]}).to_string();
+    for (text, passes) in [
+        (spki.clone(), true),
+        (format!("{}{spki}", certified.cert.pem()), true),
+        (set, true),
+        (certified.cert.pem(), false),
+        (json!({"keys": [issuer.jwk("two")]}).to_string(), false),
+    ] {
+        let keys = Keys::read_file(text.as_bytes()).unwrap();
+        let action = JwtValidation { sources: Vec::new(), files: vec![keys], ..action("https://idp.test/jwks") };
+        assert_eq!(action.asks(), None);
+        assert_eq!(judged(&action, &issuer.token()).await.is_ok(), passes, "{text}");
+    }
+    for (text, reason) in [
+        ("", "is neither"),
+        ("{}", "is neither"),
+        ("{\"keys\": []}", "has no key"),
+        ("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n", "has no key"),
+        ("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n", "has no key"),
+        ("-----BEGIN PUBLIC KEY-----\n!\n", "is neither"),
+    ] {
+        assert!(Keys::read_file(text.as_bytes()).unwrap_err().contains(reason), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -152,8 +152,15 @@ async fn run(config: &str, head: &mut Parts, body: Result<&'static str, PayloadF
     let shown = format!("{policy:?}");
     assert!(!shown.contains("s3cret"), "{shown}");
     let address = "192.0.2.1:1000".parse().unwrap();
-    let connection =
-        Connection { peer: address, local: address, scheme: endpoint.scheme(), endpoint: &endpoint, tls: Tls::Unknown };
+    let connection = Connection {
+        peer: address,
+        local: address,
+        scheme: endpoint.scheme(),
+        endpoint: &endpoint,
+        bind: None,
+        course: None,
+        tls: Tls::Unknown,
+    };
     let payload = Arc::new(Body(body.map(Bytes::from), Mutex::new(0)));
     let tools = Tools { payload: Some(payload.clone()), errands: None };
     let mut state = State::new("main".into(), tools);

@@ -1,4 +1,4 @@
-//! Encodings and digests.
+//! Encodings.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use ring::digest;
 
 use super::super::evaluate::{Evaluation, Fault};
 use super::super::operators;
@@ -45,24 +44,16 @@ pub(super) const TABLE: &[Function] = &[
         let text = seen(arguments, evaluation)?;
         Ok(Value::Bool(text.contains('=') && !text.contains([' ', ';', '#', '?'])))
     }),
-    Function::method("escapeUrl", 1..=1, |arguments, evaluation| {
-        Ok(Value::text(&utf8_percent_encode(seen(arguments, evaluation)?, ESCAPED).to_string()))
-    }),
-    Function::method("unescapeUrl", 1..=1, |arguments, evaluation| {
-        Ok(Value::text(&percent_decode_str(seen(arguments, evaluation)?).decode_utf8_lossy()))
-    }),
+    Function::method("escapeUrl", 1..=1, escape),
+    Function::method("unescapeUrl", 1..=1, unescape),
     Function::method("isURL", 1..=1, |arguments, evaluation| {
         Ok(Value::Bool(parse_url(seen(arguments, evaluation)?).is_some()))
     }),
-    Function::method("parseUrl", 1..=1, |arguments, evaluation| {
-        parse_url(seen(arguments, evaluation)?).ok_or_else(|| Fault::Invalid("a string is no URL".into()))
-    }),
-    Function::global("hash.sha1", 1..=2, sha1),
-    Function::method("sha1", 1..=2, sha1),
-    Function::global("hash.sha256", 1..=2, sha256),
-    Function::method("sha256", 1..=2, sha256),
-    Function::global("hash.sha512", 1..=2, sha512),
-    Function::method("sha512", 1..=2, sha512),
+    Function::method("parseUrl", 1..=1, parse),
+    Function::global("url.escape", 1..=1, escape),
+    Function::global("url.unescape", 1..=1, unescape),
+    Function::global("url.parse", 1..=1, parse),
+    Function::global("strings.quote", 1..=1, quote),
 ];
 
 fn seen<'v>(arguments: &'v [Value], evaluation: &mut Evaluation<'_, '_>) -> Result<&'v str, Fault> {
@@ -151,38 +142,39 @@ fn parse_url(text: &str) -> Option<Value> {
     Some(Value::map(members))
 }
 
-fn sha1(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
-    hashed(&digest::SHA1_FOR_LEGACY_USE_ONLY, arguments, evaluation)
+fn parse(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
+    parse_url(seen(arguments, evaluation)?).ok_or_else(|| Fault::Invalid("a string is no URL".into()))
 }
 
-fn sha256(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
-    hashed(&digest::SHA256, arguments, evaluation)
+fn escape(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
+    Ok(Value::text(&utf8_percent_encode(seen(arguments, evaluation)?, ESCAPED).to_string()))
 }
 
-fn sha512(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
-    hashed(&digest::SHA512, arguments, evaluation)
+fn unescape(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
+    Ok(Value::text(&percent_decode_str(seen(arguments, evaluation)?).decode_utf8_lossy()))
 }
 
-fn hashed(
-    algorithm: &'static digest::Algorithm,
-    arguments: &[Value],
-    evaluation: &mut Evaluation<'_, '_>,
-) -> Result<Value, Fault> {
-    let digest = digest::digest(algorithm, seen(arguments, evaluation)?.as_bytes());
-    match arguments.get(1) {
-        None => Ok(Value::text(&hex(digest.as_ref()))),
-        Some(Value::Text(format)) if **format == *"hex" => Ok(Value::text(&hex(digest.as_ref()))),
-        Some(Value::Text(format)) if **format == *"base64" => Ok(Value::text(&STANDARD.encode(digest))),
-        Some(_) => Err(Fault::Invalid("the format of a digest is 'hex' or 'base64'".into())),
+/// In quotes, with CEL's escapes for what would not be seen as it is.
+fn quote(arguments: &[Value], evaluation: &mut Evaluation<'_, '_>) -> Result<Value, Fault> {
+    let text = seen(arguments, evaluation)?;
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\\' => quoted.push_str("\\\\"),
+            '"' => quoted.push_str("\\\""),
+            other => quoted.push(other),
+        }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    quoted.push('"');
+    Ok(Value::text(&quoted))
 }
 
 /// All but what RFC 3986 calls unreserved.

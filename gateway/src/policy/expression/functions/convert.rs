@@ -1,4 +1,4 @@
-//! Conversions, sizes, timestamps and chance.
+//! Conversions, sizes and chance.
 
 use ring::rand::{SecureRandom, SystemRandom};
 use time::format_description::well_known::Rfc3339;
@@ -61,29 +61,6 @@ pub(super) const TABLE: &[Function] = &[
         Value::Span(span) => Ok(Value::Span(*span)),
         _ => duration(text_argument(arguments, 0)?),
     }),
-    Function::method("getFullYear", 1..=1, |arguments, _| of_time(arguments, |time| i64::from(time.year()))),
-    Function::method("getMonth", 1..=1, |arguments, _| {
-        of_time(arguments, |time| i64::from(u8::from(time.month())) - 1)
-    }),
-    Function::method("getDate", 1..=1, |arguments, _| of_time(arguments, |time| i64::from(time.day()))),
-    Function::method("getDayOfMonth", 1..=1, |arguments, _| of_time(arguments, |time| i64::from(time.day()) - 1)),
-    Function::method("getDayOfYear", 1..=1, |arguments, _| of_time(arguments, |time| i64::from(time.ordinal()) - 1)),
-    Function::method("getDayOfWeek", 1..=1, |arguments, _| {
-        of_time(arguments, |time| i64::from(time.weekday().number_days_from_sunday()))
-    }),
-    Function::method("getHours", 1..=1, |arguments, _| match argument(arguments, 0) {
-        Value::Span(span) => Ok(Value::Int(span.whole_hours())),
-        _ => of_time(arguments, |time| i64::from(time.hour())),
-    }),
-    Function::method("getMinutes", 1..=1, |arguments, _| match argument(arguments, 0) {
-        Value::Span(span) => Ok(Value::Int(span.whole_minutes())),
-        _ => of_time(arguments, |time| i64::from(time.minute())),
-    }),
-    Function::method("getSeconds", 1..=1, |arguments, _| match argument(arguments, 0) {
-        Value::Span(span) => Ok(Value::Int(span.whole_seconds())),
-        _ => of_time(arguments, |time| i64::from(time.second())),
-    }),
-    Function::method("getMilliseconds", 1..=1, |arguments, _| of_time(arguments, |time| i64::from(time.millisecond()))),
     Function::global("rand.double", 0..=0, |_, _| {
         #[expect(clippy::cast_precision_loss, reason = "53 bits are what a double holds")]
         let number = (random()? >> 11) as f64 / (1_u64 << 53) as f64;
@@ -167,16 +144,6 @@ fn duration(text: &str) -> Result<Value, Fault> {
     }
     let total = if negative { total.checked_neg().ok_or_else(malformed)? } else { total };
     Ok(Value::Span(total))
-}
-
-fn of_time(arguments: &[Value], part: fn(OffsetDateTime) -> i64) -> Result<Value, Fault> {
-    match argument(arguments, 0) {
-        Value::Time(time) => {
-            let utc = time.checked_to_offset(time::UtcOffset::UTC);
-            utc.map(|time| Value::Int(part(time))).ok_or_else(|| Fault::Invalid("a timestamp is out of range".into()))
-        }
-        other => Err(Fault::Type(format!("{} is no timestamp", other.kind()))),
-    }
 }
 
 fn random() -> Result<u64, Fault> {

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use ::http::HeaderMap;
 
 use super::super::super::networks::parse_network;
+use super::super::cookies::{request_cookies, response_cookies};
 use super::super::evaluate::{Evaluation, Fault};
 use super::super::operators;
 use super::super::value::{TEXT_BYTES_PER_STEP, Value};
-use super::super::variables::{header_values, query_pairs, request_cookies, response_cookies};
+use super::super::variables::{header_values, query_pairs};
 use super::{Form, Function, Needs, argument, text_argument};
 
 pub(super) const TABLE: &[Function] = &[
@@ -43,9 +44,7 @@ pub(super) const TABLE: &[Function] = &[
     }),
     of_response("getResCookie", |arguments, evaluation| {
         let name = text_argument(arguments, 0)?;
-        let mut cookies: Vec<_> = response_cookies(response(evaluation)?);
-        cookies.sort_by_key(|(_, cookie)| std::cmp::Reverse(path_len(cookie)));
-        cookie(cookies.into_iter(), name)
+        cookie(response_cookies(response(evaluation)?).into_iter(), name)
     }),
     of_response("hasResCookie", |arguments, evaluation| {
         let name = text_argument(arguments, 0)?;
@@ -103,13 +102,6 @@ fn query<'f>(evaluation: &mut Evaluation<'_, 'f>) -> Result<&'f str, Fault> {
 fn cookie(mut cookies: impl Iterator<Item = (String, Value)>, name: &str) -> Result<Value, Fault> {
     let found = cookies.find(|(known, _)| known == name).map(|(_, cookie)| cookie);
     found.ok_or_else(|| Fault::Missing(format!("cookie {name:?}")))
-}
-
-fn path_len(cookie: &Value) -> usize {
-    match cookie {
-        Value::Map(members) => members.get("path").map_or(0, |path| operators::text(path).map_or(0, str::len)),
-        _ => 0,
-    }
 }
 
 fn is_in(address: IpAddr, network: &Value) -> Result<bool, Fault> {

@@ -2,8 +2,10 @@
 
 mod codec;
 mod convert;
+mod hash;
 mod http;
 mod list;
+mod moment;
 mod text;
 
 use std::ops::RangeInclusive;
@@ -16,7 +18,7 @@ use super::value::Value;
 /// One function, or one method, whose first argument is then what it is called on.
 #[derive(Debug)]
 pub(super) struct Function {
-    name: &'static str,
+    pub(super) name: &'static str,
     form: Form,
     /// How many arguments it takes, what it is called on among them.
     arguments: RangeInclusive<usize>,
@@ -56,6 +58,11 @@ impl Function {
         Self { name, form: Form::Both, arguments, needs: Needs::Nothing, run }
     }
 
+    /// True when it does nothing but look something up in the request or the response.
+    pub(super) fn reads_traffic(&self) -> bool {
+        self.needs != Needs::Nothing
+    }
+
     /// Refuses a call with the wrong number of arguments, or before what it needs is known.
     pub(super) fn check(&self, arguments: usize, is_method: bool, phase: Phase) -> Result<(), Mistake> {
         let is_known = match self.needs {
@@ -83,6 +90,13 @@ type Run = fn(&[Value], &mut Evaluation<'_, '_>) -> Result<Value, Fault>;
 pub(super) fn find(name: &str, is_method: bool) -> Option<&'static Function> {
     let fits = |form| if is_method { form != Form::Global } else { form != Form::Method };
     TABLES.into_iter().flatten().find(|function| function.name == name && fits(function.form))
+}
+
+/// The names of all functions, each once.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let names: std::collections::BTreeSet<&str> = TABLES.into_iter().flatten().map(|function| function.name).collect();
+    names.into_iter()
 }
 
 /// True for what stands before the dot of a function that is no method.
@@ -123,7 +137,8 @@ fn count_argument(arguments: &[Value], at: usize) -> Result<Option<usize>, Fault
     }
 }
 
-const TABLES: [&[Function]; 5] = [codec::TABLE, convert::TABLE, http::TABLE, list::TABLE, text::TABLE];
-/// Namespaces of ngrok's that have no function here.
-const ELSEWHERE: [&str; 2] = ["secrets", "url"];
+const TABLES: [&[Function]; 7] =
+    [codec::TABLE, convert::TABLE, hash::TABLE, http::TABLE, list::TABLE, moment::TABLE, text::TABLE];
+/// Namespaces whose functions are worked out when the policy is loaded.
+const ELSEWHERE: [&str; 1] = ["secrets"];
 const NAME_CHARS_MAX: usize = 64;

@@ -1,0 +1,43 @@
+//! How a visitor's connection has gone so far, for the policies that look at it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use time::OffsetDateTime;
+
+/// When a connection began, and what has been carried on it. Behind TLS the bytes are those inside.
+#[derive(Debug)]
+pub struct Course {
+    began: OffsetDateTime,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Course {
+    /// A connection begins.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self { began: OffsetDateTime::now_utc(), bytes_in: AtomicU64::new(0), bytes_out: AtomicU64::new(0) }
+    }
+
+    /// Counts bytes from the visitor.
+    pub fn came(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes to the visitor.
+    pub fn went(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn began(&self) -> OffsetDateTime {
+        self.began
+    }
+
+    pub(super) fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+}
