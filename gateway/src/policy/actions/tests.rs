@@ -1,6 +1,7 @@
 //! What the actions do to a request, to a response and to a connection.
 
 mod log;
+mod reference;
 
 use adit::endpoint_url::EndpointUrl;
 use http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
