@@ -125,6 +125,44 @@ def policy_lets_through_whose_token_the_issuer_has_signed(deployment):
             expect(issuer.token(header, good)[:60] not in log, "a token is in the log")
 
 
+@scenario("files")
+def policy_uses_secrets_and_keys_that_lie_beside_the_configuration(deployment):
+    scratch = deployment.scratch
+    with _Issuer(scratch) as issuer:
+        issuer.stop()
+        scratch.write("files/upstream-key", "s3cret-of-the-upstream\n", 0o600)
+        command = ["openssl", "rsa", "-in", issuer.key, "-pubout", "-out", scratch.path("files", "issuer-public.pem")]
+        subprocess.run(command, check=True, capture_output=True)
+        config = {
+            "issuer": {"allow_list": [{"value": "https://${req.url.host}/"}]},
+            "http": {"tokens": [{"type": "jwt", "method": "header", "name": "Authorization", "prefix": "Bearer "}]},
+            "jws": {"allowed_algorithms": ["RS256"], "keys": {"sources": {"files": ["issuer-public.pem"]}}},
+        }
+        facts = "${endpoint.id} ${conn.bytes_in > 100} ${conn.ts.start <= req.ts.header_received} ${req.user_agent.name}"
+        rules = [
+            _rule("jwt-validation", config),
+            _rule("add-headers", {"headers": {"x-key": "${secrets.get('upstream', 'key')}", "x-facts": facts}}),
+            _rule("log", {"metadata": {"key": "${secrets.get('upstream', 'key').upper()}"}}),
+        ]
+        vaults = [{"name": "upstream", "secrets": [{"name": "key", "file": "upstream-key"}]}]
+        with _policy(deployment, rules, change=lambda document: document.update(vaults=vaults)) as (place, counted):
+            good = {"iss": f"https://{HOST}/", "sub": "ann", "exp": int(time.time()) + 300}
+            header = {"alg": "RS256", "kid": "any"}
+            bearer = ("-H", f"Authorization: Bearer {issuer.token(header, good)}")
+            passed = fetch(place, "/", *bearer)
+            expect_equal(passed.status, 200, "status with a token that a key of the file has signed")
+            headers = json.loads(passed.body)["headers"]
+            expect_equal(headers["x-key"], "s3cret-of-the-upstream", "secret at the upstream")
+            name, counts, starts, client = headers["x-facts"].split()
+            expect_equal((name[:3], counts, starts, client), ("ep_", "true", "true", "curl"), "facts of the connection")
+            before = counted.requests
+            elsewhere = issuer.token(header, good | {"iss": "https://elsewhere.test/"})
+            refused = fetch(place, "/", "-H", f"Authorization: Bearer {elsewhere}")
+            expect_equal((refused.status, counted.requests), (403, before), "another issuer")
+            log = deployment.gateway_logged(0)
+            expect("logged by policy" in log and "s3cret" not in log.lower(), "a secret is in the log")
+
+
 class _Issuer(Served):
     """Publishes one RSA key and signs with it; openssl does the cryptography."""
 
