@@ -76,9 +76,17 @@ const ENDING: &[(&str, &str, &str)] = &[
     ("restrict-ips", "{allow: [192.0.2.0/24]}", "status=403 code=3203"),
 ];
 
-/// Actions that never end a request by refusing it.
-const OTHERS: &[&str] =
-    &["add-headers", "forward-internal", "log", "redirect", "remove-headers", "set-vars", "url-rewrite"];
+/// Actions that never end a request by refusing it, or for which there has to be a handshake.
+const OTHERS: &[&str] = &[
+    "add-headers",
+    "forward-internal",
+    "log",
+    "redirect",
+    "remove-headers",
+    "set-vars",
+    "terminate-tls",
+    "url-rewrite",
+];
 
 fn asked(document: &str) -> Bench {
     Bench::new(document).header("authorization", "Basic YW5uOnMzY3JldA==").header("cookie", "session=s3cret")

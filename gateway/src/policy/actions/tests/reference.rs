@@ -47,8 +47,8 @@ fn mistakes(kind: &Kind, phase: Phase, config: &Value, is_cloud: bool) -> Vec<Po
         let rules = document.entry(last).or_insert_with(|| json!([])).as_array_mut().unwrap();
         rules.push(json!({"actions": [{"type": "deny"}]}));
     }
-    let own = Own::new(root().join("files"), Vaults::new());
-    match Policy::from_value_with(&Value::Object(document), place, &own) {
+    let (own, directory) = (Own::new(Vaults::new()), root().join("files"));
+    match Policy::from_value_with(&Value::Object(document), place, &own, &directory) {
         Ok(_) => Vec::new(),
         // What comes behind an action that ends the policy is there for the others.
         Err(errors) => errors.errors().iter().filter(|error| error.code != 2207).cloned().collect(),
