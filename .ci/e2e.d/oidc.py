@@ -24,8 +24,9 @@ class Provider:
         self.keys = scratch.path("oidc", "x").parent
         self.program = None
 
-    def start(self, *key_ids):
-        command = ["node", _FOLDER / "provider.mjs", self.port, self.keys, *key_ids]
+    def start(self, *key_ids, redirect="-"):
+        """People can log in if there is an address to send them back to."""
+        command = ["node", _FOLDER / "provider.mjs", self.port, self.keys, redirect, *key_ids]
         self.program = Program("oidc-provider", command, self.scratch)
         wait_until(self._answers, "the OpenID provider to answer", 20, self.program)
 

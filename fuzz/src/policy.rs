@@ -64,7 +64,7 @@ pub fn run(policy: &Policy, endpoint: &EndpointUrl, request: http::Request<()>) 
         course: None,
         tls: Tls::Unknown,
     };
-    let tools = Tools { payload: Some(Arc::new(Around)), errands: Some(Arc::new(Around)) };
+    let tools = Tools { payload: Some(Arc::new(Around)), errands: Some(Arc::new(Around)), ..Tools::default() };
     let mut state = State::new("main".into(), tools);
     let _ = policy.on_tcp_connect(connection, &mut state, Position::default());
     let Ok(response) = http::Response::builder().status(404).header("set-cookie", "a=1; Path=/; Secure").body(())

@@ -28,6 +28,9 @@ use crate::config::accounts::Credential;
 use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
 use crate::identity::{BindId, ClientId, Identity, NoRandomness, Owner, Ticket};
 use crate::identity_key::IdentityKey;
+use crate::login::LogIns;
+use crate::login::seal::Keys;
+use crate::login::spent::Journal;
 use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::registry::names::Names;
@@ -43,6 +46,7 @@ pub(crate) use reload::REVOKED;
 pub struct Gateway {
     served: ArcSwap<Served>,
     identity: Identity,
+    log_ins: Arc<LogIns>,
     ports: Ports,
     challenges: Arc<Challenges>,
     state: Mutex<State>,
@@ -107,13 +111,23 @@ pub(crate) struct Lines {
 }
 
 impl Gateway {
-    /// A gateway without any listener. Agents' connections go to [`serve_agent`](crate::session::serve_agent), visitors
+    /// A gateway without any listener, whose log-ins are forgotten when it ends. Agents' connections go to [`serve_agent`](crate::session::serve_agent), visitors
     /// come through [`Reach`].
     ///
     /// # Errors
     ///
     /// [`NoRandomness`]: without it, no agent could get an identity.
     pub fn new(config: Config, key: &IdentityKey) -> Result<Arc<Self>, NoRandomness> {
+        let keys = Keys::derive([&key.expose()[..]]);
+        Self::with_log_ins(config, key, LogIns::new(keys, Arc::new(Journal::in_memory())))
+    }
+
+    /// As [`Gateway::new`], with log-ins that are kept elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomness`]
+    pub fn with_log_ins(config: Config, key: &IdentityKey, log_ins: LogIns) -> Result<Arc<Self>, NoRandomness> {
         let identity = Identity::new(key.expose());
         let state = State {
             registry: Registry::new(),
@@ -128,6 +142,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             served: ArcSwap::from_pointee(Served::new(config)),
             identity,
+            log_ins: Arc::new(log_ins),
             ports: Ports::default(),
             challenges: Arc::default(),
             state: Mutex::new(state),
@@ -287,6 +302,10 @@ impl Reach for Gateway {
         let random = state.random.next();
         let found = state.registry.internal(account, url, now, random);
         found.map(|found| found.endpoint.target()).ok_or(Unreachable::Offline)
+    }
+
+    fn log_ins(&self) -> Option<Arc<LogIns>> {
+        Some(Arc::clone(&self.log_ins))
     }
 
     fn listens_on(&self, scheme: Scheme, port: u16) -> bool {

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod identity_key;
 pub mod listen;
 pub mod log;
+pub mod login;
 pub mod networks;
 mod pace;
 mod pem;

@@ -287,6 +287,11 @@ impl Trail {
         }
         Verdict::Continue
     }
+
+    /// Adds what the policies have for the response, whoever makes it.
+    pub fn complete(&mut self, headers: &mut http::HeaderMap) {
+        self.stops.iter_mut().for_each(|stop| stop.state.complete(headers));
+    }
 }
 
 /// One endpoint on the way, and what its policy remembers.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -19,6 +20,9 @@ use crate::identity::NoRandomness;
 use crate::identity_key::{IdentityKey, IdentityKeyError};
 use crate::listen::{Inherited, ListenError, Listeners, Serving};
 use crate::log::LogControl;
+use crate::login::LogIns;
+use crate::login::seal::Keys;
+use crate::login::spent::Journal;
 
 /// Why the gateway could not start.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub enum RunError {
     Random(NoRandomness),
     /// TLS cannot be set up.
     Tls(rustls::Error),
+    /// What must not count again cannot be read from the file.
+    LogIns(String, io::Error),
     /// Signals cannot be received.
     Signals(io::Error),
 }
@@ -51,7 +57,8 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         .map_err(|error| RunError::IdentityKey(key_file.display().to_string(), error))?;
     let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
     let certificates = Certificates::new(&config.certificates);
-    let gateway = Gateway::new(config, &key).map_err(RunError::Random)?;
+    let log_ins = log_ins(&config, &key)?;
+    let gateway = Gateway::with_log_ins(config, &key, log_ins).map_err(RunError::Random)?;
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
     acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
     tell_addresses(&listeners);
@@ -78,6 +85,24 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         () = signals.end() => tracing::warn!("told to end at once: connections are cut"),
     }
     Ok(())
+}
+
+/// What log-ins are kept with, over restarts.
+fn log_ins(config: &Config, key: &IdentityKey) -> Result<LogIns, RunError> {
+    let mut keys = Vec::new();
+    for file in &config.log_ins.key_files {
+        let shown = || file.display().to_string();
+        let loaded = IdentityKey::load(file).map_err(|error| RunError::IdentityKey(shown(), error))?;
+        keys.push(loaded.ok_or_else(|| RunError::IdentityKey(shown(), IdentityKeyError::Malformed))?);
+    }
+    if keys.is_empty() {
+        keys.push(key.clone());
+    }
+    let keys = Keys::derive(keys.iter().map(|key| &key.expose()[..]));
+    let spent = config.log_ins.spent_file.clone().unwrap_or_else(|| config.key_file.with_extension("spent"));
+    let journal = Journal::open(&spent, OffsetDateTime::now_utc().unix_timestamp());
+    let journal = journal.map_err(|error| RunError::LogIns(spent.display().to_string(), error))?;
+    Ok(LogIns::new(keys, Arc::new(journal)))
 }
 
 /// Looks whether certificates were renewed, and puts those in force that were.
@@ -212,6 +237,7 @@ impl fmt::Display for RunError {
             Self::Acme(error) => error.fmt(f),
             Self::Random(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
+            Self::LogIns(file, error) => write!(f, "{file}: what log-ins are remembered cannot be read: {error}"),
             Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
         }
     }

@@ -1,5 +1,6 @@
-// An OpenID provider that gives access tokens as JWT for client credentials:
-// `provider.mjs PORT FOLDER_OF_KEYS KID…` publishes these keys, made when they are not there yet, and signs with the first.
+// An OpenID provider that gives access tokens as JWT for client credentials, and lets everybody log in with any password:
+// `provider.mjs PORT FOLDER_OF_KEYS REDIRECT KID…` publishes these keys, made when they are not there yet, and signs with the
+// first. REDIRECT is where people are sent back to, or `-`.
 
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -7,7 +8,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [port, folder, ...names] = process.argv.slice(2);
+const [port, folder, redirect, ...names] = process.argv.slice(2);
 // The package is installed in the run's own folder, which is the working directory.
 const found = createRequire(process.cwd() + "/node/").resolve("oidc-provider");
 const { default: Provider } = await import(pathToFileURL(found).href);
@@ -32,10 +33,23 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       redirect_uris: [],
       response_types: [],
     },
+    {
+      client_id: "people",
+      client_secret: "site-secret",
+      grant_types: ["authorization_code", "refresh_token"],
+      id_token_signed_response_alg: "ES256",
+      redirect_uris: redirect === "-" ? [] : [redirect],
+      response_types: redirect === "-" ? [] : ["code"],
+    },
   ],
+  claims: { email: ["email", "email_verified"], profile: ["name"] },
+  findAccount: (_context, sub) => ({
+    accountId: sub,
+    claims: () => ({ sub, email: `${sub}@example.com`, email_verified: true, name: sub }),
+  }),
   jwks: { keys: names.map(key) },
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: redirect !== "-" },
     clientCredentials: { enabled: true },
     resourceIndicators: {
       enabled: true,

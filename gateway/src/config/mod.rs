@@ -9,6 +9,7 @@ pub mod certificate;
 mod cloud_endpoint;
 pub mod limits;
 pub mod listeners;
+pub mod log_ins;
 pub mod networks;
 mod ocsp;
 pub mod public_names;
@@ -36,6 +37,7 @@ use certificate::Certificate;
 use cloud_endpoint::Surroundings;
 use limits::Limits;
 use listeners::{AgentPorts, Listeners, TcpListeners};
+use log_ins::LogInConfig;
 use public_names::PublicNames;
 
 /// A configuration that holds together.
@@ -55,6 +57,8 @@ pub struct Config {
     pub acme: Option<Arc<AcmeConfig>>,
     /// Where the key is, or will be kept, that authenticates the identities of agents.
     pub key_file: PathBuf,
+    /// What log-ins are kept with.
+    pub log_ins: LogInConfig,
     /// The public names that agents may have.
     pub public_names: PublicNames,
     /// Who may log in.
@@ -131,6 +135,7 @@ impl Config {
             ("listeners.tls", before.tls != after.tls),
             ("listeners.tcp.addresses", before.tcp.addresses != after.tcp.addresses),
             ("key_file", old.key_file != new.key_file),
+            ("log_ins", old.log_ins != new.log_ins),
             ("log.format", old.log.format != new.log.format),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
@@ -145,6 +150,7 @@ impl Config {
         self.listeners.tcp = TcpListeners { addresses: tcp_addresses, agent_ports };
         self.listeners.trusted_proxies = trusted_proxies;
         self.key_file.clone_from(&old.key_file);
+        self.log_ins.clone_from(&old.log_ins);
         self.log.format = old.log.format;
     }
 
@@ -176,6 +182,7 @@ impl Config {
         let mut acme = AcmeConfig::read(acme_section, &base, listeners_fine.then_some(&listeners));
         let acme_fine = acme.is_some() == has_acme;
         let key_file = read_key_file(&mut root, &base);
+        let log_ins = LogInConfig::read(root.object("log_ins"), &base);
         let public_names = PublicNames::read(&mut root);
         let accounts = Accounts::read(&mut root);
         let policies = PoliciesConfig::read(root.object("policies"));
@@ -205,6 +212,7 @@ impl Config {
             certificates,
             acme,
             key_file,
+            log_ins,
             public_names,
             accounts,
             cloud_endpoints,

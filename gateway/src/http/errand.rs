@@ -73,7 +73,7 @@ impl<R: Reach> Errand<R> {
             streams: Arc::clone(&self.streams),
             hops: self.hops + 1,
         };
-        let mut trail = Trail::with(Tools { payload: None, errands: Some(Arc::new(next)) });
+        let mut trail = Trail::with(Tools { errands: Some(Arc::new(next)), ..Tools::default() });
         let decision = route::internal(&*self.reach, account, url, &asked, &mut head, &mut trail).await;
         let decision = decision.map_err(|refusal| {
             trail.settle(true);

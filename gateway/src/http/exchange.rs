@@ -67,14 +67,21 @@ impl<R: Reach> Client<R> {
         let version = head.version;
         let waiting = self.activity.wait();
         let payload = Arc::new(Ahead::new(body));
-        let tools = Tools { payload: Some(payload.clone()), errands: Some(self.errands.clone()) };
+        let log_ins = self.reach.log_ins();
+        let tools = Tools { payload: Some(payload.clone()), errands: Some(self.errands.clone()), log_ins };
         let mut trail = Trail::with(tools);
         let outcome = self.outcome(&mut head, &payload, &mut trail).await;
         drop(waiting);
         match outcome {
-            Ok(Outcome::Relay(head, upstream)) => Ok(self.relay(head, upstream, under_way, version)),
+            Ok(Outcome::Relay(mut head, upstream)) => {
+                trail.complete(&mut head.headers);
+                Ok(self.relay(head, upstream, under_way, version))
+            }
             Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
-            Ok(Outcome::Own(head, body)) => Ok(own(head, body, under_way)),
+            Ok(Outcome::Own(mut head, body)) => {
+                trail.complete(&mut head.headers);
+                Ok(own(head, body, under_way))
+            }
             Err(End::Failed(failure)) => Ok(refusal(&failure, format, under_way)),
             Err(End::Closed) => Err(Closed),
         }

@@ -51,8 +51,9 @@ impl Failure {
         let body = match format {
             Format::Text => format!("{title}\n\n{}\n", self.advice()),
             Format::Html => format!(
-                "<!doctype html>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n<p>{}</p>\n",
+                "<!doctype html>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n<p>{}</p>\n{}",
                 escape(self.advice()),
+                self.way_on(),
                 title = escape(&title),
             ),
         };
@@ -69,6 +70,16 @@ impl Failure {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.mark(headers);
         response
+    }
+
+    /// A link to where the visitor may try again.
+    fn way_on(&self) -> String {
+        match self {
+            Self::Policy(refused) => refused.retry.as_deref(),
+            _ => None,
+        }
+        .map(|path| format!("<p><a href=\"{}\">Log in</a></p>\n", escape(path)))
+        .unwrap_or_default()
     }
 
     fn mark(&self, headers: &mut HeaderMap) {

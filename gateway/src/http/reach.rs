@@ -10,6 +10,7 @@ use std::sync::Arc;
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::login::LogIns;
 use crate::policy::Policy;
 
 /// The way from a public name to bytes that an agent answers.
@@ -60,6 +61,11 @@ pub trait Reach: Send + Sync + 'static {
         visitor: &Visitor,
         is_opened: bool,
     ) -> impl Future<Output = Result<Self::Stream, OpenError>> + Send;
+
+    /// Sessions of people who log in, if that is possible here.
+    fn log_ins(&self) -> Option<Arc<LogIns>> {
+        None
+    }
 
     /// Whether policies may send requests to the public internet now.
     fn may_go_outside(&self) -> bool {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::actions;
 use super::error::{
-    ACTION_PHASE, ACTION_UNKNOWN, ACTIONS_MISSING, EXPRESSION, Findings, INTERNAL_HTTP_CONNECT, NOT_TERMINATING,
-    PHASE_SCHEME, POLICY_INVALID, PolicyErrors, RULES_TOO_MANY, UNREACHABLE,
+    ACTION_PHASE, ACTION_UNKNOWN, ACTIONS_MISSING, EXPRESSION, Findings, INTERNAL_HTTP_CONNECT, LOG_INS_TOO_MANY,
+    NOT_TERMINATING, PHASE_SCHEME, POLICY_INVALID, PolicyErrors, RULES_TOO_MANY, UNREACHABLE,
 };
 use super::expression::{Expression, Scope};
 use super::fields::Fields;
@@ -143,6 +143,7 @@ impl Policy {
             findings,
             rules: 0,
             is_old: false,
+            logs_in: false,
         };
         let mut policy = reader.document(document);
         if let Lent::All(own) = lent {
@@ -167,6 +168,8 @@ struct Reader<'a> {
     rules: usize,
     /// The phase that is read has its former name. Documents of that age may write keys in capitals.
     is_old: bool,
+    /// One of the actions so far sends people to a provider.
+    logs_in: bool,
 }
 
 impl Reader<'_> {
@@ -425,6 +428,10 @@ impl Reader<'_> {
         config.allow_files(self.directory);
         let action = (kind.compile)(&mut config, phase, self.place);
         config.finish();
+        if action.as_ref().is_some_and(|action| action.logs_in()) && std::mem::replace(&mut self.logs_in, true) {
+            let message = "is the second action that logs people in: a policy can have one, oauth or openid-connect";
+            self.findings.add(type_path, &wrong, LOG_INS_TOO_MANY, message);
+        }
         Some(Placed { name: kind.name, action: action? })
     }
 

@@ -161,10 +161,14 @@ pub(super) const IP_POLICY: u32 = 2216;
 pub(super) const CIDR: u32 = 2217;
 /// ERR_NGROK_2218: there are too many networks.
 pub(super) const CIDRS_TOO_MANY: u32 = 2218;
+/// ERR_NGROK_2227: an OpenID provider cannot be used as it is described.
+pub(super) const ISSUER: u32 = 2227;
 /// ERR_NGROK_2230: the phase does not exist for this scheme.
 pub(super) const PHASE_SCHEME: u32 = 2230;
 /// ERR_NGROK_2235: a cloud endpoint's policy may leave traffic without an answer.
 pub(super) const NOT_TERMINATING: u32 = 2235;
+/// ERR_NGROK_2239: a policy has more than one action that logs people in.
+pub(super) const LOG_INS_TOO_MANY: u32 = 2239;
 /// ERR_NGROK_2251: a variable of `set-vars` refers to another one.
 pub(super) const VARS_OF_VARS: u32 = 2251;
 /// ERR_NGROK_2262: internal HTTP endpoints have no connection of their own.

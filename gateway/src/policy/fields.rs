@@ -254,6 +254,16 @@ impl<'a> Fields<'a> {
         Some(duration)
     }
 
+    /// As [`Fields::duration`], and nothing when it is absent.
+    pub(super) fn optional_duration(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        self.value(name)?;
+        self.duration(name, range, None)
+    }
+
     /// An HTTP status within `range`; `default` when absent or wrong.
     pub(super) fn status(&mut self, name: &'static str, range: RangeInclusive<u16>, default: StatusCode) -> StatusCode {
         let Some(value) = self.value(name) else {

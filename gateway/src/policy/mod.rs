@@ -91,13 +91,15 @@ pub struct Refused {
     pub headers: HeaderMap,
     /// What only the log is told. Never a secret.
     pub reason: Option<String>,
+    /// The path at which the visitor may try again.
+    pub retry: Option<String>,
 }
 
 impl Refused {
     /// A refusal without headers.
     #[must_use]
     pub fn new(status: StatusCode, code: u32, message: &'static str) -> Self {
-        Self { status, code, message, headers: HeaderMap::new(), reason: None }
+        Self { status, code, message, headers: HeaderMap::new(), reason: None, retry: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use super::payload::Payload;
 use super::phase::{Position, Values};
 use super::template::{Piece, Template};
 use super::{Connection, Request, Response};
+use crate::login::LogIns;
 
 /// What a policy remembers from phase to phase of one request.
 #[derive(Debug)]
@@ -34,6 +36,9 @@ pub struct State {
     pub(super) errands: Option<Arc<dyn Errands>>,
     /// The account that the endpoint belongs to.
     pub(super) account: Arc<str>,
+    /// What an action adds to the response, whoever makes it.
+    pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
+    log_ins: Option<Arc<LogIns>>,
 }
 
 impl Default for State {
@@ -48,6 +53,8 @@ impl Default for State {
             payload: None,
             errands: None,
             account: "".into(),
+            response_headers: Vec::new(),
+            log_ins: None,
         }
     }
 }
@@ -59,13 +66,16 @@ pub struct Tools {
     pub payload: Option<Arc<dyn Payload>>,
     /// The way to other endpoints.
     pub errands: Option<Arc<dyn Errands>>,
+    /// Sessions of people who log in.
+    pub log_ins: Option<Arc<LogIns>>,
 }
 
 impl State {
     /// The state of a request to an endpoint of an account.
     #[must_use]
     pub fn new(account: Arc<str>, tools: Tools) -> Self {
-        Self { account, payload: tools.payload, errands: tools.errands, ..Self::default() }
+        let Tools { payload, errands, log_ins } = tools;
+        Self { account, payload, errands, log_ins, ..Self::default() }
     }
 
     /// Tells the actions that wait for it whether the service failed. A request that never got to it, or whose visitor
@@ -73,6 +83,13 @@ impl State {
     pub fn settle(&mut self, has_failed: bool) {
         let now = Instant::now();
         self.trials.drain(..).for_each(|trial| trial.settle(has_failed, now));
+    }
+
+    /// Adds what actions have for the response.
+    pub fn complete(&mut self, headers: &mut HeaderMap) {
+        for (name, value) in &self.response_headers {
+            headers.append(name.clone(), value.clone());
+        }
     }
 
     /// Notes that the internal endpoint that an action named could not be reached.
@@ -161,6 +178,11 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
     /// What expressions can see now.
     pub(super) fn facts(&self) -> Facts<'_> {
         facts(&self.subject, (&self.state.vars, &self.state.results), (self.now, self.state.received))
+    }
+
+    /// The log-ins of the gateway, if it has any.
+    pub(super) fn log_ins(&self) -> Option<Arc<LogIns>> {
+        self.state.log_ins.clone()
     }
 
     /// What an action costs beyond its expressions and templates.

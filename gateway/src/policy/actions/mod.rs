@@ -13,6 +13,7 @@ mod header;
 mod http_request;
 mod jwt_validation;
 mod log;
+mod log_in;
 mod rate_limit;
 mod redirect;
 mod remove_headers;
@@ -49,6 +50,11 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
     /// True when it keeps traffic or headers away from the upstream or the visitor, so that its rule must not be skipped
     /// for want of a value.
     fn protects(&self) -> bool {
+        false
+    }
+
+    /// True when it sends people to a provider: a policy can have one such action.
+    fn logs_in(&self) -> bool {
         false
     }
 
@@ -143,6 +149,9 @@ const KINDS: &[&Kind] = &[
     &http_request::KIND,
     &jwt_validation::KIND,
     &log::KIND,
+    &log_in::oauth::KIND,
+    &log_in::openid_connect::KIND,
+    &log_in::openid_connect::OIDC,
     &rate_limit::KIND,
     &redirect::KIND,
     &remove_headers::KIND,

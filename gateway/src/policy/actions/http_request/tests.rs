@@ -77,7 +77,7 @@ async fn ask_as(place: fn(&EndpointUrl) -> Place, config: &str, shown: &str, wor
     };
     let world = Arc::new(world);
     let errands = Some(Arc::clone(&world) as Arc<dyn Errands>);
-    let mut state = State::new("main".into(), Tools { payload: None, errands });
+    let mut state = State::new("main".into(), Tools { errands, ..Tools::default() });
     let mut request = super::super::super::Request { connection, head: &mut head };
     let verdict = policy.on_http_request(&mut request, &mut state, Position::default()).await;
     let shown = match &verdict {

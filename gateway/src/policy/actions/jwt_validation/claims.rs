@@ -8,15 +8,20 @@ use super::Flaw;
 
 /// Who may have issued a token, and for whom.
 #[derive(Debug)]
-pub(super) struct Expected {
-    pub(super) issuers: Vec<Template>,
+pub(in crate::policy::actions) struct Expected {
+    pub(in crate::policy::actions) issuers: Vec<Template>,
     /// Empty: for anybody.
-    pub(super) audiences: Vec<String>,
+    pub(in crate::policy::actions) audiences: Vec<String>,
 }
 
 impl Expected {
     /// Checks the claims at a time in seconds since 1970; `issuers` are the allowed ones as they are for this request.
-    pub(super) fn check(&self, claims: &Map<String, Json>, issuers: &[String], now: i64) -> Result<(), Flaw> {
+    pub(in crate::policy::actions) fn check(
+        &self,
+        claims: &Map<String, Json>,
+        issuers: &[String],
+        now: i64,
+    ) -> Result<(), Flaw> {
         let invalid = |reason: &str| Err(Flaw::new(JWT_INVALID, reason));
         match time(claims, "exp")? {
             None => return invalid("the token has no exp: it would never expire"),

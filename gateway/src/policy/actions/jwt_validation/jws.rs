@@ -17,16 +17,16 @@ use super::keys::{Key, Source, Trial};
 use super::strict_json::{self, JsonError};
 
 /// The parts of a token. Nothing in it is trusted before [`Key::verify`].
-pub(super) struct Jws<'t> {
-    pub(super) header: Map<String, Json>,
-    pub(super) payload: Map<String, Json>,
-    pub(super) signature_text: &'t str,
+pub(in crate::policy::actions) struct Jws<'t> {
+    pub(in crate::policy::actions) header: Map<String, Json>,
+    pub(in crate::policy::actions) payload: Map<String, Json>,
+    pub(in crate::policy::actions) signature_text: &'t str,
     signed: &'t str,
     signature: Vec<u8>,
 }
 
 impl<'t> Jws<'t> {
-    pub(super) fn parse(text: &'t str) -> Result<Self, Flaw> {
+    pub(in crate::policy::actions) fn parse(text: &'t str) -> Result<Self, Flaw> {
         let flaw = |reason: &str| Flaw::new(JWT_UNPARSABLE, reason);
         if text.len() > TOKEN_BYTES_MAX {
             return Err(flaw("the token is longer than 16 KiB"));
@@ -52,12 +52,12 @@ impl<'t> Jws<'t> {
     }
 
     /// A text of the header.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(in crate::policy::actions) fn text(&self, name: &str) -> Option<&str> {
         self.header.get(name)?.as_str()
     }
 
     /// The algorithm that it says it is signed with, if that is among the allowed ones.
-    pub(super) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
+    pub(in crate::policy::actions) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, Flaw> {
         let reason = match self.header.get("alg") {
             Some(Json::String(name)) => match Algorithm::named(name) {
                 Some(algorithm) if allowed.contains(&algorithm) => return Ok(algorithm),
@@ -75,7 +75,7 @@ impl<'t> Jws<'t> {
     }
 
     /// Refuses what would change how the token is to be read, or whose keys it is to be checked with.
-    pub(super) fn check_header(&self, sources: &[Arc<Source>]) -> Result<(), Flaw> {
+    pub(in crate::policy::actions) fn check_header(&self, sources: &[Arc<Source>]) -> Result<(), Flaw> {
         if self.header.contains_key("crit") {
             return Err(Flaw::new(JWT_INVALID, "the token has critical extensions, and none are known here"));
         }
@@ -100,7 +100,7 @@ impl<'t> Jws<'t> {
 
 /// How a token is signed. There is no `none`, and nothing symmetric: a secret is not what key sets publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(in crate::policy::actions) enum Algorithm {
     Rs256,
     Rs384,
     Rs512,
@@ -113,9 +113,20 @@ pub(super) enum Algorithm {
 }
 
 impl Algorithm {
-    pub(super) const NAMES: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+    pub(in crate::policy::actions) const ALL: &[Self] = &[
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
+    pub(in crate::policy::actions) const NAMES: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(in crate::policy::actions) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::Rs256,
             "RS384" => Self::Rs384,
@@ -145,7 +156,7 @@ impl Algorithm {
 
 impl Key {
     /// Whether this key has signed the token. The key's type must be the algorithm's.
-    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm) -> Trial {
+    pub(in crate::policy::actions) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm) -> Trial {
         let (message, signature) = (jws.signed.as_bytes(), jws.signature.as_slice());
         let verified = match (self, algorithm) {
             (Self::Rsa { n, e }, algorithm) => match algorithm.rsa() {

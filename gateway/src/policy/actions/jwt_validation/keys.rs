@@ -21,7 +21,7 @@ use super::jws::{Algorithm, Jws};
 
 /// One public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(in crate::policy::actions) enum Key {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
@@ -30,7 +30,7 @@ pub(super) enum Key {
 
 /// What came of checking a token with keys; of several keys, the greatest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Trial {
+pub(in crate::policy::actions) enum Trial {
     /// There is no key with the id that the token names.
     NoKey,
     /// The key is for another algorithm than the token names.
@@ -43,7 +43,7 @@ pub(super) enum Trial {
 
 /// The keys of one set that can verify signatures.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(in crate::policy::actions) struct Keys {
     list: Vec<(Option<String>, Option<Algorithm>, Key)>,
     /// They have no names, so that none of them is the one that a token names: any may be.
     is_nameless: bool,
@@ -71,7 +71,7 @@ struct Jwk {
 
 impl Keys {
     /// Reads a key set. Keys for other purposes and of other types are left out.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, &'static str> {
+    pub(in crate::policy::actions) fn parse(text: &[u8]) -> Result<Self, &'static str> {
         let set: Jwks = serde_json::from_slice(text).map_err(|_| "the answer is not a key set")?;
         if set.keys.len() > KEYS_MAX {
             return Err("the key set has more than 100 keys");
@@ -82,7 +82,7 @@ impl Keys {
 
     /// Reads a file with keys: a key set, or public keys and certificates in PEM. Every token may be checked with those of
     /// PEM, whatever key it names: they have no names.
-    pub(super) fn read_file(text: &[u8]) -> Result<Self, &'static str> {
+    pub(in crate::policy::actions) fn read_file(text: &[u8]) -> Result<Self, &'static str> {
         let is_pem = text.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN);
         let keys = if is_pem { Self::from_pem(text)? } else { Self::parse(text).map_err(|_| NO_KEYS_FILE)? };
         if keys.list.is_empty() {
@@ -109,7 +109,12 @@ impl Keys {
     }
 
     /// Whether one of them has signed the token: the one that the token names, or any if it names none.
-    pub(super) fn verify(&self, jws: &Jws<'_>, algorithm: Algorithm, key_id: Option<&str>) -> Trial {
+    pub(in crate::policy::actions) fn verify(
+        &self,
+        jws: &Jws<'_>,
+        algorithm: Algorithm,
+        key_id: Option<&str>,
+    ) -> Trial {
         let mut best = Trial::NoKey;
         for (known, bound, key) in &self.list {
             if !self.is_nameless && key_id.is_some() && known.as_deref() != key_id {
@@ -170,7 +175,7 @@ fn key_of(info: &SubjectPublicKeyInfo<'_>) -> Option<Key> {
 
 /// Where keys come from, and those that came.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(in crate::policy::actions) struct Source {
     url: String,
     uri: Uri,
     reach: Reach,
@@ -201,7 +206,7 @@ impl State {
 impl Source {
     /// The source of this address that is in use already, or a new one: a policy that is read anew does not ask its issuer
     /// anew, and goes on when that cannot be reached.
-    pub(super) fn shared(url: &str, reach: Reach) -> Result<Arc<Self>, &'static str> {
+    pub(in crate::policy::actions) fn shared(url: &str, reach: Reach) -> Result<Arc<Self>, &'static str> {
         let new = Arc::new(Self::new(url, reach)?);
         let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
         let known = sources.entry((url.to_owned(), reach)).or_default();
@@ -214,19 +219,19 @@ impl Source {
         Ok(new)
     }
 
-    pub(super) fn new(url: &str, reach: Reach) -> Result<Self, &'static str> {
+    pub(in crate::policy::actions) fn new(url: &str, reach: Reach) -> Result<Self, &'static str> {
         let uri = fetch::check(url, reach)?;
         let (state, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
         Ok(Self { url: url.to_owned(), uri, reach, state, fetching })
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(in crate::policy::actions) fn url(&self) -> &str {
         &self.url
     }
 
     /// The keys, fetched if there are none, if they are old, or if the one that is asked for is not among them. While the
     /// issuer cannot be reached, those that were fetched last stay in use.
-    pub(super) async fn keys(self: &Arc<Self>, key_id: Option<&str>) -> Result<Arc<Keys>, String> {
+    pub(in crate::policy::actions) async fn keys(self: &Arc<Self>, key_id: Option<&str>) -> Result<Arc<Keys>, String> {
         let now = Instant::now();
         let (keys, is_fresh, may_try) = {
             let state = self.state();
@@ -285,20 +290,20 @@ impl Source {
 
     /// Keys as if they had just been fetched.
     #[cfg(test)]
-    pub(super) fn put(&self, set: &str) {
+    pub(in crate::policy::actions) fn put(&self, set: &str) {
         let mut state = self.state();
         state.keys = Some(Arc::new(Keys::parse(set.as_bytes()).unwrap()));
         state.fetched = Some(Instant::now());
     }
 
     #[cfg(test)]
-    pub(super) fn is_filled(&self) -> bool {
+    pub(in crate::policy::actions) fn is_filled(&self) -> bool {
         self.state().keys.is_some()
     }
 
     /// Makes the keys old.
     #[cfg(test)]
-    pub(super) fn age(&self) {
+    pub(in crate::policy::actions) fn age(&self) {
         self.state().fetched = None;
     }
 

@@ -1,10 +1,10 @@
 //! `jwt-validation`: lets through only requests whose tokens a listed issuer has signed.
 
-mod claims;
+pub(super) mod claims;
 mod configuration;
-mod fetch;
-mod jws;
-mod keys;
+pub(super) mod fetch;
+pub(super) mod jws;
+pub(super) mod keys;
 mod strict_json;
 #[cfg(test)]
 mod tests;
@@ -100,7 +100,7 @@ impl TokenKind {
 pub(super) struct Flaw {
     code: u32,
     /// For the log; never a part of the token but names that can be published.
-    reason: String,
+    pub(super) reason: String,
 }
 
 impl Flaw {

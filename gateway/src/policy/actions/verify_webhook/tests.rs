@@ -162,7 +162,7 @@ async fn run(config: &str, head: &mut Parts, body: Result<&'static str, PayloadF
         tls: Tls::Unknown,
     };
     let payload = Arc::new(Body(body.map(Bytes::from), Mutex::new(0)));
-    let tools = Tools { payload: Some(payload.clone()), errands: None };
+    let tools = Tools { payload: Some(payload.clone()), ..Tools::default() };
     let mut state = State::new("main".into(), tools);
     let verdict = policy.on_http_request(&mut Request { connection, head }, &mut state, Position::default()).await;
     let count = *payload.1.lock().unwrap();

@@ -1,0 +1,129 @@
+//! The cookies of log-ins: how they are named, found in a request, kept from the upstream, and set.
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+use time::Duration;
+
+/// Where a cookie counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The endpoint's own host and no other.
+    Host,
+    /// All hosts of a domain.
+    Domain(Box<str>),
+}
+
+/// What a cookie of ours is called: `__Host-` makes browsers refuse one that another host has set (RFC 6265bis, 4.1.3).
+#[must_use]
+pub fn name(kind: &str, reach: &Reach) -> String {
+    match reach {
+        Reach::Host => format!("__Host-{PREFIX}{kind}"),
+        Reach::Domain(_) => format!("__Secure-{PREFIX}{kind}"),
+    }
+}
+
+/// The values of all cookies of this name, in the order of the request.
+pub fn values<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
+    pairs(headers).filter_map(move |pair| pair.split_once('=').filter(|(found, _)| *found == name)).map(|(_, it)| it)
+}
+
+/// The names of all cookies that begin like this.
+pub fn names_beginning<'h>(headers: &'h HeaderMap, prefix: &str) -> impl Iterator<Item = &'h str> {
+    pairs(headers)
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, _)| name)
+        .filter(move |it| it.starts_with(prefix))
+}
+
+/// Takes our own cookies out of a request: an upstream that had them could pass for the visitor.
+pub fn strip(headers: &mut HeaderMap) {
+    if !pairs(headers).any(is_ours) {
+        return;
+    }
+    let kept: Vec<&str> = pairs(headers).filter(|pair| !is_ours(pair)).collect();
+    let line = HeaderValue::from_str(&kept.join("; ")).ok().filter(|_| !kept.is_empty());
+    match line {
+        Some(line) => {
+            headers.insert(COOKIE, line);
+        }
+        None => {
+            headers.remove(COOKIE);
+        }
+    }
+}
+
+/// The value of `Set-Cookie`. `None`: it cannot be written.
+#[must_use]
+pub fn set(name: &str, value: &str, reach: &Reach, age: Duration) -> Option<HeaderValue> {
+    let domain = match reach {
+        Reach::Host => String::new(),
+        Reach::Domain(domain) => format!("; Domain={domain}"),
+    };
+    let seconds = age.whole_seconds().max(0);
+    // Not `Strict`: the way back from the provider begins at another site.
+    let line = format!("{name}={value}; Path=/{domain}; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
+    let mut line = HeaderValue::from_str(&line).ok()?;
+    line.set_sensitive(true);
+    Some(line)
+}
+
+/// The value of `Set-Cookie` that takes a cookie away.
+#[must_use]
+pub fn clear(name: &str, reach: &Reach) -> Option<HeaderValue> {
+    set(name, "", reach, Duration::ZERO)
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).map(|pair| pair.trim_matches([' ', '\t']))
+}
+
+fn is_ours(pair: &str) -> bool {
+    let name = pair.strip_prefix("__Host-").or_else(|| pair.strip_prefix("__Secure-"));
+    name.is_some_and(|name| name.starts_with(PREFIX))
+}
+
+const PREFIX: &str = "adit-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|line| (COOKIE, HeaderValue::from_static(line))).collect()
+    }
+
+    #[test]
+    fn cookies_are_found_on_every_line() {
+        let headers = request(&["a=1; __Host-adit-session=x", "__Host-adit-session=y=z;b=2"]);
+        let name = name("session", &Reach::Host);
+        assert_eq!(values(&headers, &name).collect::<Vec<_>>(), ["x", "y=z"]);
+        assert_eq!(values(&headers, "__Host-adit-sessio").count(), 0);
+    }
+
+    #[test]
+    fn upstream_gets_the_visitors_other_cookies_and_none_of_ours() {
+        let mut headers =
+            request(&["a=1; __Host-adit-session=x; b=2", "__Secure-adit-session-team=y", "c=__Host-adit-"]);
+        strip(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=__Host-adit-"]);
+        let mut alone = request(&["__Host-adit-session=x"]);
+        strip(&mut alone);
+        assert!(alone.is_empty());
+        let mut others = request(&["a=1", "b=2"]);
+        strip(&mut others);
+        assert_eq!(others.get_all(COOKIE).iter().count(), 2);
+    }
+
+    #[test]
+    fn cookie_is_bound_to_the_host_or_to_the_domain_that_is_asked_for() {
+        let host = set(&name("session", &Reach::Host), "v", &Reach::Host, Duration::hours(1)).unwrap();
+        assert_eq!(host, "__Host-adit-session=v; Path=/; Max-Age=3600; Secure; HttpOnly; SameSite=Lax");
+        let domain = Reach::Domain("example.com".into());
+        let line = set(&name("session", &domain), "v", &domain, Duration::seconds(5)).unwrap();
+        let expected = "__Secure-adit-session=v; Path=/; Domain=example.com; Max-Age=5; Secure; HttpOnly; SameSite=Lax";
+        assert_eq!(line, expected);
+        assert_eq!(clear("n", &Reach::Host).unwrap(), "n=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax");
+        assert!(format!("{host:?}").contains("Sensitive"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The provider's tokens of the sessions that are in use. They are too many bytes for a cookie and the visitor's browser
+//! has no business with them; a session goes on without them, but cannot be refreshed.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use super::session::Identity;
+
+/// What a provider gave with a log-in.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// For the provider's other services.
+    pub access: String,
+    /// To get new ones; empty if there is none.
+    pub refresh: String,
+    /// The ID token as it came; empty with OAuth alone.
+    pub identity: String,
+    /// When the access token expires, in seconds since 1970, if the provider said so.
+    pub expires: Option<i64>,
+}
+
+/// What is kept of one session. Whoever refreshes it holds the lock while the provider is asked, so that of many requests
+/// at once one does.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The tokens that came last.
+    pub tokens: Tokens,
+    /// Who it was when the provider was asked last, and when that was.
+    pub refreshed: Option<(Identity, i64)>,
+}
+
+/// The tokens of many sessions, oldest first out.
+#[derive(Default)]
+pub struct TokenStore {
+    entries: HashMap<Box<str>, (usize, Arc<tokio::sync::Mutex<Kept>>)>,
+    order: VecDeque<Box<str>>,
+    bytes: usize,
+}
+
+impl Tokens {
+    /// The bytes that it takes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.access.len() + self.refresh.len() + self.identity.len()
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl TokenStore {
+    /// Keeps the tokens of a session that begins; those of the oldest ones go when there is no room.
+    pub fn put(&mut self, session: &str, tokens: Tokens) {
+        self.remove(session);
+        // A refreshed token may be as large again.
+        let len = ENTRY_BYTES + tokens.len().min(TOKENS_BYTES_MAX);
+        let tokens = if tokens.len() > TOKENS_BYTES_MAX { Tokens::default() } else { tokens };
+        while self.bytes + len > STORE_BYTES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.forget(&oldest);
+        }
+        let kept = Arc::new(tokio::sync::Mutex::new(Kept { tokens, refreshed: None }));
+        self.entries.insert(session.into(), (len, kept));
+        self.order.push_back(session.into());
+        self.bytes += len;
+    }
+
+    /// What is kept of a session.
+    #[must_use]
+    pub fn find(&self, session: &str) -> Option<Arc<tokio::sync::Mutex<Kept>>> {
+        self.entries.get(session).map(|(_, kept)| Arc::clone(kept))
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, session: &str) {
+        if self.forget(session) {
+            self.order.retain(|other| **other != *session);
+        }
+    }
+
+    fn forget(&mut self, session: &str) -> bool {
+        let Some((len, _)) = self.entries.remove(session) else { return false };
+        self.bytes = self.bytes.saturating_sub(len);
+        true
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("bytes", &self.len()).field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenStore").field("sessions", &self.entries.len()).field("bytes", &self.bytes).finish()
+    }
+}
+
+/// Tokens of one session; with many groups in them they have some 8 KiB. Larger ones are not kept.
+pub const TOKENS_BYTES_MAX: usize = 32 * 1024;
+/// Of all sessions together: tens of thousands with tokens of the usual size.
+const STORE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What an entry takes beside its tokens.
+const ENTRY_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(len: usize) -> Tokens {
+        Tokens { access: "x".repeat(len), ..Tokens::default() }
+    }
+
+    #[test]
+    fn oldest_sessions_lose_their_tokens_when_there_is_no_room() {
+        let mut store = TokenStore::default();
+        let room = STORE_BYTES_MAX / (ENTRY_BYTES + TOKENS_BYTES_MAX);
+        for index in 0..=room {
+            store.put(&index.to_string(), tokens(TOKENS_BYTES_MAX));
+            assert!(store.bytes <= STORE_BYTES_MAX);
+        }
+        assert!(store.find("0").is_none() && store.find("1").is_some() && store.find(&room.to_string()).is_some());
+        assert_eq!(store.order.len(), store.entries.len());
+    }
+
+    #[tokio::test]
+    async fn tokens_that_are_too_large_are_not_kept() {
+        let mut store = TokenStore::default();
+        store.put("a", tokens(TOKENS_BYTES_MAX + 1));
+        assert!(store.find("a").unwrap().lock().await.tokens.is_empty());
+    }
+
+    #[test]
+    fn session_that_ends_gives_its_room_back() {
+        let mut store = TokenStore::default();
+        store.put("a", tokens(10));
+        store.put("a", tokens(20));
+        assert_eq!((store.bytes, store.order.len()), (ENTRY_BYTES + 20, 1));
+        store.remove("a");
+        store.remove("a");
+        assert_eq!((store.bytes, store.order.len()), (0, 0));
+        assert_eq!(format!("{:?}", tokens(3)), "Tokens { bytes: 3, expires: None, .. }");
+    }
+}

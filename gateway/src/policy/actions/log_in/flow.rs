@@ -1,0 +1,343 @@
+//! The way of a visitor: to the provider, back with a code, through the endpoint with a session, and out.
+
+use std::sync::Arc;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use subtle::ConstantTimeEq;
+use time::Duration;
+
+use super::super::super::phase::Step;
+use super::super::super::run::Run;
+use super::super::super::{CustomResponse, Verdict};
+use super::LogIn;
+use super::exchange::{NoAnswer, form_text, shown};
+use super::flaw::{Flaw, Wrong};
+use super::result::Found;
+use super::settings::{Binding, Client};
+use super::visit::Visit;
+use crate::login::LogIns;
+use crate::login::attempt::{self, Attempt};
+use crate::login::cookies;
+use crate::login::return_path::return_path;
+use crate::login::session::Session;
+use crate::login::tokens::Tokens;
+
+/// What one request is answered with.
+pub(super) struct Flow<'f> {
+    pub(super) action: &'f LogIn,
+    pub(super) log_ins: &'f LogIns,
+    pub(super) visit: Visit,
+    pub(super) client: Client,
+    pub(super) binding: Binding,
+    pub(super) now: i64,
+}
+
+impl Flow<'_> {
+    pub(super) async fn answer(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
+        let auth_id = self.visit.parameter("auth_id").unwrap_or_default();
+        let is_ours = auth_id.is_none_or(|id| *id == *self.action.settings.auth_id);
+        match self.visit.path.as_str() {
+            LOG_IN_PATH if is_ours => {
+                let asked = self.visit.parameter("redirect_path").unwrap_or_default().unwrap_or_default();
+                self.begin(run, return_path(&asked), true).await
+            }
+            LOG_OUT_PATH if is_ours => self.end(run).await,
+            CALLBACK_PATH => self.finish(run).await,
+            _ => self.pass(run).await,
+        }
+    }
+
+    /// Lets a visitor with a session through, and sends everybody else to the provider.
+    async fn pass(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
+        let settings = &self.action.settings;
+        let session = self.session(run);
+        let over = session.as_ref().and_then(|session| session.check(settings.lifetime, self.now).err());
+        let Some(mut session) = session.filter(|_| over.is_none()) else {
+            self.action.publish(run, &Found { over, ..Found::default() }, &self.binding.realm);
+            return self.begin(run, return_path(&self.visit.way_back()), false).await;
+        };
+        let mut is_changed = session.touch(settings.lifetime, self.now);
+        let mut found = Found { over, ..Found::default() };
+        let due = settings.refresh.is_some_and(|every| self.now.saturating_sub(session.asked) >= every.whole_seconds());
+        let kept = self.log_ins.tokens().find(&session.id);
+        if due {
+            match self.renew(&mut session, kept.as_deref()).await {
+                Ok(()) => (is_changed, found.is_refreshed) = (true, true),
+                Err(NoAnswer::Flaw(flaw)) => return Err(flaw),
+                Err(NoAnswer::Expired(reason)) => {
+                    tracing::info!(reason, "a session could not be refreshed: log-in again");
+                    return self.begin(run, return_path(&self.visit.way_back()), false).await;
+                }
+            }
+        }
+        if let Some(kept) = &kept {
+            found.tokens = kept.lock().await.tokens.clone();
+        }
+        if is_changed {
+            self.keep(run, &session)?;
+        }
+        if let Some(headers) = run.headers() {
+            cookies::strip(headers);
+        }
+        found.session = Some(session);
+        self.action.publish(run, &found, &self.binding.realm);
+        Ok(Step::Next)
+    }
+
+    /// The session that the visitor's cookie holds, if it was not ended.
+    fn session(&self, run: &mut Run<'_, '_, '_>) -> Option<Session> {
+        let headers = run.headers()?;
+        let mut given = cookies::values(headers, &self.binding.session).take(COOKIES_MAX);
+        let open = |text| Session::open(&self.log_ins.keys, &self.binding.session_purpose, text);
+        let session = given.find_map(open)?;
+        if self.log_ins.is_spent(&ended(&session)) {
+            tracing::info!("the cookie of an ended session came");
+            return None;
+        }
+        Some(session)
+    }
+
+    /// Writes the session's cookie with the response.
+    fn keep(&self, run: &mut Run<'_, '_, '_>, session: &Session) -> Result<(), Flaw> {
+        let line = self.session_line(session)?;
+        run.state.response_headers.push((SET_COOKIE, line));
+        Ok(())
+    }
+
+    fn session_line(&self, session: &Session) -> Result<HeaderValue, Flaw> {
+        let lifetime = self.action.settings.lifetime;
+        let sealed = session.seal(&self.log_ins.keys, &self.binding.session_purpose);
+        let sealed = sealed.map_err(|_| Flaw::new(Wrong::Large, "the session does not fit into a cookie"))?;
+        let rest = Duration::seconds(session.ends(lifetime).saturating_sub(self.now)).min(lifetime.idle);
+        let line = cookies::set(&self.binding.session, &sealed, &self.binding.cookies, rest);
+        line.ok_or_else(|| Flaw::new(Wrong::Own, "the cookie cannot be written"))
+    }
+
+    /// Asks the provider anew who it is.
+    async fn renew(
+        &self,
+        session: &mut Session,
+        kept: Option<&tokio::sync::Mutex<crate::login::tokens::Kept>>,
+    ) -> Result<(), NoAnswer> {
+        let Some(kept) = kept else { return Err(NoAnswer::Expired("its tokens are not kept here any more".into())) };
+        let mut kept = kept.lock().await;
+        // Somebody else's request was first, perhaps with the same cookie.
+        if let Some((identity, at)) = &kept.refreshed
+            && *at > session.asked
+        {
+            (session.identity, session.asked) = (identity.clone(), *at);
+            return Ok(());
+        }
+        let claims = &self.action.settings.claims;
+        let (identity, tokens) = self.action.provider.renew(&kept.tokens, (&self.client, claims), self.now).await?;
+        if identity.subject != session.identity.subject {
+            return Err(NoAnswer::Expired("the provider says that it is somebody else".into()));
+        }
+        kept.tokens = tokens;
+        kept.refreshed = Some((identity.clone(), self.now));
+        (session.identity, session.asked) = (identity, self.now);
+        Ok(())
+    }
+
+    /// Sends the visitor to the provider.
+    async fn begin(&self, run: &mut Run<'_, '_, '_>, path: &str, is_asked_for: bool) -> Result<Step, Flaw> {
+        if !self.visit.is_page {
+            return Err(Flaw::new(
+                Wrong::Anonymous,
+                "not logged in, and not a page that could be sent to the provider",
+            ));
+        }
+        let own = |_| Flaw::new(Wrong::Own, "the operating system gave no random bytes");
+        let attempt = Attempt::begin(path, self.now).map_err(own)?;
+        let challenge = attempt.challenge();
+        let (scope, redirect) = (self.action.settings.scopes.join(" "), self.redirect());
+        let mut fields = vec![
+            ("response_type", "code"),
+            ("client_id", &*self.client.id),
+            ("redirect_uri", &*redirect),
+            ("scope", &*scope),
+            ("state", &*attempt.id),
+            ("nonce", &*attempt.nonce),
+            ("code_challenge", &*challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let parameters = self.action.settings.parameters(run)?;
+        if is_asked_for && !parameters.iter().any(|(name, _)| *name == "prompt") {
+            fields.push(("prompt", "login"));
+        }
+        fields.extend(parameters.iter().map(|(name, value)| (*name, &**value)));
+        let provider = self.action.provider.authorize().await?;
+        let mut response = to(&with_query(&provider.to_string(), &fields))?;
+        let sealed = attempt.seal(&self.log_ins.keys, &self.binding.attempt_purpose).map_err(own)?;
+        let name = format!("{}{}", self.binding.attempt, attempt.label());
+        let time = Duration::seconds(attempt::TIME_SECS);
+        append(&mut response.headers, cookies::set(&name, &sealed, &self.binding.cookies, time));
+        // Somebody who opens twenty tabs must not end up with more cookies than a server takes.
+        if let Some(headers) = run.headers() {
+            let others = cookies::names_beginning(headers, &self.binding.attempt);
+            for old in others.skip(ATTEMPTS_MAX - 1).take(COOKIES_MAX) {
+                append(&mut response.headers, cookies::clear(old, &self.binding.cookies));
+            }
+        }
+        Ok(respond(response))
+    }
+
+    /// Takes the visitor back from the provider.
+    async fn finish(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
+        let parameter = |name: &str| {
+            self.visit.parameter(name).map_err(|reason| Flaw::new(Wrong::State, format!("callback: {reason}")))
+        };
+        let (state, code, error, issuer) =
+            (parameter("state")?, parameter("code")?, parameter("error")?, parameter("iss")?);
+        let state = state.ok_or_else(|| Flaw::new(Wrong::State, "the callback has no state"))?;
+        let attempt = self.attempt(run, &state)?;
+        if !attempt.is_open(self.now) {
+            return Err(Flaw::new(Wrong::Late, "the log-in was begun too long ago"));
+        }
+        self.action.provider.check_issuer(issuer.as_deref()).await?;
+        if let Some(error) = error {
+            let described = parameter("error_description")?.unwrap_or_default();
+            let wrong = match error.as_str() {
+                "access_denied" | "login_required" | "consent_required" | "interaction_required" => Wrong::Declined,
+                "server_error" | "temporarily_unavailable" => Wrong::Unreachable,
+                _ => Wrong::Provider,
+            };
+            return Err(Flaw::new(wrong, format!("the provider says: {} {}", shown(&error), shown(&described))));
+        }
+        let code = code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX);
+        let code = code.ok_or_else(|| Flaw::new(Wrong::Provider, "the callback has no code that could be used"))?;
+        self.spend(format!("log-in {}", attempt.id), attempt.ends(), Wrong::Reused).await?;
+        let (redirect, claims) = (self.redirect(), &*self.action.settings.claims);
+        let redeemed = self.action.provider.redeem(&code, &attempt, (&self.client, &redirect, claims), self.now).await;
+        let (identity, tokens) = redeemed?;
+        let session = Session::begin(identity, self.now);
+        let session = session.map_err(|_| Flaw::new(Wrong::Own, "the operating system gave no random bytes"))?;
+        let mut response = to(return_path(&attempt.path))?;
+        response.status = StatusCode::SEE_OTHER;
+        append(&mut response.headers, Some(self.session_line(&session)?));
+        let name = format!("{}{}", self.binding.attempt, attempt.label());
+        append(&mut response.headers, cookies::clear(&name, &self.binding.cookies));
+        self.log_ins.tokens().put(&session.id, tokens);
+        let (endpoint, visitor) = (run.connection().endpoint, run.connection().peer);
+        tracing::info!(%endpoint, %visitor, subject = %shown(&session.identity.subject), "logged in");
+        Ok(respond(response))
+    }
+
+    /// The log-in that this browser has begun, if it is the one that the callback is about.
+    fn attempt(&self, run: &mut Run<'_, '_, '_>, state: &str) -> Result<Attempt, Flaw> {
+        let name = format!("{}{}", self.binding.attempt, attempt::label(state));
+        let none = || Flaw::new(Wrong::State, "no log-in of this browser has this state");
+        let headers = run.headers().ok_or_else(none)?;
+        let mut given = cookies::values(headers, &name).take(COOKIES_MAX);
+        let open = |text| Attempt::open(&self.log_ins.keys, &self.binding.attempt_purpose, text);
+        let attempt = given.find_map(open).ok_or_else(none)?;
+        if bool::from(attempt.id.as_bytes().ct_eq(state.as_bytes())) { Ok(attempt) } else { Err(none()) }
+    }
+
+    /// Ends the session: its cookie, wherever there is a copy of it, counts no more.
+    async fn end(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
+        let mut hint = Tokens::default();
+        if let Some(session) = self.session(run) {
+            let until = session.ends(self.action.settings.lifetime).saturating_add(60);
+            self.spend(ended(&session), until, Wrong::Own).await?;
+            let kept = self.log_ins.tokens().find(&session.id);
+            if let Some(kept) = kept {
+                hint = kept.lock().await.tokens.clone();
+            }
+            self.log_ins.tokens().remove(&session.id);
+            tracing::info!(subject = %shown(&session.identity.subject), "logged out");
+        }
+        let provider = match self.action.settings.ends_provider_session {
+            true => self.action.provider.end_session().await,
+            false => None,
+        };
+        let mut response = match provider {
+            Some(uri) => {
+                let mut fields = vec![("client_id", &*self.client.id)];
+                if !hint.identity.is_empty() {
+                    fields.push(("id_token_hint", &*hint.identity));
+                }
+                to(&with_query(&uri.to_string(), &fields))?
+            }
+            None => logged_out(&self.log_in_path()),
+        };
+        append(&mut response.headers, cookies::clear(&self.binding.session, &self.binding.cookies));
+        Ok(respond(response))
+    }
+
+    async fn spend(&self, what: String, until: i64, again: Wrong) -> Result<(), Flaw> {
+        match self.log_ins.spend(what, until, self.now).await {
+            Ok(true) => Ok(()),
+            // A log-out that came twice.
+            Ok(false) if again == Wrong::Own => Ok(()),
+            Ok(false) => Err(Flaw::new(again, "the log-in was used before")),
+            Err(error) => Err(Flaw::new(Wrong::Own, error.to_string())),
+        }
+    }
+
+    /// Where the provider sends people back to.
+    fn redirect(&self) -> String {
+        format!("https://{}{CALLBACK_PATH}", self.visit.authority)
+    }
+
+    /// Where a visitor can try again.
+    pub(super) fn log_in_path(&self) -> String {
+        match &*self.action.settings.auth_id {
+            "" => LOG_IN_PATH.into(),
+            id => format!("{LOG_IN_PATH}?auth_id={id}"),
+        }
+    }
+}
+
+/// What a session that was ended is remembered as.
+fn ended(session: &Session) -> String {
+    format!("session {}", session.id)
+}
+
+fn respond(response: CustomResponse) -> Step {
+    Step::End(Verdict::Respond(Arc::new(response)))
+}
+
+fn to(url: &str) -> Result<CustomResponse, Flaw> {
+    let line = HeaderValue::from_str(url).map_err(|_| Flaw::new(Wrong::Own, "an address cannot be written"))?;
+    let mut response = CustomResponse::empty(StatusCode::FOUND);
+    response.headers.insert(LOCATION, line);
+    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn with_query(url: &str, fields: &[(&str, &str)]) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{}", form_text(fields))
+}
+
+fn logged_out(log_in: &str) -> CustomResponse {
+    let mut response = CustomResponse::empty(StatusCode::OK);
+    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let page = format!(
+        "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Logged out</title>\n<h1>You are logged out</h1>\n<p>You may \
+         still be logged in at the provider.</p>\n<p><a href=\"{log_in}\">Log in again</a></p>\n"
+    );
+    response.body = page.into();
+    response
+}
+
+fn append(headers: &mut HeaderMap, line: Option<HeaderValue>) {
+    if let Some(line) = line {
+        headers.append(SET_COOKIE, line);
+    }
+}
+
+/// As at ngrok.
+const LOG_IN_PATH: &str = "/ngrok/login";
+const LOG_OUT_PATH: &str = "/ngrok/logout";
+/// What has to be registered at the provider for each endpoint.
+pub(super) const CALLBACK_PATH: &str = "/ngrok/oauth2/callback";
+/// Log-ins of one browser that may be under way at the same time.
+const ATTEMPTS_MAX: usize = 4;
+/// Cookies of one name that are looked at.
+const COOKIES_MAX: usize = 8;
+/// Providers' codes have up to some hundred bytes; those of Microsoft 2 KiB.
+const CODE_BYTES_MAX: usize = 4096;
