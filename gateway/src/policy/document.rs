@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 
-use adit::endpoint_url::{EndpointUrl, Scheme};
 use serde_json::{Map, Value};
 
 use super::actions;
@@ -16,54 +15,7 @@ use super::fields::Fields;
 use super::own::{Lent, Own};
 use super::path::Path;
 use super::phase::{Phase, Placed, Policy, Rule};
-
-/// The endpoint that a policy is for, as far as it decides what the policy may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    scheme: Scheme,
-    is_internal: bool,
-    is_cloud: bool,
-    may_go_outside: bool,
-}
-
-impl Place {
-    /// An endpoint of the gateway's configuration. It has no upstream, so its policy has to end in a terminating action.
-    pub fn cloud(url: &EndpointUrl) -> Self {
-        Self { scheme: url.scheme(), is_internal: url.is_internal(), is_cloud: true, may_go_outside: false }
-    }
-
-    /// An endpoint that an agent binds.
-    pub fn agent(url: &EndpointUrl) -> Self {
-        Self { scheme: url.scheme(), is_internal: url.is_internal(), is_cloud: false, may_go_outside: false }
-    }
-
-    /// The same, where the gateway's configuration says whether policies may send requests to the public internet.
-    #[must_use]
-    pub fn going_outside(self, may_go_outside: bool) -> Self {
-        Self { may_go_outside, ..self }
-    }
-
-    pub(super) fn may_go_outside(self) -> bool {
-        self.may_go_outside
-    }
-
-    pub(super) fn scheme(self) -> Scheme {
-        self.scheme
-    }
-
-    pub(super) fn is_cloud(self) -> bool {
-        self.is_cloud
-    }
-
-    /// Agents borrow nothing.
-    fn lent(self, own: Option<&Own>) -> Lent<'_> {
-        match own {
-            Some(own) if self.is_cloud => Lent::All(own),
-            None if self.is_cloud => Lent::Unknown,
-            _ => Lent::Nothing,
-        }
-    }
-}
+use super::place::Place;
 
 impl Policy {
     /// Reads a document that is YAML or JSON text; an empty one has no rules.
@@ -138,7 +90,7 @@ impl Policy {
         let mut reader = Reader {
             place,
             lent,
-            directory: directory.filter(|_| place.is_cloud),
+            directory: directory.filter(|_| place.is_cloud()),
             vars,
             findings,
             rules: 0,
@@ -192,7 +144,7 @@ impl Reader<'_> {
                 "on_tcp_connect" => Phase::TcpConnect,
                 "on_http_request" => Phase::HttpRequest,
                 "on_http_response" => Phase::HttpResponse,
-                "inbound" | "Inbound" => self.old_phase(Phase::last_of(self.place.scheme)),
+                "inbound" | "Inbound" => self.old_phase(Phase::last_of(self.place.scheme())),
                 "outbound" | "Outbound" => self.old_phase(Phase::HttpResponse),
                 _ => {
                     self.other_phase(key, value, path);
@@ -285,9 +237,9 @@ impl Reader<'_> {
     }
 
     fn is_phase_possible(&mut self, phase: Phase, path: Path<'_>) -> bool {
-        let scheme = self.place.scheme;
+        let scheme = self.place.scheme();
         match phase {
-            Phase::TcpConnect if scheme.is_http() && self.place.is_internal => {
+            Phase::TcpConnect if scheme.is_http() && self.place.is_internal() => {
                 let message = "internal http and https endpoints have no on_tcp_connect: requests reach them, not \
                                connections; use on_http_request, or a tcp or tls endpoint";
                 self.findings.add_bare(path, INTERNAL_HTTP_CONNECT, message);
@@ -438,10 +390,10 @@ impl Reader<'_> {
     /// A cloud endpoint has no upstream of its own: traffic that its policy leaves alone would have nowhere to go.
     fn check_termination(&mut self, policy: &Policy) {
         // A document with other mistakes may only seem not to terminate.
-        if !self.place.is_cloud || !self.findings.is_empty() {
+        if !self.place.is_cloud() || !self.findings.is_empty() {
             return;
         }
-        let last = Phase::last_of(self.place.scheme);
+        let last = Phase::last_of(self.place.scheme());
         if policy.surely_ends(last) || policy.surely_ends(Phase::TcpConnect) {
             return;
         }

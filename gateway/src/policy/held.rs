@@ -3,8 +3,8 @@
 use http::StatusCode;
 
 use super::actions::{Action, Outcome};
-use super::document::Place;
 use super::phase::{Placed, Rule};
+use super::place::Place;
 use super::run::Run;
 use super::{Policy, Refused};
 

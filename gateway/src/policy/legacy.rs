@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::document::Place;
+use super::place::Place;
 use super::{Policy, PolicyErrors};
 
 /// Names those of an agent's modules that nothing here does the work of.

@@ -21,6 +21,7 @@ mod own;
 mod path;
 mod payload;
 mod phase;
+mod place;
 mod public_address;
 mod run;
 mod template;
@@ -36,13 +37,14 @@ use crate::tls::{Session, Termination};
 
 pub use actions::Compression;
 pub use course::Course;
-pub use document::{DOCUMENT_BYTES_MAX, Place, RULES_MAX};
+pub use document::{DOCUMENT_BYTES_MAX, RULES_MAX};
 pub use errand::{Asking, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX};
 pub use error::{PolicyError, PolicyErrors};
 pub use mask::Mask;
 pub use own::{Own, Vaults};
 pub use payload::{PAYLOAD_BYTES_MAX, Payload, PayloadFault, Reading};
 pub use phase::{BeforeTls, Policy, Position};
+pub use place::Place;
 pub use run::{State, Tools};
 
 /// What a policy decided.

@@ -2,11 +2,11 @@
 
 use http::header::HOST;
 
-use super::super::document::Place;
 use super::super::error::HEADER_NAME;
 use super::super::expression::Fault;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::header::{self, Headers};
 use super::{Action, HTTP, Kind, Outcome};

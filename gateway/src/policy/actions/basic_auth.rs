@@ -8,11 +8,11 @@ use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::super::Refused;
-use super::super::document::Place;
 use super::super::error::{BASIC_AUTH_REFUSED, CONFIG_VALUE};
 use super::super::expression::{Fault, Value};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::{Run, error_code};
 use super::super::template::Template;
 use super::{Action, Kind, Outcome};

@@ -1,9 +1,9 @@
 //! `close-connection`: ends the connection without an answer.
 
 use super::super::Verdict;
-use super::super::document::Place;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::{Action, Kind, Outcome};
 

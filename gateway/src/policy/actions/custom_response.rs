@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::super::document::Place;
 use super::super::error::CONFIG_VALUE;
 use super::super::expression::Fault;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::super::template::Template;
 use super::super::{CustomResponse, Verdict};

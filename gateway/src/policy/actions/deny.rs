@@ -3,9 +3,9 @@
 use http::StatusCode;
 
 use super::super::Verdict;
-use super::super::document::Place;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::{Action, Kind, Outcome};
 

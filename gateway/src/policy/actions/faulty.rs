@@ -4,7 +4,7 @@
 use adit::endpoint_url::EndpointUrl;
 
 use super::super::Policy;
-use super::super::document::Place;
+use super::super::place::Place;
 
 fn place() -> Place {
     Place::agent(&EndpointUrl::parse("https://app.example.com").unwrap())

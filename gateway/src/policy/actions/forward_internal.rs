@@ -5,11 +5,11 @@ use std::sync::Arc;
 use adit::endpoint_url::{EndpointUrl, Scheme};
 
 use super::super::Verdict;
-use super::super::document::Place;
 use super::super::error::{ACTION_PROTOCOL, CONFIG_VALUE};
 use super::super::expression::Fault;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::super::template::Template;
 use super::{Action, Kind, Outcome};

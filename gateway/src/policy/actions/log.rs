@@ -1,11 +1,11 @@
 //! `log`: writes values into the gateway's log.
 
-use super::super::document::Place;
 use super::super::error::CONFIG;
 use super::super::fields::Fields;
 use super::super::mask::Mask;
 use super::super::own::Lent;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::super::template::Template;
 use super::{Action, EVERYWHERE, Kind, Outcome};

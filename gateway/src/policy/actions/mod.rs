@@ -29,11 +29,11 @@ use std::pin::Pin;
 use adit::endpoint_url::EndpointUrl;
 use http::StatusCode;
 
-use super::document::Place;
 use super::error::EVALUATION_FAILED;
 use super::expression::Fault;
 use super::fields::Fields;
 use super::phase::{Phase, Step};
+use super::place::Place;
 use super::run::Run;
 use super::{Refused, Verdict};
 

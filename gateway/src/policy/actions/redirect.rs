@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 
-use super::super::document::Place;
 use super::super::error::{CONFIG_VALUE, RANGE};
 use super::super::expression::{Fault, Value};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::super::{CustomResponse, Verdict};
 use super::header::{self, Headers};

@@ -2,10 +2,10 @@
 
 use http::HeaderName;
 
-use super::super::document::Place;
 use super::super::error::{HEADER_NAME, HEADERS_TOO_MANY};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::{Action, HTTP, Kind, Outcome, header};
 

@@ -4,12 +4,12 @@ use http::StatusCode;
 use ipnet::IpNet;
 
 use super::super::Refused;
-use super::super::document::Place;
 use super::super::error::{CIDR, CIDRS_TOO_MANY, CONFIG, IP_REFUSED};
 use super::super::expression::{Fault, Value};
 use super::super::fields::Fields;
 use super::super::networks::{NETWORKS_MAX, NetworkSet, parse_network};
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::{Run, error_code};
 use super::super::template::Template;
 use super::{Action, EVERYWHERE, Kind, Outcome};

@@ -1,10 +1,10 @@
 //! `set-vars`: keeps values under names of the policy's own.
 
-use super::super::document::Place;
 use super::super::error::{CONFIG, CONFIG_VALUE, VARS_OF_VARS};
 use super::super::expression::Value;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::super::template::Template;
 use super::{Action, EVERYWHERE, Kind, Outcome};

@@ -9,10 +9,10 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
-use super::super::document::Place;
 use super::super::error::{ACTION_PROTOCOL, CONFIG, CONFIG_VALUE, TLS_UNFIT};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::super::{Refused, Tls, Verdict};
 use super::{Action, Kind, Outcome};

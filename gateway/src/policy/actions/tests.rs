@@ -7,7 +7,7 @@ use adit::endpoint_url::EndpointUrl;
 use http::header::{AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::super::document::Place;
+use super::super::place::Place;
 use super::super::{Connection, Policy, Position, Refused, Request, Response, State, Tls, Verdict};
 
 const PEER: &str = "[::ffff:10.1.2.3]:5000";

@@ -3,13 +3,13 @@
 use http::uri::PathAndQuery;
 use regex::{Captures, Regex};
 
-use super::super::document::Place;
 use super::super::error::{CONFIG_VALUE, PATTERN};
 use super::super::expression::{
     Fault, TEXT_BYTES_PER_STEP, Value, authority, compile_pattern, query_pairs, split_port,
 };
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::{Run, Subject};
 use super::super::template::{Piece, Template};
 use super::{Action, Kind, Outcome};

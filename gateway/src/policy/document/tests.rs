@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use adit::endpoint_url::EndpointUrl;
+
 use super::super::{Connection, PolicyError, Position, Request, State, Tls, Verdict};
 use super::*;
 
@@ -369,7 +371,8 @@ fn message_says_what_would_be_right() {
         errors.to_string(),
         "on_http_request[0].actions[0].type: \"saml\": is not an action that this gateway has: on_http_request has \
          add-headers, basic-auth, circuit-breaker, close-connection, custom-response, deny, forward-internal, http-request, \
-         jwt-validation, log, oauth, openid-connect, oidc, rate-limit, redirect, remove-headers, restrict-ips, set-vars, url-rewrite, verify-webhook \
+         jwt-validation, log, oauth, openid-connect, oidc, rate-limit, redirect, remove-headers, restrict-ips, set-vars, \
+         url-rewrite, verify-webhook \
          (ERR_NGROK_2201)"
     );
 }

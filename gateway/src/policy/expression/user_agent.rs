@@ -27,7 +27,8 @@ pub(super) enum Kind {
 impl<'h> Agent<'h> {
     /// Reads the first part of a line; what is behind it does not count.
     pub(super) fn parse(line: &'h str) -> Self {
-        let line = line.get(..line.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
+        let end = (0..=LINE_BYTES_MAX.min(line.len())).rev().find(|end| line.is_char_boundary(*end));
+        let line = line.get(..end.unwrap_or_default()).unwrap_or_default();
         let (products, notes) = parts(line);
         let (os, os_version, device) = system(&notes);
         let url = notes.iter().find_map(|note| {

@@ -10,11 +10,11 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::super::Refused;
-use super::super::document::Place;
 use super::super::error::{CIRCUIT_OPEN, RANGE};
 use super::super::expression::Value;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::{Run, error_code};
 use super::{Action, Kind, Outcome};
 use breaker::{Breaker, Settings};

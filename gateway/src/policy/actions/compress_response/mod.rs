@@ -15,11 +15,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::Coding;
-use super::super::document::Place;
 use super::super::error::{CONFIG, CONFIG_VALUE};
 use super::super::expression::Value;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::{Run, Subject};
 use super::{Action, Kind, Outcome};
 

@@ -3,10 +3,10 @@
 use http::Method;
 use serde_json::{Map, Value as Json};
 
-use super::super::super::document::Place;
 use super::super::super::error::{CONFIG, CONFIG_VALUE};
 use super::super::super::fields::Fields;
 use super::super::super::phase::Phase;
+use super::super::super::place::Place;
 use super::super::super::template::Template;
 use super::super::{Action, header};
 use super::follow::OUTSIDE;
@@ -135,7 +135,7 @@ fn read_value(fields: &mut Fields<'_>, at: &str, map: &Map<String, Json>) -> Opt
         fields.wrong_at("query_params", &[at, "value"], CONFIG, "must be a text: put it into quotes");
         return None;
     };
-    let value = fields.inner_template("query_params", &[at, "value"], text)?;
+    let value = fields.template_at("query_params", &[at, "value"], text)?;
     if value.fixed().is_some_and(|text| text.chars().nth(QUERY_VALUE_CHARS_MAX).is_some()) {
         let message = format!("must have {QUERY_VALUE_CHARS_MAX} characters at most");
         fields.wrong_at("query_params", &[at, "value"], CONFIG_VALUE, message);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use http::{Request, Response};
 use tokio::time::sleep;
 
-use super::super::super::document::Place;
 use super::super::super::errand::{Asking, Errands, REPLY_BYTES_MAX, REPLY_TOO_LONG};
+use super::super::super::place::Place;
 use super::super::super::{Connection, Policy, Position, State, Tls, Tools};
 use super::*;
 

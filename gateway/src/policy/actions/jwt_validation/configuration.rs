@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_json::{Map, Value as Json};
 
-use super::super::super::document::Place;
 use super::super::super::error::{CONFIG, CONFIG_VALUE, TEMPLATE};
 use super::super::super::fields::Fields;
 use super::super::super::phase::Phase;
+use super::super::super::place::Place;
 use super::super::super::template::Template;
 use super::super::Action;
 use super::claims::Expected;

@@ -14,8 +14,8 @@ mod settings;
 mod tests;
 mod visit;
 
-use super::super::document::Place;
 use super::super::phase::Step;
+use super::super::place::Place;
 use super::super::run::Run;
 use super::jwt_validation::fetch::Reach;
 use super::{Action, Outcome};

@@ -1,9 +1,9 @@
 //! `oauth`: people log in at one of the well-known providers, or at one that is given by its addresses.
 
-use super::super::super::document::Place;
 use super::super::super::error::CONFIG_VALUE;
 use super::super::super::fields::Fields;
 use super::super::super::phase::Phase;
+use super::super::super::place::Place;
 use super::super::{Action, Kind};
 use super::oauth_provider::{self, OAuth};
 use super::provider::Provider;

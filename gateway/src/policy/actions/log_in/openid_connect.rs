@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::super::document::Place;
 use super::super::super::error::ISSUER;
 use super::super::super::fields::Fields;
 use super::super::super::phase::Phase;
+use super::super::super::place::Place;
 use super::super::{Action, Kind};
 use super::openid::OpenId;
 use super::provider::Provider;

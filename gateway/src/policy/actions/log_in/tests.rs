@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use adit::endpoint_url::EndpointUrl;
 
-use super::super::super::document::Place;
+use super::super::super::place::Place;
 use super::super::super::{Connection, Policy, Position, Refused, Request, State, Tls, Tools, Verdict};
 use crate::login::LogIns;
 use crate::login::attempt::Attempt;

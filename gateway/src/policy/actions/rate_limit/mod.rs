@@ -12,11 +12,11 @@ use ring::digest::{Context, SHA256};
 use tokio::time::Instant;
 
 use super::super::Refused;
-use super::super::document::Place;
 use super::super::error::{CONFIG_VALUE, RANGE, RATE_EXCEEDED};
 use super::super::expression::{Expression, Fault, Value};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
+use super::super::place::Place;
 use super::super::run::{Run, error_code};
 use super::{Action, Kind, Outcome};
 use counts::{BUDGET, Counts, KEY_LEN};

@@ -7,8 +7,8 @@ use std::{fs, io};
 use adit::endpoint_url::EndpointUrl;
 use serde_json::{Map, Value, json};
 
-use super::super::super::document::Place;
 use super::super::super::phase::Phase;
+use super::super::super::place::Place;
 use super::super::super::{Own, Policy, PolicyError, Vaults};
 use super::super::{KINDS, Kind};
 
@@ -111,9 +111,8 @@ fn functions() -> BTreeSet<String> {
                 collect(&path, found)?;
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path)?;
-                let mut lines = text.lines().peekable();
                 let mut is_test = false;
-                while let Some(line) = lines.next() {
+                for line in text.lines() {
                     let line = line.trim_start();
                     let name = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn "));
                     match name.and_then(|rest| rest.split_once('(')) {

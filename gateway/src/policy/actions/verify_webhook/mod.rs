@@ -16,12 +16,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::super::document::Place;
 use super::super::error::{BODY_UNREAD, CONFIG_VALUE, WEBHOOK_REFUSED};
 use super::super::expression::Value;
 use super::super::fields::Fields;
 use super::super::payload::PayloadFault;
 use super::super::phase::{Phase, Step};
+use super::super::place::Place;
 use super::super::run::{Run, Subject, error_code};
 use super::super::template::Template;
 use super::super::{CustomResponse, Refused, Verdict};
