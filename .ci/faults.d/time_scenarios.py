@@ -34,7 +34,7 @@ def clock_of_1970_connects_and_jumps_of_56_years_end_nothing(case):
     expect("before this adit was built" in site.agent_log(), "the agent does not say that its clock is wrong")
     with site.place("raw").socket() as visitor:
         visitor.sendall(b"E")
-        for moment in (BOOT, AHEAD, BOOT, "2026-11-28 00:00:00", BOOT, AHEAD):
+        for moment in (BOOT, AHEAD, BOOT, "2026-12-24 00:00:00", BOOT, AHEAD):
             mark = len(site.agent_log())
             clock.set(moment)
             echo_for(visitor, BEAT_SECONDS + 1)

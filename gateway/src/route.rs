@@ -158,6 +158,9 @@ pub async fn request<R: Reach>(
     trail: &mut Trail,
 ) -> Result<Decision, Refusal> {
     let mut stop = Stop::public(reach, asked, &trail.tools)?;
+    if let Some(refused) = stop.policy().and_then(|policy| policy.misdirected(asked.tls, asked.host)) {
+        return Ok(Decision::Refuse(Box::new(refused)));
+    }
     let admission = match stop.policy().cloned() {
         Some(policy) => {
             let connection = Connection::of(&stop.endpoint, asked);

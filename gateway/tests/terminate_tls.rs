@@ -351,6 +351,24 @@ async fn connection_to_another_name_opens_no_endpoint_that_asks_for_more() {
 }
 
 #[tokio::test]
+async fn terms_that_hang_on_the_name_are_those_of_the_name_that_the_request_is_for() {
+    let (ours, site) = (Authority::new("ours"), Site::new());
+    let file = ours.write(&site);
+    let always = web("*.example.com", &authorities(&file));
+    let sometimes = always.replace(
+        "[{actions: [{type: terminate-tls",
+        "[{expressions: [\"conn.tls.sni == 'admin.example.com'\"], actions: [{type: terminate-tls",
+    );
+    assert_ne!(sometimes, always);
+    let running = Running::at(site, &sometimes);
+    let anonymous = client(None, V12);
+    let mut stream = running.connect(&anonymous, "x.example.com").await.unwrap();
+    assert!(ask_on(&mut stream, "x.example.com").await.unwrap().starts_with("200"));
+    let answer = ask_on(&mut stream, "admin.example.com").await.unwrap();
+    assert!(answer.starts_with("421"), "{answer}");
+}
+
+#[tokio::test]
 async fn reload_takes_effect_on_open_connections_where_it_changes_who_gets_in() {
     let (ours, others, site) = (Authority::new("ours"), Authority::new("others"), Site::new());
     let (ours_file, others_file) = (ours.write(&site), others.write(&site));

@@ -37,7 +37,7 @@ enum Answer {
 /// Why a name cannot be proved now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChallengeError {
-    /// There are [`PENDING_MAX`] already.
+    /// There are `PENDING_MAX` already.
     Full,
     /// The authority's token is not one.
     Token,

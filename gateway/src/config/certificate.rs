@@ -16,7 +16,7 @@ use x509_parser::time::ASN1Time;
 use super::{Base, ocsp};
 use crate::pem;
 
-/// One certificate chain with its key, ready for use. A renewed file takes effect at the next reload.
+/// One certificate chain with its key, ready for use. A renewed file is noticed within seconds.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// Where the chain came from.

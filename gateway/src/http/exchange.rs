@@ -25,6 +25,7 @@ use super::reach::{Reach, Target};
 use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
+use crate::login::cookies;
 use crate::policy::{Compression, CustomResponse, Tls, Tools, Verdict};
 use crate::route::{self, Asked, Decision, Trail};
 
@@ -67,8 +68,10 @@ impl<R: Reach> Client<R> {
         let version = head.version;
         let waiting = self.activity.wait();
         let payload = Arc::new(Ahead::new(body));
+        // Before any policy runs, and whatever it does: nobody but a log-in has a use for them.
+        let own_cookies = Arc::new(cookies::take(&mut head.headers));
         let log_ins = self.reach.log_ins();
-        let tools = Tools { payload: Some(payload.clone()), errands: Some(self.errands.clone()), log_ins };
+        let tools = Tools { payload: Some(payload.clone()), errands: Some(self.errands.clone()), log_ins, own_cookies };
         let mut trail = Trail::with(tools);
         let outcome = self.outcome(&mut head, &payload, &mut trail).await;
         drop(waiting);

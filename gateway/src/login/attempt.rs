@@ -94,7 +94,8 @@ pub const TIME_SECS: i64 = 15 * 60;
 /// How far the clocks of two gateways may be apart.
 const LEEWAY_SECS: i64 = 60;
 const SECRET_LEN: usize = 32;
-const LABEL_LEN: usize = 8;
+/// Of the part of a `state` that a cookie is named after.
+pub const LABEL_LEN: usize = 8;
 
 #[cfg(test)]
 mod tests {

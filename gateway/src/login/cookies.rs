@@ -24,32 +24,28 @@ pub fn name(kind: &str, reach: &Reach) -> String {
 
 /// The values of all cookies of this name, in the order of the request.
 pub fn values<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
-    pairs(headers).filter_map(move |pair| pair.split_once('=').filter(|(found, _)| *found == name)).map(|(_, it)| it)
+    named(headers).filter(move |(found, _)| *found == name).map(|(_, value)| value)
 }
 
-/// The names of all cookies that begin like this.
-pub fn names_beginning<'h>(headers: &'h HeaderMap, prefix: &str) -> impl Iterator<Item = &'h str> {
-    pairs(headers)
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, _)| name)
-        .filter(move |it| it.starts_with(prefix))
+/// The names of all cookies that are made of this and so many more bytes, in the order of the request.
+pub fn names_beginning<'h>(headers: &'h HeaderMap, prefix: &str, more: usize) -> impl Iterator<Item = &'h str> {
+    let is_one = move |name: &&str| name.strip_prefix(prefix).is_some_and(|rest| rest.len() == more);
+    named(headers).map(|(name, _)| name).filter(is_one)
 }
 
-/// Takes our own cookies out of a request: an upstream that had them could pass for the visitor.
-pub fn strip(headers: &mut HeaderMap) {
+/// Takes our own cookies out of a request, and gives them: an upstream, or a policy, that had them could pass for the visitor.
+#[must_use]
+pub fn take(headers: &mut HeaderMap) -> HeaderMap {
     if !pairs(headers).any(is_ours) {
-        return;
+        return HeaderMap::new();
     }
-    let kept: Vec<&str> = pairs(headers).filter(|pair| !is_ours(pair)).collect();
-    let line = HeaderValue::from_str(&kept.join("; ")).ok().filter(|_| !kept.is_empty());
-    match line {
-        Some(line) => {
-            headers.insert(COOKIE, line);
-        }
-        None => {
-            headers.remove(COOKIE);
-        }
-    }
+    let (ours, kept): (Vec<&[u8]>, Vec<&[u8]>) = pairs(headers).partition(|pair| is_ours(pair));
+    let line =
+        |pairs: Vec<&[u8]>| HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok().filter(|line| !line.is_empty());
+    let (ours, kept) = (line(ours), line(kept));
+    headers.remove(COOKIE);
+    headers.extend(kept.map(|line| (COOKIE, line)));
+    ours.map(|line| (COOKIE, line)).into_iter().collect()
 }
 
 /// The value of `Set-Cookie`. `None`: it cannot be written.
@@ -73,14 +69,19 @@ pub fn clear(name: &str, reach: &Reach) -> Option<HeaderValue> {
     set(name, "", reach, Duration::ZERO)
 }
 
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).map(|pair| pair.trim_matches([' ', '\t']))
+fn named(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    pairs(headers).filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='))
 }
 
-fn is_ours(pair: &str) -> bool {
-    let name = pair.strip_prefix("__Host-").or_else(|| pair.strip_prefix("__Secure-"));
-    name.is_some_and(|name| name.starts_with(PREFIX))
+/// As bytes: what another page has set may be anything, and must not hide the rest.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+}
+
+fn is_ours(pair: &[u8]) -> bool {
+    let name = pair.strip_prefix(b"__Host-").or_else(|| pair.strip_prefix(b"__Secure-"));
+    name.is_some_and(|name| name.starts_with(PREFIX.as_bytes()))
 }
 
 const PREFIX: &str = "adit-";
@@ -105,14 +106,19 @@ mod tests {
     fn upstream_gets_the_visitors_other_cookies_and_none_of_ours() {
         let mut headers =
             request(&["a=1; __Host-adit-session=x; b=2", "__Secure-adit-session-team=y", "c=__Host-adit-"]);
-        strip(&mut headers);
+        let ours = take(&mut headers);
+        assert_eq!(ours[COOKIE], "__Host-adit-session=x; __Secure-adit-session-team=y");
         assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=__Host-adit-"]);
         let mut alone = request(&["__Host-adit-session=x"]);
-        strip(&mut alone);
+        assert_eq!(take(&mut alone).len(), 1);
         assert!(alone.is_empty());
         let mut others = request(&["a=1", "b=2"]);
-        strip(&mut others);
+        assert!(take(&mut others).is_empty());
         assert_eq!(others.get_all(COOKIE).iter().count(), 2);
+        let mut odd = HeaderMap::new();
+        odd.insert(COOKIE, HeaderValue::from_bytes(b"x=\xff; __Host-adit-session=y").unwrap());
+        assert_eq!(values(&take(&mut odd), "__Host-adit-session").collect::<Vec<_>>(), ["y"]);
+        assert_eq!(odd[COOKIE].as_bytes(), b"x=\xff");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ring::digest::{SHA256, digest};
 
@@ -47,12 +47,16 @@ impl std::error::Error for SpendError {}
 /// One gateway's own memory: a journal of lines, a hash and a time each.
 pub struct Journal {
     path: Option<PathBuf>,
-    state: Mutex<State>,
+    /// Held for moments: every request of a session looks.
+    spent: RwLock<Table>,
+    /// Held for as long as the disk takes.
+    out: Mutex<Out>,
 }
 
+type Table = HashMap<[u8; 32], i64>;
+
 #[derive(Default)]
-struct State {
-    spent: HashMap<[u8; 32], i64>,
+struct Out {
     file: Option<File>,
     /// Lines of the file.
     lines: usize,
@@ -62,7 +66,7 @@ impl Journal {
     /// A memory that ends with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { path: None, state: Mutex::default() }
+        Self { path: None, spent: RwLock::default(), out: Mutex::default() }
     }
 
     /// Reads what a file remembers and goes on with it. Lines that are cut or mean nothing are left out; what has expired at
@@ -73,67 +77,76 @@ impl Journal {
     /// The file cannot be read or written.
     pub fn open(path: &Path, now: i64) -> io::Result<Self> {
         let mut text = Vec::new();
+        let mut journal = Self { path: Some(path.to_owned()), ..Self::in_memory() };
         match File::open(path) {
             Ok(file) => file.take(FILE_BYTES_MAX).read_to_end(&mut text)?,
             // It is made when there is something to remember.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path: Some(path.to_owned()), state: Mutex::default() });
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
             Err(error) => return Err(error),
         };
         let lines = text.split(|byte| *byte == b'\n').filter_map(read_line);
-        let mut state = State { spent: lines.filter(|(_, until)| *until > now).collect(), ..State::default() };
-        state.rewrite(path)?;
-        Ok(Self { path: Some(path.to_owned()), state: Mutex::new(state) })
+        let spent: Table = lines.filter(|(_, until)| *until > now).collect();
+        let mut out = Out::default();
+        out.rewrite(path, &spent)?;
+        (journal.spent, journal.out) = (RwLock::new(spent), Mutex::new(out));
+        Ok(journal)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.spent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.spent.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Spent for Journal {
     fn spend(&self, what: &str, until: i64, now: i64) -> Result<bool, SpendError> {
         let key = key(what);
-        let mut state = self.state();
-        if state.spent.contains_key(&key) {
+        // One at a time, so that nothing changes between the look and the entry.
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.table().contains_key(&key) {
             return Ok(false);
         }
-        if state.spent.len() >= SPENT_MAX {
-            state.spent.retain(|_, until| *until > now);
+        if self.table().len() >= SPENT_MAX {
+            self.table_mut().retain(|_, until| *until > now);
         }
-        if state.spent.len() >= SPENT_MAX {
+        if self.table().len() >= SPENT_MAX {
             return Err(SpendError::Full);
         }
         if let Some(path) = &self.path {
-            if state.file.is_none() || state.lines >= LINES_MAX {
-                state.spent.retain(|_, until| *until > now);
-                state.rewrite(path).map_err(SpendError::Write)?;
+            if out.file.is_none() || out.lines >= LINES_MAX {
+                let live: Table =
+                    self.table().iter().filter(|(_, until)| **until > now).map(|(key, until)| (*key, *until)).collect();
+                out.rewrite(path, &live).map_err(SpendError::Write)?;
             }
-            state.append(&line(&key, until)).map_err(SpendError::Write)?;
+            out.append(&line(&key, until)).map_err(SpendError::Write)?;
         }
-        state.spent.insert(key, until);
+        self.table_mut().insert(key, until);
         Ok(true)
     }
 
     fn is_spent(&self, what: &str) -> bool {
-        self.state().spent.contains_key(&key(what))
+        self.table().contains_key(&key(what))
     }
 }
 
-impl State {
+impl Out {
     fn append(&mut self, line: &str) -> io::Result<()> {
-        let file = self.file.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let mut file = self.file.take().ok_or(io::ErrorKind::NotConnected)?;
         file.write_all(line.as_bytes())?;
         file.sync_data()?;
+        // Without it the next one writes the file anew: half a line may be at its end.
+        self.file = Some(file);
         self.lines += 1;
         Ok(())
     }
 
-    /// Writes the file anew, without what has expired; it is whole before it takes the place of the old one.
-    fn rewrite(&mut self, path: &Path) -> io::Result<()> {
+    /// Writes the file anew; it is whole before it takes the place of the old one.
+    fn rewrite(&mut self, path: &Path, spent: &Table) -> io::Result<()> {
         let mut text = String::new();
-        for (key, until) in &self.spent {
+        for (key, until) in spent {
             text.push_str(&line(key, *until));
         }
         let fresh = path.with_extension("new");
@@ -145,14 +158,14 @@ impl State {
             File::open(parent)?.sync_all()?;
         }
         self.file = Some(OpenOptions::new().append(true).open(path)?);
-        self.lines = self.spent.len();
+        self.lines = spent.len();
         Ok(())
     }
 }
 
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Journal").field("path", &self.path).field("spent", &self.state().spent.len()).finish()
+        f.debug_struct("Journal").field("path", &self.path).field("spent", &self.table().len()).finish()
     }
 }
 
@@ -248,7 +261,7 @@ mod tests {
         let path = folder.path().join("spent");
         let journal = Journal::open(&path, 0).unwrap();
         journal.spend("a", 10, 0).unwrap();
-        journal.state().lines = LINES_MAX;
+        journal.out.lock().unwrap().lines = LINES_MAX;
         journal.spend("b", 300, 100).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
         assert!(journal.is_spent("b"));

@@ -9,7 +9,7 @@ use http::StatusCode;
 use time::OffsetDateTime;
 
 use super::actions::{Action, Outcome};
-use super::error::EVALUATION_FAILED;
+use super::error::{EVALUATION_FAILED, TLS_UNFIT};
 use super::expression::{Expression, Value};
 use super::mask::Mask;
 use super::run::{Run, Subject};
@@ -142,6 +142,18 @@ impl Policy {
                 }
             }
         }
+    }
+
+    /// Why a request must not be judged on this connection: the terms of its TLS hang on conditions, which were those of
+    /// the name that the visitor gave when the connection began, and this request is for another one.
+    pub fn misdirected(&self, tls: super::Tls<'_>, host: &str) -> Option<Refused> {
+        let super::Tls::Ended(session) = tls else { return None };
+        let hangs_on = |rule: &Rule| {
+            !rule.expressions.is_empty() && rule.actions.iter().any(|placed| placed.action.terminates_tls())
+        };
+        let is_same = session.name().is_some_and(|name| name.eq_ignore_ascii_case(host));
+        let is_wrong = !is_same && self.on_tcp_connect.iter().any(hangs_on);
+        is_wrong.then(|| Refused::new(StatusCode::MISDIRECTED_REQUEST, TLS_UNFIT, OTHER_NAME))
     }
 
     fn terminates_tls(&self) -> bool {
@@ -401,3 +413,5 @@ impl fmt::Display for Short<'_> {
 
 /// The results of actions and the values of `set-vars`, by name.
 pub(super) type Values = BTreeMap<Arc<str>, Value>;
+
+const OTHER_NAME: &str = "This request came on a connection that was made for another name. Make a new one for it.";

@@ -32,7 +32,9 @@ static SPECIAL: LazyLock<NetworkSet> =
     LazyLock::new(|| NETWORKS.iter().filter_map(|text| parse_network(text)).collect());
 
 /// IANA's registries of special-purpose addresses, as far as nobody is to be found there from everywhere.
-const NETWORKS: [&str; 20] = [
+const NETWORKS: [&str; 21] = [
+    // Azure's machines find their host's services there.
+    "168.63.129.16/32",
     // This network.
     "0.0.0.0/8",
     // Private use.

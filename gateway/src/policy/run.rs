@@ -39,6 +39,8 @@ pub struct State {
     /// What an action adds to the response, whoever makes it.
     pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
     log_ins: Option<Arc<LogIns>>,
+    /// The cookies of our own sessions.
+    pub(super) own_cookies: Arc<HeaderMap>,
 }
 
 impl Default for State {
@@ -55,6 +57,7 @@ impl Default for State {
             account: "".into(),
             response_headers: Vec::new(),
             log_ins: None,
+            own_cookies: Arc::default(),
         }
     }
 }
@@ -68,14 +71,16 @@ pub struct Tools {
     pub errands: Option<Arc<dyn Errands>>,
     /// Sessions of people who log in.
     pub log_ins: Option<Arc<LogIns>>,
+    /// The cookies of such sessions that came with the request, which nobody else sees.
+    pub own_cookies: Arc<HeaderMap>,
 }
 
 impl State {
     /// The state of a request to an endpoint of an account.
     #[must_use]
     pub fn new(account: Arc<str>, tools: Tools) -> Self {
-        let Tools { payload, errands, log_ins } = tools;
-        Self { account, payload, errands, log_ins, ..Self::default() }
+        let Tools { payload, errands, log_ins, own_cookies } = tools;
+        Self { account, payload, errands, log_ins, own_cookies, ..Self::default() }
     }
 
     /// Tells the actions that wait for it whether the service failed. A request that never got to it, or whose visitor

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
@@ -64,10 +64,14 @@ impl Courier<'_> {
                 if self.is_bound {
                     return Err(failed("the server redirects to another one, which an agent's policy cannot".into()));
                 }
-                // What one server may know is not for the next one.
-                for name in [AUTHORIZATION, COOKIE, HOST] {
-                    message.headers.remove(name);
+                if matches!(target.server, Server::Outside) && !matches!(next.server, Server::Outside) {
+                    return Err(failed(
+                        "a server outside redirects to an endpoint of the account, which it must not".into(),
+                    ));
                 }
+                // What one server may know is not for the next one.
+                message.headers.clear();
+                message.body = Bytes::new();
             }
             become_get(&mut message, reply.response.status());
             target = next;

@@ -21,7 +21,7 @@ use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
 use crate::login::return_path::return_path;
 use crate::login::session::Session;
-use crate::login::tokens::Tokens;
+use crate::login::tokens::{TOKENS_BYTES_MAX, Tokens};
 
 /// What one request is answered with.
 pub(super) struct Flow<'f> {
@@ -67,6 +67,12 @@ impl Flow<'_> {
                 Err(NoAnswer::Flaw(flaw)) => return Err(flaw),
                 Err(NoAnswer::Expired(reason)) => {
                     tracing::info!(reason, "a session could not be refreshed: log-in again");
+                    // An older copy of its cookie must not pass for it either.
+                    if kept.is_some() {
+                        let until = session.ends(settings.lifetime).saturating_add(60);
+                        self.spend(ended(&session), until, Wrong::Own).await?;
+                        self.log_ins.tokens().remove(&session.id);
+                    }
                     return self.begin(run, return_path(&self.visit.way_back()), false).await;
                 }
             }
@@ -77,9 +83,6 @@ impl Flow<'_> {
         if is_changed {
             self.keep(run, &session)?;
         }
-        if let Some(headers) = run.headers() {
-            cookies::strip(headers);
-        }
         found.session = Some(session);
         self.action.publish(run, &found, &self.binding.realm);
         Ok(Step::Next)
@@ -87,8 +90,7 @@ impl Flow<'_> {
 
     /// The session that the visitor's cookie holds, if it was not ended.
     fn session(&self, run: &mut Run<'_, '_, '_>) -> Option<Session> {
-        let headers = run.headers()?;
-        let mut given = cookies::values(headers, &self.binding.session).take(COOKIES_MAX);
+        let mut given = cookies::values(&run.state.own_cookies, &self.binding.session).take(COOKIES_MAX);
         let open = |text| Session::open(&self.log_ins.keys, &self.binding.session_purpose, text);
         let session = given.find_map(open)?;
         if self.log_ins.is_spent(&ended(&session)) {
@@ -123,17 +125,25 @@ impl Flow<'_> {
         let Some(kept) = kept else { return Err(NoAnswer::Expired("its tokens are not kept here any more".into())) };
         let mut kept = kept.lock().await;
         // Somebody else's request was first, perhaps with the same cookie.
+        let every = self.action.settings.refresh.unwrap_or_default().whole_seconds();
         if let Some((identity, at)) = &kept.refreshed
             && *at > session.asked
+            && self.now.saturating_sub(*at) < every
         {
             (session.identity, session.asked) = (identity.clone(), *at);
             return Ok(());
         }
         let claims = &self.action.settings.claims;
-        let (identity, tokens) = self.action.provider.renew(&kept.tokens, (&self.client, claims), self.now).await?;
+        let (identity, tokens) =
+            self.action.provider.renew(&kept.tokens, &session.identity, (&self.client, claims), self.now).await?;
         if identity.subject != session.identity.subject {
             return Err(NoAnswer::Expired("the provider says that it is somebody else".into()));
         }
+        if tokens.len() > TOKENS_BYTES_MAX {
+            return Err(NoAnswer::Flaw(Flaw::new(Wrong::Provider, "its tokens have grown too large")));
+        }
+        let trial = Session { identity: identity.clone(), ..session.clone() };
+        self.session_line(&trial).map_err(NoAnswer::Flaw)?;
         kept.tokens = tokens;
         kept.refreshed = Some((identity.clone(), self.now));
         (session.identity, session.asked) = (identity, self.now);
@@ -174,11 +184,11 @@ impl Flow<'_> {
         let time = Duration::seconds(attempt::TIME_SECS);
         append(&mut response.headers, cookies::set(&name, &sealed, &self.binding.cookies, time));
         // Somebody who opens twenty tabs must not end up with more cookies than a server takes.
-        if let Some(headers) = run.headers() {
-            let others = cookies::names_beginning(headers, &self.binding.attempt);
-            for old in others.skip(ATTEMPTS_MAX - 1).take(COOKIES_MAX) {
-                append(&mut response.headers, cookies::clear(old, &self.binding.cookies));
-            }
+        let others = cookies::names_beginning(&run.state.own_cookies, &self.binding.attempt, attempt::LABEL_LEN);
+        let others: Vec<&str> = others.take(COOKIES_MAX).collect();
+        // Browsers send the oldest first.
+        for old in others.iter().take(others.len().saturating_sub(ATTEMPTS_MAX - 1)) {
+            append(&mut response.headers, cookies::clear(old, &self.binding.cookies));
         }
         Ok(respond(response))
     }
@@ -207,10 +217,14 @@ impl Flow<'_> {
         }
         let code = code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX);
         let code = code.ok_or_else(|| Flaw::new(Wrong::Provider, "the callback has no code that could be used"))?;
-        self.spend(format!("log-in {}", attempt.id), attempt.ends(), Wrong::Reused).await?;
+        if self.log_ins.is_spent(&used(&attempt)) {
+            return Err(Flaw::new(Wrong::Reused, "the log-in was used before"));
+        }
         let (redirect, claims) = (self.redirect(), &*self.action.settings.claims);
         let redeemed = self.action.provider.redeem(&code, &attempt, (&self.client, &redirect, claims), self.now).await;
         let (identity, tokens) = redeemed?;
+        // Only now: whoever has no account at the provider must not fill the table.
+        self.spend(used(&attempt), attempt.ends(), Wrong::Reused).await?;
         let session = Session::begin(identity, self.now);
         let session = session.map_err(|_| Flaw::new(Wrong::Own, "the operating system gave no random bytes"))?;
         let mut response = to(return_path(&attempt.path))?;
@@ -228,8 +242,7 @@ impl Flow<'_> {
     fn attempt(&self, run: &mut Run<'_, '_, '_>, state: &str) -> Result<Attempt, Flaw> {
         let name = format!("{}{}", self.binding.attempt, attempt::label(state));
         let none = || Flaw::new(Wrong::State, "no log-in of this browser has this state");
-        let headers = run.headers().ok_or_else(none)?;
-        let mut given = cookies::values(headers, &name).take(COOKIES_MAX);
+        let mut given = cookies::values(&run.state.own_cookies, &name).take(COOKIES_MAX);
         let open = |text| Attempt::open(&self.log_ins.keys, &self.binding.attempt_purpose, text);
         let attempt = given.find_map(open).ok_or_else(none)?;
         if bool::from(attempt.id.as_bytes().ct_eq(state.as_bytes())) { Ok(attempt) } else { Err(none()) }
@@ -240,7 +253,9 @@ impl Flow<'_> {
         let mut hint = Tokens::default();
         if let Some(session) = self.session(run) {
             let until = session.ends(self.action.settings.lifetime).saturating_add(60);
-            self.spend(ended(&session), until, Wrong::Own).await?;
+            if let Err(flaw) = self.spend(ended(&session), until, Wrong::Own).await {
+                tracing::error!("a copy of an ended session's cookie would still count: {}", flaw.reason);
+            }
             let kept = self.log_ins.tokens().find(&session.id);
             if let Some(kept) = kept {
                 hint = kept.lock().await.tokens.clone();
@@ -288,6 +303,11 @@ impl Flow<'_> {
             id => format!("{LOG_IN_PATH}?auth_id={id}"),
         }
     }
+}
+
+/// What a log-in that was used is remembered as.
+fn used(attempt: &Attempt) -> String {
+    format!("log-in {}", attempt.id)
 }
 
 /// What a session that was ended is remembered as.

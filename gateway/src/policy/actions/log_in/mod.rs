@@ -14,10 +14,11 @@ mod settings;
 mod tests;
 mod visit;
 
+use super::super::error::ACTION_PROTOCOL;
+use super::super::fields::Fields;
 use super::super::phase::Step;
 use super::super::place::Place;
 use super::super::run::Run;
-use super::jwt_validation::fetch::Reach;
 use super::{Action, Outcome};
 use flaw::{Flaw, Wrong};
 use flow::Flow;
@@ -72,7 +73,7 @@ impl LogIn {
             return Err(Flaw::new(Wrong::Plain, "the visitor's connection is not encrypted"));
         }
         let client = self.settings.client(run)?;
-        let binding = self.settings.binding(&visit.host, &self.provider.name(), &client);
+        let binding = self.settings.binding(&visit.host, [&run.state.account, &self.provider.identity()], &client);
         let binding = binding.ok_or_else(|| {
             Flaw::new(Wrong::Own, format!("{} is not of the domain in auth_cookie_domain", visit.host))
         })?;
@@ -89,7 +90,12 @@ impl LogIn {
     }
 }
 
-/// An agent must not make the gateway knock inside its own network.
-fn reach(place: Place) -> Reach {
-    if place.is_cloud() { Reach::Anywhere } else { Reach::Public }
+/// Log-ins are for policies of the gateway's own file: whoever writes one can let anybody pass for anybody, at every name
+/// that its cookies reach.
+fn check_place(fields: &mut Fields<'_>, place: Place) {
+    if !place.is_cloud() {
+        let message = "is possible in policies of cloud endpoints only, which stand in the gateway's file: forward from one to \
+                       the agent's internal endpoint";
+        fields.wrong_action(ACTION_PROTOCOL, message);
+    }
 }

@@ -75,6 +75,11 @@ impl OAuth {
         })
     }
 
+    /// All that decides who people are.
+    pub(super) fn identity_text(&self) -> String {
+        format!("oauth {} {} {} {}", self.known.name, self.authorize, self.token, self.userinfo)
+    }
+
     /// Asks who somebody is.
     pub(super) async fn identity(
         &self,

@@ -6,19 +6,21 @@ use super::super::super::error::ISSUER;
 use super::super::super::fields::Fields;
 use super::super::super::phase::Phase;
 use super::super::super::place::Place;
+use super::super::jwt_validation::fetch::Reach;
 use super::super::{Action, Kind};
 use super::openid::OpenId;
 use super::provider::Provider;
 use super::settings::Settings;
-use super::{LogIn, reach};
+use super::{LogIn, check_place};
 
 pub(in super::super) const KIND: Kind = Kind { name: "openid-connect", phases: &[Phase::HttpRequest], compile };
 /// The name that some of ngrok's pages have for it.
 pub(in super::super) const OIDC: Kind = Kind { name: "oidc", phases: &[Phase::HttpRequest], compile };
 
 fn compile(fields: &mut Fields<'_>, _phase: Phase, place: Place) -> Option<Box<dyn Action>> {
+    check_place(fields, place);
     let issuer = fields.required_text("issuer_url", "https://idp.example.com");
-    let provider = issuer.map(|issuer| OpenId::new(issuer, reach(place)));
+    let provider = issuer.map(|issuer| OpenId::new(issuer, Reach::Anywhere));
     if let Some(Err(message)) = provider {
         fields.wrong("issuer_url", ISSUER, message);
     }

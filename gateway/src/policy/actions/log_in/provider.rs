@@ -22,11 +22,19 @@ pub(super) enum Provider {
 }
 
 impl Provider {
-    /// What tells it apart from all others.
+    /// What people know it by.
     pub(super) fn name(&self) -> String {
         match self {
             Self::OpenId(provider) => provider.issuer().to_owned(),
             Self::OAuth(provider) => provider.authorize.to_string(),
+        }
+    }
+
+    /// What tells it apart from all others: whoever could change one of these could say who people are.
+    pub(super) fn identity(&self) -> String {
+        match self {
+            Self::OpenId(provider) => format!("openid {}", provider.issuer()),
+            Self::OAuth(provider) => provider.identity_text(),
         }
     }
 
@@ -96,6 +104,7 @@ impl Provider {
     pub(super) async fn renew(
         &self,
         tokens: &Tokens,
+        before: &Identity,
         (client, claims): (&Client, &[Box<str>]),
         now: i64,
     ) -> Result<(Identity, Tokens), NoAnswer> {
@@ -116,8 +125,24 @@ impl Provider {
                     return Ok((identity(&said, claims).map_err(NoAnswer::Flaw)?, fresh));
                 };
                 let said = exchange::about(userinfo, provider.reach(), &fresh.access, None).await?;
-                let said = object(said).map_err(NoAnswer::Flaw)?;
-                Ok((identity(&said, claims).map_err(NoAnswer::Flaw)?, fresh))
+                let mut said = object(said).map_err(NoAnswer::Flaw)?;
+                // What only ID tokens say: of a new one, or as it was.
+                let others = if fresh.identity == tokens.identity {
+                    before.claims.clone()
+                } else {
+                    let new = provider.verify(&metadata, &fresh.identity, &client.id, None, now).await;
+                    let new = new.map_err(NoAnswer::Flaw)?;
+                    check_subject(&said, &new).map_err(NoAnswer::Flaw)?;
+                    new
+                };
+                for (name, value) in others {
+                    said.entry(name).or_insert(value);
+                }
+                let mut found = identity(&said, claims).map_err(NoAnswer::Flaw)?;
+                if found.provider_session.is_empty() {
+                    found.provider_session.clone_from(&before.provider_session);
+                }
+                Ok((found, fresh))
             }
             Self::OAuth(provider) => {
                 let fresh = if tokens.refresh.is_empty() {
@@ -158,20 +183,23 @@ async fn completed(
     claims: &[Box<str>],
 ) -> Result<Map<String, Json>, NoAnswer> {
     let lacks = |name: &str| !said.contains_key(name);
-    let is_whole = !lacks("email") && !lacks("name") && !claims.iter().any(|claim| lacks(claim));
+    let is_whole =
+        !lacks("email") && !lacks("email_verified") && !lacks("name") && !claims.iter().any(|claim| lacks(claim));
     let Some(userinfo) = metadata.userinfo.as_ref().filter(|_| !is_whole) else { return Ok(said) };
     let more = object(exchange::about(userinfo, provider.reach(), access, None).await?).map_err(NoAnswer::Flaw)?;
-    // OpenID Connect Core 1.0, 5.3.2: otherwise it may be about somebody else.
-    if more.get("sub") != said.get("sub") {
-        return Err(NoAnswer::Flaw(Flaw::new(
-            Wrong::Claims,
-            "userinfo is about somebody else than the ID token (sub)",
-        )));
-    }
+    check_subject(&more, &said).map_err(NoAnswer::Flaw)?;
     for (name, value) in more {
         said.entry(name).or_insert(value);
     }
     Ok(said)
+}
+
+/// OpenID Connect Core 1.0, 5.3.2: otherwise it may be about somebody else.
+fn check_subject(userinfo: &Map<String, Json>, token: &Map<String, Json>) -> Result<(), Flaw> {
+    if userinfo.get("sub") == token.get("sub") {
+        return Ok(());
+    }
+    Err(Flaw::new(Wrong::Claims, "userinfo is about somebody else than the ID token (sub)"))
 }
 
 fn object(answer: Json) -> Result<Map<String, Json>, Flaw> {

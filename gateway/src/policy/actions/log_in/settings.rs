@@ -123,7 +123,7 @@ impl Settings {
     }
 
     /// What the cookies of a host are bound to. `None`: the host is not of the domain that they are for.
-    pub(super) fn binding(&self, host: &str, provider: &str, client: &Client) -> Option<Binding> {
+    pub(super) fn binding(&self, host: &str, [account, provider]: [&str; 2], client: &Client) -> Option<Binding> {
         let site = match &self.cookies {
             Reach::Host => host.to_owned(),
             Reach::Domain(domain) => {
@@ -133,7 +133,7 @@ impl Settings {
         };
         let dash = if self.auth_id.is_empty() { "" } else { "-" };
         let named = |kind: &str| cookies::name(&format!("{kind}{dash}{}", self.auth_id), &self.cookies);
-        let realm = realm(provider, &client.id);
+        let realm = realm(&[account, provider, &client.id]);
         let purpose = |kind: &str| format!("{kind}\n{site}\n{}\n{realm}", self.auth_id);
         Some(Binding {
             cookies: self.cookies.clone(),
@@ -152,10 +152,10 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// A hash over both, so that a session ends when the policy names another provider or client.
-fn realm(provider: &str, client: &str) -> String {
+/// A hash over all of them, so that a session ends when the policy names another provider or client.
+fn realm(parts: &[&str]) -> String {
     let mut context = Context::new(&SHA256);
-    for part in [provider, client] {
+    for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part.as_bytes());
     }

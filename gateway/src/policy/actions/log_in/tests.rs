@@ -21,6 +21,7 @@ use super::super::super::place::Place;
 use super::super::super::{Connection, Policy, Position, Refused, Request, State, Tls, Tools, Verdict};
 use crate::login::LogIns;
 use crate::login::attempt::Attempt;
+use crate::login::cookies;
 use crate::login::seal::Keys;
 use crate::login::session::{Identity, Session};
 use crate::login::spent::Journal;
@@ -211,7 +212,7 @@ impl Site {
             course: None,
             tls: Tls::Begun(None),
         };
-        let mut state = state(&self.log_ins);
+        let mut state = state(&self.log_ins, &mut head.headers);
         let mut request = Request { connection, head: &mut head };
         let verdict = self.policy.on_http_request(&mut request, &mut state, Position::default()).await;
         let mut set = HeaderMap::new();
@@ -295,8 +296,9 @@ impl Answer {
     }
 }
 
-fn state(log_ins: &Arc<LogIns>) -> State {
-    State::new("main".into(), Tools { log_ins: Some(Arc::clone(log_ins)), ..Tools::default() })
+fn state(log_ins: &Arc<LogIns>, headers: &mut HeaderMap) -> State {
+    let own_cookies = Arc::new(cookies::take(headers));
+    State::new("main".into(), Tools { log_ins: Some(Arc::clone(log_ins)), own_cookies, ..Tools::default() })
 }
 
 const DEEP: &str = "https://app.example.com/deep/link?a=b&c=%20d";
@@ -409,7 +411,7 @@ async fn log_in_that_took_too_long_is_none() {
 fn realm(provider: &Provider) -> String {
     let issuer = provider.change(|told| told.issuer.clone());
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in [issuer.as_str(), "client"] {
+    for part in ["main", &format!("openid {issuer}"), "client"] {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part.as_bytes());
     }
@@ -659,7 +661,7 @@ async fn preflight_passes_only_when_it_may() {
             course: None,
             tls: Tls::Begun(None),
         };
-        let mut state = state(&site.log_ins);
+        let mut state = state(&site.log_ins, &mut head.headers);
         let mut request = Request { connection, head: &mut head };
         let verdict = site.policy.on_http_request(&mut request, &mut state, Position::default()).await;
         assert_eq!(matches!(verdict, Verdict::Refuse(_)), !passes, "{verdict:?}");
@@ -687,7 +689,7 @@ fn faulty_settings_are_refused_at_their_place() {
         (format!("{good}, provider: github"), "provider", 2204),
     ] {
         let text = format!("on_http_request: [{{actions: [{{type: openid-connect, config: {{{config}}}}}]}}]");
-        let errors = Policy::parse(&text, Place::agent(&endpoint)).unwrap_err();
+        let errors = Policy::parse(&text, Place::cloud(&endpoint)).unwrap_err();
         let [error] = errors.errors() else { panic!("{config}: {errors}") };
         let expected = format!("on_http_request[0].actions[0].config.{path}");
         assert_eq!((error.path.as_str(), error.code), (expected.as_str(), code), "{config}");
@@ -695,15 +697,66 @@ fn faulty_settings_are_refused_at_their_place() {
     }
     let action = format!("{{type: openid-connect, config: {{{good}}}}}");
     let two = format!("on_http_request: [{{actions: [{action}, {action}]}}]");
-    let errors = Policy::parse(&two, Place::agent(&endpoint)).unwrap_err();
+    let errors = Policy::parse(&two, Place::cloud(&endpoint)).unwrap_err();
     assert_eq!(
         (errors.errors()[0].path.as_str(), errors.errors()[0].code),
         ("on_http_request[0].actions[1].type", 2239)
     );
     let oauth = "{type: oauth, config: {provider: nobody, client_id: a, client_secret: b}}";
     let errors =
-        Policy::parse(&format!("on_http_request: [{{actions: [{oauth}]}}]"), Place::agent(&endpoint)).unwrap_err();
+        Policy::parse(&format!("on_http_request: [{{actions: [{oauth}]}}]"), Place::cloud(&endpoint)).unwrap_err();
     assert_eq!(errors.errors()[0].path, "on_http_request[0].actions[0].config.provider");
+}
+
+#[test]
+fn agents_have_no_log_ins() {
+    let endpoint = EndpointUrl::parse("https://app.example.com").unwrap();
+    for config in [
+        "{type: oauth, config: {provider: github, client_id: a, client_secret: b}}",
+        "{type: openid-connect, config: {issuer_url: 'https://idp.example.com', client_id: a, client_secret: b}}",
+    ] {
+        let text = format!("on_http_request: [{{actions: [{config}]}}]");
+        let errors = Policy::parse(&text, Place::agent(&endpoint)).unwrap_err();
+        assert!(errors.to_string().contains("cloud endpoints only"), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn provider_with_one_address_changed_is_another_one() {
+    let provider = Provider::start().await;
+    let base = provider.change(|told| told.issuer.clone());
+    let realm = |token: &str| {
+        let known = super::oauth_provider::known("google").unwrap();
+        let (authorize, userinfo) = (format!("{base}/a"), format!("{base}/u"));
+        let urls = [Some(&*authorize), Some(token), Some(&*userinfo)];
+        super::oauth_provider::OAuth::new(known, urls, super::super::jwt_validation::fetch::Reach::Anywhere)
+            .unwrap()
+            .identity_text()
+    };
+    assert_ne!(realm(&format!("{base}/t")), realm(&format!("{base}/other")));
+}
+
+#[tokio::test]
+async fn old_cookie_is_no_way_round_the_next_refresh() {
+    let provider = Provider::start().await;
+    let site = Site::new(&provider, ", userinfo_refresh_interval: 10m");
+    let mut browser = Browser::default();
+    site.log_in(&mut browser, &provider, DEEP).await;
+    let purpose = format!("session\napp.example.com\n\n{}", realm(&provider));
+    let mut session = Session::open(&site.log_ins.keys, &purpose, &browser.cookie(SESSION).1).unwrap();
+    session.asked -= 1201;
+    let old = session.seal(&site.log_ins.keys, &purpose).unwrap();
+    let kept = site.log_ins.tokens().find(&session.id).unwrap();
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    // Refreshed once, longer ago than the interval.
+    kept.lock().await.refreshed = Some((session.identity.clone(), now - 601));
+    provider.change(|told| told.token = Some((400, json!({"error": "invalid_grant"}))));
+    let mut thief = Browser { cookies: BTreeMap::from([(SESSION.into(), old.clone())]), headers: Vec::new() };
+    assert!(site.ask(&mut thief, DEEP).await.location().contains("/authorize?"));
+    // It has ended, whatever the provider says from now on.
+    provider.change(|told| told.token = None);
+    let mut again = Browser { cookies: BTreeMap::from([(SESSION.into(), old)]), headers: Vec::new() };
+    assert!(site.ask(&mut again, DEEP).await.location().contains("/authorize?"));
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ use super::super::{KINDS, Kind};
 struct Entry {
     kind: &'static Kind,
     smallest: Value,
+    /// It is only for policies of cloud endpoints.
+    is_cloud: bool,
     fields: BTreeMap<String, Value>,
 }
 
@@ -30,7 +32,12 @@ fn entry(kind: &'static Kind) -> Entry {
     });
     let value: Value = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let fields = value["fields"].as_object().cloned().unwrap_or_else(|| panic!("{}: no fields", file.display()));
-    Entry { kind, smallest: value["smallest"].clone(), fields: fields.into_iter().collect() }
+    Entry {
+        kind,
+        smallest: value["smallest"].clone(),
+        is_cloud: value["cloud"] == true,
+        fields: fields.into_iter().collect(),
+    }
 }
 
 /// The mistakes of a policy whose only action has this configuration.
@@ -148,8 +155,8 @@ async fn every_action_and_every_field_has_its_examples_and_its_test() {
     for kind in KINDS {
         let entry = entry(kind);
         for phase in kind.phases {
-            assert_eq!(mistakes(kind, *phase, &entry.smallest, false), [], "{} in {phase}", kind.name);
-            check_fields_of(&entry, *phase, &entry.smallest, false);
+            assert_eq!(mistakes(kind, *phase, &entry.smallest, entry.is_cloud), [], "{} in {phase}", kind.name);
+            check_fields_of(&entry, *phase, &entry.smallest, entry.is_cloud);
         }
         for (name, field) in &entry.fields {
             let (at, is_cloud) = (format!("{} {name}", entry.kind.name), field["cloud"] == true);

@@ -23,7 +23,7 @@ pub(super) fn before_body(provider: &Provider, head: &Parts, secret: &[u8]) -> O
             let mut pairs = query_pairs(head.uri.query().unwrap_or_default());
             let (_, token) = pairs.find(|(name, _)| name == "crc_token")?;
             // Its messages are signed in the same way: whoever could choose what is answered could sign them.
-            if token.len() > TOKEN_BYTES_MAX || !token.bytes().all(is_of_token) {
+            if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(is_of_token) {
                 return None;
             }
             let hash = STANDARD.encode(sign(Hash::Sha256, secret, &[token.as_bytes()]));

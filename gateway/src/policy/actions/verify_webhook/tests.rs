@@ -283,3 +283,18 @@ async fn challenges_are_answered() {
         assert!(challenge::of_body(&zoom, other, b"s3cret").is_none());
     }
 }
+
+#[tokio::test]
+async fn answers_to_questions_of_twitter_are_no_signatures_of_messages() {
+    let ask = "provider: twitter, secret: s3cret";
+    for (token, body) in [("", ""), ("role%3Dadmin", "role=admin"), ("1.5", "1.5")] {
+        let mut question = head("GET", &format!("/?crc_token={token}"), &[]);
+        let answer = match run(ask, &mut question, Ok("")).await.0 {
+            Verdict::Respond(response) => String::from_utf8(response.body.to_vec()).unwrap(),
+            _ => r#"{"response_token":"sha256="}"#.to_owned(),
+        };
+        let signature = answer.split('"').nth(3).unwrap().to_owned();
+        let mut forged = head("POST", "/", &[("x-twitter-webhooks-signature", &signature)]);
+        assert_eq!(refused(run(ask, &mut forged, Ok(body)).await.0).0, 403, "{token}");
+    }
+}
