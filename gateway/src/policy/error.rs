@@ -196,6 +196,14 @@ pub(super) const JWT_NOT_PERMITTED: u32 = 3403;
 pub(super) const JWT_MISSING: u32 = 3406;
 /// ERR_NGROK_3408: the header that has to bring a token is not there.
 pub(super) const JWT_HEADER_MISSING: u32 = 3408;
+/// ERR_NGROK_3411: the body that has to bring a token is no JSON object.
+pub(super) const JWT_BODY_JSON: u32 = 3411;
+/// ERR_NGROK_3412: the body that has to bring a token is no form.
+pub(super) const JWT_BODY_FORM: u32 = 3412;
+/// ERR_NGROK_3414: a body of this type brings no tokens.
+pub(super) const JWT_BODY_TYPE: u32 = 3414;
+/// ERR_NGROK_3415: a request of this method brings no tokens in a body.
+pub(super) const JWT_BODY_METHOD: u32 = 3415;
 /// ERR_NGROK_3413: the prefix of a token is not there.
 pub(super) const JWT_PREFIX: u32 = 3413;
 /// ERR_NGROK_3416: a token cannot be read.

@@ -557,7 +557,7 @@ const FAULTY_ACTIONS: &[FaultyAction] = &[
     ),
     (
         "jwt-validation",
-        "{issuer: {allow_list: [{value: x}]}, http: {tokens: [{type: jwt, method: body, name: token}]}, \
+        "{issuer: {allow_list: [{value: x}]}, http: {tokens: [{type: jwt, method: query, name: token}]}, \
          jws: {allowed_algorithms: [], keys: [{sources: [{additional_jkus: []}]}]}}",
         &[
             ("http.tokens[0].method", 2204),

@@ -145,7 +145,7 @@ fn true_is_what_the_reference_says_is_true() {
         "time.now == '2026-05-17T01:02:03Z' && timestamp(time.now).getHours() == 1",
         "timestamp('2026-05-17T01:02:03Z') - timestamp('2026-05-17T00:02:03Z') == duration('1h')",
         "timestamp(time.now) + duration('1h30m') > timestamp('2026-05-17T02:30:00+00:00')",
-        "timestamp(time.now).getDayOfWeek() == 6 && timestamp(time.now).getMonth() == 10",
+        "timestamp(time.now).getDayOfWeek() == 0 && timestamp(time.now).getMonth() == 4",
         // Strings.
         "'foobar'.matches('^foo.*') && matches('foobar', 'o+b') && !'foobar'.matches('^bar')",
         "'Hello'.lower() == 'hello' && 'É'.lower() == 'é' && ' a '.trim() == 'a' && 'abc'.reverse() == 'cba'",

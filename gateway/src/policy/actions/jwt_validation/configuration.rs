@@ -136,22 +136,22 @@ fn read_tokens(fields: &mut Fields<'_>) -> Vec<TokenPlace> {
             let message = "must be jwt, access_token, id_token, at+jwt, it+jwt or plain";
             fields.wrong_at("http", &["tokens", &at, "type"], CONFIG_VALUE, message);
         }
-        match method.as_deref() {
-            None | Some("header") => {}
-            Some("body") => {
-                let message = "cannot be body on this gateway, which lets bodies pass unread: use header";
-                fields.wrong_at("http", &["tokens", &at, "method"], CONFIG_VALUE, message);
+        let is_in_body = match method.as_deref() {
+            None | Some("header") => false,
+            Some("body") => true,
+            Some(_) => {
+                fields.wrong_at("http", &["tokens", &at, "method"], CONFIG_VALUE, "must be header or body");
+                false
             }
-            Some(_) => fields.wrong_at("http", &["tokens", &at, "method"], CONFIG_VALUE, "must be header"),
-        }
-        let header = name.and_then(|name| fields.template_at("http", &["tokens", &at, "name"], &name));
-        let fixed = header.as_ref().and_then(Template::fixed);
+        };
+        let name = name.and_then(|name| fields.template_at("http", &["tokens", &at, "name"], &name));
+        let fixed = name.as_ref().and_then(Template::fixed).filter(|_| !is_in_body);
         if fixed.is_some_and(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
             fields.wrong_at("http", &["tokens", &at, "name"], CONFIG_VALUE, "must be the name of a header");
         }
         let prefix = prefix.and_then(|prefix| fields.template_at("http", &["tokens", &at, "prefix"], &prefix));
-        if let (Some(kind), Some(header), Some(prefix)) = (parsed, header, prefix) {
-            tokens.push(TokenPlace { kind, header, prefix });
+        if let (Some(kind), Some(name), Some(prefix)) = (parsed, name, prefix) {
+            tokens.push(TokenPlace { kind, is_in_body, name, prefix });
         }
     }
     tokens

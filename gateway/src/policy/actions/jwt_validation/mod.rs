@@ -1,5 +1,6 @@
 //! `jwt-validation`: lets through only requests whose tokens a listed issuer has signed.
 
+mod body;
 pub(super) mod claims;
 mod configuration;
 pub(super) mod fetch;
@@ -12,16 +13,19 @@ mod tests;
 use std::sync::Arc;
 
 use http::header::WWW_AUTHENTICATE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
 use super::super::Refused;
 use super::super::error::{
-    JWT_HEADER_MISSING, JWT_INVALID, JWT_KEYS, JWT_MISSING, JWT_NOT_PERMITTED, JWT_PREFIX, JWT_UNPARSABLE,
+    BODY_UNREAD, JWT_BODY_FORM, JWT_BODY_JSON, JWT_HEADER_MISSING, JWT_INVALID, JWT_KEYS, JWT_MISSING,
+    JWT_NOT_PERMITTED, JWT_PREFIX, JWT_UNPARSABLE,
 };
 use super::super::expression::{Fault, Value};
+use super::super::payload::Payload;
 use super::super::phase::{Phase, Step};
-use super::super::run::{Run, error_code};
+use super::super::run::{Run, Subject, error_code};
 use super::super::template::Template;
 use super::{Action, Kind, Outcome};
 use claims::Expected;
@@ -45,15 +49,23 @@ struct JwtValidation {
 #[derive(Debug)]
 struct TokenPlace {
     kind: TokenKind,
-    header: Template,
+    /// A field of the body; otherwise a header.
+    is_in_body: bool,
+    name: Template,
     prefix: Template,
 }
 
 /// What a policy says with values of a request in it, as it is for this request.
 struct Rendered<'p> {
     issuers: Vec<String>,
-    /// With the header, and what stands in front of the token in it.
-    places: Vec<(&'p TokenPlace, HeaderName, String)>,
+    /// With where the token is, and what stands in front of it there.
+    places: Vec<(&'p TokenPlace, Location, String)>,
+}
+
+/// Where a token of this request has to be.
+enum Location {
+    Header(HeaderName),
+    Body(String),
 }
 
 /// What a token is for, which its `typ` has to agree with.
@@ -113,6 +125,7 @@ impl Flaw {
             JWT_NOT_PERMITTED => StatusCode::FORBIDDEN,
             // It is not the visitor's fault, and may be over when it asks again.
             JWT_KEYS => StatusCode::BAD_GATEWAY,
+            JWT_BODY_JSON | JWT_BODY_FORM | BODY_UNREAD => StatusCode::BAD_REQUEST,
             _ => StatusCode::UNAUTHORIZED,
         }
     }
@@ -135,16 +148,17 @@ impl Action for JwtValidation {
                 Ok(rendered) => rendered,
                 Err((field, fault)) => return failed(field, &fault),
             };
-            let found = match run.headers() {
-                Some(headers) => find(&rendered.places, headers),
-                None => return Step::Next,
+            let payload = run.state.payload.clone();
+            let found = match &run.subject {
+                Subject::Request(request) => find(&rendered.places, request.head, payload.as_deref()).await,
+                Subject::Connection(_) | Subject::Response(_) => return Step::Next,
             };
             let mut tokens = Vec::new();
             let mut flaw = None;
             match found {
                 Ok(found) => {
-                    for ((place, header, _), text) in rendered.places.iter().zip(found) {
-                        match self.check((place.kind, header), &text, &rendered.issuers, now).await {
+                    for ((place, location, _), text) in rendered.places.iter().zip(found) {
+                        match self.check((place.kind, location), &text, &rendered.issuers, now).await {
                             Ok(token) => tokens.push(token),
                             Err(wrong) => {
                                 flaw = Some(wrong);
@@ -175,18 +189,23 @@ impl JwtValidation {
         let issuers = issuers.collect::<Result<Vec<String>, Fault>>().map_err(|fault| ("issuer", fault))?;
         let mut places = Vec::with_capacity(self.tokens.len());
         for place in &self.tokens {
-            let name = run.render(&place.header).map_err(|fault| ("http.tokens.name", fault))?;
-            let header = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| ("http.tokens.name", Fault::Invalid("it is not the name of a header".into())))?;
+            let name = run.render(&place.name).map_err(|fault| ("http.tokens.name", fault))?;
+            let location = if place.is_in_body {
+                Location::Body(name)
+            } else {
+                let header = HeaderName::from_bytes(name.as_bytes());
+                let no_name = || Fault::Invalid("it is not the name of a header".into());
+                Location::Header(header.map_err(|_| ("http.tokens.name", no_name()))?)
+            };
             let prefix = run.render(&place.prefix).map_err(|fault| ("http.tokens.prefix", fault))?;
-            places.push((place, header, prefix));
+            places.push((place, location, prefix));
         }
         Ok(Rendered { issuers, places })
     }
 
     async fn check(
         &self,
-        (kind, header): (TokenKind, &HeaderName),
+        (kind, location): (TokenKind, &Location),
         text: &str,
         issuers: &[String],
         now: i64,
@@ -200,12 +219,16 @@ impl JwtValidation {
         let key_id = jws.text("kid");
         self.check_signature(&jws, algorithm, key_id).await?;
         self.expected.check(&jws.payload, issuers, now)?;
+        let (location, name) = match location {
+            Location::Header(header) => ("header", header.as_str()),
+            Location::Body(name) => ("body", name.as_str()),
+        };
         Ok(Value::map([
             ("header", Value::from_json(&Json::Object(jws.header.clone()))),
             ("payload", Value::from_json(&Json::Object(jws.payload.clone()))),
             ("signature", Value::text(jws.signature_text)),
-            ("location", Value::text("header")),
-            ("location_property", Value::text(header.as_str())),
+            ("location", Value::text(location)),
+            ("location_property", Value::text(name)),
             ("verified", Value::Bool(true)),
         ]))
     }
@@ -243,8 +266,18 @@ impl JwtValidation {
 }
 
 /// The tokens of a request as they stand there.
-fn find(places: &[(&TokenPlace, HeaderName, String)], headers: &HeaderMap) -> Result<Vec<String>, Flaw> {
-    places.iter().map(|(_, header, prefix)| token_in(header, prefix, headers)).collect()
+async fn find(
+    places: &[(&TokenPlace, Location, String)],
+    head: &Parts,
+    payload: Option<&dyn Payload>,
+) -> Result<Vec<String>, Flaw> {
+    let is_in_body = places.iter().any(|(place, ..)| place.is_in_body);
+    let fields = if is_in_body { body::fields(head, payload).await? } else { serde_json::Map::new() };
+    let token = |(_, location, prefix): &(&TokenPlace, Location, String)| match location {
+        Location::Header(header) => token_in(header, prefix, &head.headers),
+        Location::Body(name) => body::token_in(&fields, name, prefix),
+    };
+    places.iter().map(token).collect()
 }
 
 fn token_in(header: &HeaderName, prefix: &str, headers: &HeaderMap) -> Result<String, Flaw> {
@@ -279,6 +312,7 @@ fn refusal(flaw: Flaw) -> Step {
     let status = flaw.status();
     let message = match status {
         StatusCode::FORBIDDEN => "The token that came with the request is not for this endpoint.",
+        StatusCode::BAD_REQUEST => "The body of the request, which has to bring a token, cannot be read.",
         StatusCode::BAD_GATEWAY => {
             "The keys to check tokens with cannot be had at the moment. Try again in a little while."
         }

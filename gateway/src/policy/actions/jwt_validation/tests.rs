@@ -97,7 +97,12 @@ fn fixed(text: &str) -> Template {
 
 fn action(url: &str) -> JwtValidation {
     JwtValidation {
-        tokens: vec![TokenPlace { kind: TokenKind::Jwt, header: fixed("authorization"), prefix: fixed("Bearer ") }],
+        tokens: vec![TokenPlace {
+            kind: TokenKind::Jwt,
+            is_in_body: false,
+            name: fixed("authorization"),
+            prefix: fixed("Bearer "),
+        }],
         algorithms: vec![Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa],
         expected: Expected { issuers: vec![fixed(ISSUER)], audiences: vec!["urn:api".into()] },
         sources: vec![Arc::new(Source::new(url, Reach::Anywhere).unwrap())],
@@ -107,7 +112,7 @@ fn action(url: &str) -> JwtValidation {
 
 async fn judged(action: &JwtValidation, token: &str) -> Result<Value, Flaw> {
     let header = HeaderName::from_static("authorization");
-    action.check((action.tokens[0].kind, &header), token, &[ISSUER.to_owned()], NOW).await
+    action.check((action.tokens[0].kind, &Location::Header(header)), token, &[ISSUER.to_owned()], NOW).await
 }
 
 #[tokio::test]
@@ -434,3 +439,43 @@ async fn policy_of_an_agent_cannot_make_the_gateway_knock_at_private_doors() {
 
 const RFC_N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
 const RFC_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+
+/// A body that is there.
+#[derive(Debug)]
+struct Whole(&'static [u8]);
+
+impl Payload for Whole {
+    fn read(&self) -> super::super::super::payload::Reading<'_> {
+        Box::pin(std::future::ready(Ok(bytes::Bytes::from_static(self.0))))
+    }
+}
+
+#[tokio::test]
+async fn token_is_found_in_a_body_of_either_type_and_nothing_else_is() {
+    for (method, kind, body, expected) in [
+        ("POST", "application/json", &br#"{"token": "Bearer a.b.c", "x": 1}"#[..], Ok("a.b.c")),
+        ("PUT", "application/json; charset=utf-8", br#"{"token": "bearer a.b.c"}"#, Ok("a.b.c")),
+        ("PATCH", "Application/X-WWW-Form-Urlencoded", b"x=1&token=Bearer+a.b.c", Ok("a.b.c")),
+        ("GET", "application/json", br#"{"token": "Bearer a.b.c"}"#, Err(3415)),
+        ("POST", "text/plain", br#"{"token": "Bearer a.b.c"}"#, Err(3414)),
+        ("POST", "", br#"{"token": "Bearer a.b.c"}"#, Err(3414)),
+        ("POST", "application/json", b"[]", Err(3411)),
+        ("POST", "application/json", b"{", Err(3411)),
+        ("POST", "application/json", br#"{"token": "Bearer a", "token": "Bearer b"}"#, Err(3411)),
+        ("POST", "application/x-www-form-urlencoded", b"token=Bearer+a&token=Bearer+b", Err(3412)),
+        ("POST", "application/x-www-form-urlencoded", b"\xff", Err(3412)),
+        ("POST", "application/json", br#"{"other": "Bearer a"}"#, Err(3406)),
+        ("POST", "application/json", br#"{"token": "Bearer "}"#, Err(3406)),
+        ("POST", "application/json", br#"{"token": "a.b.c"}"#, Err(3413)),
+        ("POST", "application/json", br#"{"token": ["Bearer a"]}"#, Err(3401)),
+    ] {
+        let head =
+            http::Request::builder().method(method).header("content-type", kind).body(()).unwrap().into_parts().0;
+        let fields = body::fields(&head, Some(&Whole(body))).await;
+        let found = fields.and_then(|fields| body::token_in(&fields, "token", "Bearer "));
+        let found = found.as_deref().map_err(|flaw| flaw.code);
+        assert_eq!(found, expected, "{method} {kind} {:?}", String::from_utf8_lossy(body));
+    }
+    let head = http::Request::builder().method("POST").header("content-type", "application/json").body(()).unwrap();
+    assert_eq!(body::fields(&head.into_parts().0, None).await.unwrap_err().code, 3903);
+}
