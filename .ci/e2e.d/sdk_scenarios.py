@@ -77,7 +77,7 @@ def sdk_modules_do_what_their_names_say(deployment):
     modules = {"compression": True, "circuit_breaker": 0.5, "webhook_verification": ["gitlab", secret]}
     with sessions(deployment) as opened:
         for session in opened:
-            spot = deployment.sdk_place("https", f"{session.language}-modules")
+            spot = deployment.sdk_place("https", f"{session.language}-web")
             session.listen("modules", "https", spot.bound, web_url(deployment), **modules)
             refused = fetch(spot.place, "/hello")
             code = (refused.status, refused.headers["ngrok-error-code"])

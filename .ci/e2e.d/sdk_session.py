@@ -53,10 +53,10 @@ class SdkSession:
         """Ends the process with no chance to say anything."""
         self._program.signal(signal.SIGKILL)
 
-    def refusal(self, call, *arguments):
+    def refusal(self, call, *arguments, **named):
         """The text of the error that a call must end with."""
         try:
-            answer = call(*arguments)
+            answer = call(*arguments, **named)
         except SdkError as error:
             return str(error)
         raise Failure(f"{self.language}: the call should have been refused, it answered {answer}")
