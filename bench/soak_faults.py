@@ -109,21 +109,23 @@ class Faults:
         self._site.programs["agent"].signal(signal.SIGUSR1)
 
     def _restart_upstream(self):
-        self._tally.upstream_kills += 1
-        self._upstream.kill()
+        with self._tally.upstream_kills:
+            self._upstream.kill()
         self._hold(0, 3)
         self._upstream.start()
 
     def _restart_gateway(self):
         self._end_gateway(signal.SIGTERM)
+        self._hold(0, 3)
+        self._site.start_gateway()
 
     def _kill_gateway(self):
-        self._tally.gateway_kills += 1
-        self._end_gateway(signal.SIGKILL)
+        with self._tally.gateway_kills:
+            self._end_gateway(signal.SIGKILL)
+        self._hold(0, 3)
+        self._site.start_gateway()
 
     def _end_gateway(self, number):
         gateway = self._site.programs["gateway"]
         gateway.signal(number)
         gateway.wait(60)
-        self._hold(0, 3)
-        self._site.start_gateway()

@@ -32,8 +32,8 @@ class Tally:
 
     def __init__(self):
         self.wrong = []
-        # How often they were killed.
-        self.gateway_kills = self.upstream_kills = 0
+        self.gateway_kills = Kills()
+        self.upstream_kills = Kills()
         self._lock = threading.Lock()
         self._counts = Counter()
 
@@ -47,12 +47,12 @@ class Tally:
             self.wrong.append(what)
 
     def raw_excuses(self):
-        """Grows with each event after which a raw connection's clean end proves nothing. Upstreams reset theirs."""
-        return self.gateway_kills
+        """What makes a raw connection's clean end prove nothing. Upstreams reset theirs."""
+        return Excuses(self.gateway_kills)
 
     def upgraded_excuses(self):
         """The same for upgraded connections, of which nobody knows the length."""
-        return self.gateway_kills + self.upstream_kills
+        return Excuses(self.gateway_kills, self.upstream_kills)
 
     def line(self):
         done, cut = (sum(n for name, n in self._counts.items() if name.endswith(end)) for end in (" whole", " cut"))
@@ -60,6 +60,30 @@ class Tally:
 
     def details(self):
         return ", ".join(f"{name} {count}" for name, count in sorted(self._counts.items()) if name != "bytes")
+
+
+class Kills:
+    """Used with `with` around each kill of a program. It is under way while the count is odd."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __enter__(self):
+        self.count += 1
+
+    def __exit__(self, *_):
+        self.count += 1
+
+
+class Excuses:
+    """Of a transfer that begins now: a kill in its time, also one that has begun and is not done."""
+
+    def __init__(self, *kills):
+        self._kills = kills
+        self._before = [kill.count for kill in kills]
+
+    def hold(self):
+        return any(kill.count != before or before % 2 for kill, before in zip(self._kills, self._before, strict=True))
 
 
 class Load:
@@ -124,7 +148,7 @@ class Expected:
 
     def end(self):
         """Called at a clean end: all, or nothing because nobody is there."""
-        if self.left == self._length or (self.left and self._tally.raw_excuses() > self._excuses):
+        if self.left == self._length or (self.left and self._excuses.hold()):
             raise ConnectionResetError
         if self.left:
             raise Wrong(f"a clean end with {self.left} of {self._length} bytes missing")
@@ -228,20 +252,19 @@ def echo(site, chance, tally, stopping):
         connection.sendall(b"E")
         while not stopping.is_set():
             message = chance.randbytes(chance.choice((1, 40, 1500, 40_000)))
-            there_and_back(connection, message, tally, tally.raw_excuses)
+            there_and_back(connection, message, tally, tally.raw_excuses())
             tally.add("echo whole")
             stopping.wait(chance.random() * 0.1)
 
 
 def there_and_back(connection, message, tally, excuses):
-    excused = excuses()
     connection.sendall(message)
     back = b""
     while len(back) < len(message):
         data = connection.recv(len(message) - len(back))
         if not data:
             # The upstream does not end an echo before its client does.
-            if back and excuses() == excused:
+            if back and not excuses.hold():
                 raise Wrong(f"a clean end after {len(back)} of {len(message)} bytes of an echo")
             raise ConnectionRefusedError
         back += data
@@ -259,7 +282,7 @@ def idle(site, chance, tally, stopping):
             connections[-1].sendall(b"E")
         while not stopping.wait(chance.uniform(5, 20)):
             for connection in connections:
-                there_and_back(connection, b"still there?", tally, tally.raw_excuses)
+                there_and_back(connection, b"still there?", tally, tally.raw_excuses())
                 tally.add("idle whole")
     finally:
         for connection in connections:
@@ -285,6 +308,6 @@ def websocket(site, chance, tally, stopping):
             return
         while not stopping.is_set():
             message = chance.randbytes(chance.choice((10, 3000, 70_000)))
-            there_and_back(connection, message, tally, tally.upgraded_excuses)
+            there_and_back(connection, message, tally, tally.upgraded_excuses())
             tally.add("websocket whole")
             stopping.wait(chance.random() * 0.2)
