@@ -3,7 +3,7 @@
 mod opening;
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
@@ -338,16 +338,21 @@ enum Close {
 impl Sink for Streams {
     /// Writes straight to the upstream when it has room: most bytes are never queued.
     fn take(&mut self, stream: Key, bytes: &[u8]) -> usize {
+        self.take_run(stream, &[bytes])
+    }
+
+    fn take_run(&mut self, stream: Key, pieces: &[&[u8]]) -> usize {
         let now = self.now;
+        let whole = pieces.iter().map(|piece| piece.len()).sum();
         let Some((slot, proxied)) = self.open_io(stream) else { return 0 };
         if proxied.visitor.is_some() {
             return 0;
         }
         let State::Open(io) = &mut proxied.state else { return 0 };
         if proxied.write_ended {
-            return bytes.len();
+            return whole;
         }
-        match io.write(std::iter::once(bytes)) {
+        match io.write(pieces.iter().copied()) {
             Ok(len) => {
                 proxied.to_upstream += len as u64;
                 proxied.moved_at = now;
@@ -358,20 +363,21 @@ impl Sink for Streams {
             Err(error) => {
                 proxied.on_write_error(error);
                 self.enqueue(slot);
-                bytes.len()
+                whole
             }
         }
     }
 }
 
 impl Source for Streams {
-    fn read(&mut self, stream: Key, buffer: &mut [u8]) -> Supply {
+    fn read(&mut self, stream: Key, buffers: &mut [IoSliceMut<'_>]) -> Supply {
         let now = self.now;
         let Some((slot, proxied)) = self.open_io(stream) else { return Supply::Nothing };
         if proxied.read_ended {
             return Supply::Nothing;
         }
-        if let Some(supply) = proxied.supply_encrypted(buffer, now) {
+        let Some(first) = buffers.first_mut() else { return Supply::Nothing };
+        if let Some(supply) = proxied.supply_encrypted(first, now) {
             if proxied.read_ended || proxied.failure.is_some() {
                 self.enqueue(slot);
             }
@@ -379,7 +385,7 @@ impl Source for Streams {
             return supply;
         }
         let State::Open(io) = &mut proxied.state else { return Supply::Nothing };
-        match io.read(buffer) {
+        match io.read_into(buffers) {
             Ok(0) => {
                 proxied.read_ended = true;
                 proxied.moved_at = now;

@@ -21,6 +21,13 @@ pub fn is_usable_window(bytes: u32) -> bool {
 /// frame never costs two, and a control frame never waits behind more than one record of another stream.
 pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 
+/// Frames that one stream may send in one turn while no other one waits: 64 KiB for a system call.
+pub const BURST_FRAMES: usize = 4;
+
+/// Pieces of one stream's payload that a [`super::Sink`] is offered at once: what the frames of one read of the link
+/// carry, 64 KiB and a frame that had begun before.
+pub const RUN_MAX: usize = 8;
+
 /// Bytes of one stream that the multiplexer itself queues for sending: a remote procedure call and its reply. Proxied
 /// bytes are never queued here, they are read under a grant.
 pub const OUTBOX_MAX: usize = 1024 * 1024 + 64 * 1024;

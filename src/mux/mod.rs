@@ -57,6 +57,20 @@ pub trait Sink {
     /// Takes bytes off the front of `bytes`, which continue what the stream delivered so far, and returns how many.
     /// Called only for streams with [`Mux::set_direct`] whose queue is empty; the rest is queued.
     fn take(&mut self, key: Key, bytes: &[u8]) -> usize;
+
+    /// The same for several pieces that follow each other, between one and [`limits::RUN_MAX`]: what came in frames
+    /// behind one another can be passed on in one system call.
+    fn take_run(&mut self, key: Key, pieces: &[&[u8]]) -> usize {
+        let mut taken: usize = 0;
+        for piece in pieces {
+            let len = self.take(key, piece);
+            taken = taken.saturating_add(len);
+            if len < piece.len() {
+                break;
+            }
+        }
+        taken
+    }
 }
 
 impl Sink for () {
@@ -90,8 +104,10 @@ pub enum Event {
 pub struct Grant {
     /// The stream.
     pub key: Key,
-    /// Most bytes, at least one.
+    /// Most bytes in one frame, at least one.
     pub max: usize,
+    /// Most bytes in several frames: more than `max` while no other stream waits for its turn.
+    pub burst: usize,
 }
 
 /// What the memory budget has cost so far.

@@ -1,6 +1,6 @@
 //! What the peer's frames do.
 
-use super::limits::{GO_AWAY_TEXT_KEPT, RECENT_MAX, REFUSE_PERCENT};
+use super::limits::{GO_AWAY_TEXT_KEPT, RECENT_MAX, REFUSE_PERCENT, RUN_MAX};
 use super::stream::Stream;
 use super::transmit::GoAway;
 use super::{Event, Key, LinkError, Mux, Side, Sink};
@@ -12,6 +12,29 @@ pub(super) struct Body {
     /// `None`: to nobody.
     key: Option<Key>,
     fin: bool,
+}
+
+/// Payload of one stream in frames that follow each other.
+#[derive(Debug, Default)]
+struct Run<'a> {
+    key: Option<Key>,
+    pieces: [&'a [u8]; RUN_MAX],
+    /// Invariant: at most [`RUN_MAX`].
+    count: usize,
+}
+
+impl<'a> Run<'a> {
+    /// There has to be room.
+    fn push(&mut self, piece: &'a [u8]) {
+        if let Some(place) = self.pieces.get_mut(self.count) {
+            *place = piece;
+            self.count += 1;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == RUN_MAX
+    }
 }
 
 /// The last ids that we reset, at most [`RECENT_MAX`].
@@ -55,11 +78,26 @@ impl Mux {
         result
     }
 
-    fn recv_items(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<(), LinkError> {
+    fn recv_items<'a>(&mut self, input: &mut &'a [u8], sink: &mut impl Sink) -> Result<(), LinkError> {
+        let mut run = Run::default();
+        let result = self.recv_run(input, &mut run, sink);
+        self.deliver_run(&mut run, sink);
+        result
+    }
+
+    /// What belongs to one stream and follows itself is gathered in `run`, and delivered before anything else is looked
+    /// at that could concern it.
+    fn recv_run<'a>(&mut self, input: &mut &'a [u8], run: &mut Run<'a>, sink: &mut impl Sink) -> Result<(), LinkError> {
         while let Some(item) = self.decoder.next(input).map_err(LinkError::Frame)? {
+            if !matches!(item, Item::Data { syn: false, .. } | Item::Payload { .. }) {
+                self.deliver_run(run, sink);
+            }
             match item {
                 Item::Data { id, len, syn, fin } => {
                     let key = if syn { self.on_open(id, len)? } else { self.on_data(id, len, fin) };
+                    if key != run.key || len == 0 {
+                        self.deliver_run(run, sink);
+                    }
                     self.body = Body { key, fin };
                     if len == 0 {
                         self.on_body_end();
@@ -67,7 +105,11 @@ impl Mux {
                 }
                 Item::Payload { bytes, last } => {
                     if let Some(key) = self.body.key {
-                        self.deliver(key, bytes, sink);
+                        run.key = Some(key);
+                        run.push(bytes);
+                        if run.is_full() || (last && self.body.fin) {
+                            self.deliver_run(run, sink);
+                        }
                     }
                     if last {
                         self.on_body_end();
@@ -179,16 +221,28 @@ impl Mux {
         }
     }
 
-    fn deliver(&mut self, key: Key, mut bytes: &[u8], sink: &mut impl Sink) {
+    fn deliver_run(&mut self, run: &mut Run<'_>, sink: &mut impl Sink) {
+        let Run { key: Some(key), pieces, count } = std::mem::take(run) else { return };
         let Some(stream) = self.store.at(key).filter(|stream| stream.pending.reset.is_none()) else { return };
+        let pieces = pieces.get(..count).unwrap_or_default();
+        let mut taken = 0;
         if stream.direct && stream.queue.is_empty() {
-            let taken = sink.take(key, bytes).min(bytes.len());
+            let len = pieces.iter().map(|piece| piece.len()).sum();
+            taken = sink.take_run(key, pieces).min(len);
             stream.recv.consumed(taken);
-            bytes = &bytes[taken..];
             if taken > 0 {
                 self.queue_credit(key);
             }
         }
+        for piece in pieces {
+            let passed = taken.min(piece.len());
+            taken -= passed;
+            self.keep(key, &piece[passed..]);
+        }
+    }
+
+    /// Queues what the sink did not take.
+    fn keep(&mut self, key: Key, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Some(stream) = self.store.at(key).filter(|stream| stream.pending.reset.is_none()) else { return };
             if stream.queue.is_empty() {

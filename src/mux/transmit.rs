@@ -1,6 +1,6 @@
 //! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
 
-use super::limits::{FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
+use super::limits::{BURST_FRAMES, FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
 use super::{AbortStyle, Grant, Key, Mux};
 use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
 
@@ -62,7 +62,13 @@ impl Mux {
             stream.queued.turn = false;
             if stream.can_take_turn() {
                 stream.granted = true;
-                return Some(Grant { key, max: stream.send.credit().min(FRAME_DATA_MAX) });
+                let credit = stream.send.credit();
+                let frames = if self.turns.is_empty() { BURST_FRAMES } else { 1 };
+                return Some(Grant {
+                    key,
+                    max: credit.min(FRAME_DATA_MAX),
+                    burst: credit.min(frames * FRAME_DATA_MAX),
+                });
             }
         }
         None
@@ -74,16 +80,32 @@ impl Mux {
     #[must_use]
     pub fn commit(&mut self, grant: Grant, len: usize) -> Option<[u8; HEADER_LEN]> {
         debug_assert!(len > 0 && len <= grant.max);
+        let id = self.spend(&grant, len)?;
+        Some(frame::data_header(id, len, DataFlag::None))
+    }
+
+    /// The same for up to `grant.burst` bytes: the headers of the frames that carry them, all but the last with
+    /// [`FRAME_DATA_MAX`] bytes.
+    #[must_use]
+    pub fn commit_burst(&mut self, grant: Grant, len: usize) -> Option<impl Iterator<Item = [u8; HEADER_LEN]> + use<>> {
+        debug_assert!(len > 0 && len <= grant.burst);
+        let id = self.spend(&grant, len)?;
+        let starts = (0..len).step_by(FRAME_DATA_MAX);
+        Some(starts.map(move |start| frame::data_header(id, (len - start).min(FRAME_DATA_MAX), DataFlag::None)))
+    }
+
+    /// Takes `len` bytes off the stream's credit; its id, if they may be sent.
+    fn spend(&mut self, grant: &Grant, len: usize) -> Option<u32> {
         let ending = self.is_ending();
         let stream = self.store.at(grant.key)?;
         stream.granted = false;
         let allowed = !ending && stream.may_send() && len <= stream.send.credit();
-        let header = allowed.then(|| {
+        let id = allowed.then(|| {
             stream.send.spend(len);
-            frame::data_header(stream.id, len, DataFlag::None)
+            stream.id
         });
         self.queue_turn(grant.key);
-        header
+        id
     }
 
     /// The source had nothing: the stream gets no turn until [`Mux::want_send`].

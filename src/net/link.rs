@@ -1,6 +1,6 @@
 //! The one connection to the gateway: a TCP socket, TLS on it, and the session inside.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection};
 
 use super::ready::Ready;
 use crate::frame::HEADER_LEN;
-use crate::mux::limits::FRAME_DATA_MAX;
+use crate::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
 use crate::mux::{Key, LinkError, Sink};
 use crate::session::{AgentSession, FirstRecords};
 use crate::tls;
@@ -26,6 +26,8 @@ pub(crate) struct Link {
     control: Vec<u8>,
     /// Bytes given to TLS since its buffer was last empty.
     unflushed: usize,
+    /// How many of them there may be, see [`Link::write_tls`].
+    batch: usize,
     first_records: FirstRecords,
     /// The end of our direction was given to the socket.
     write_ended: bool,
@@ -57,8 +59,8 @@ impl std::fmt::Display for LinkEnd {
 
 /// Where the bytes of a granted stream come from.
 pub(crate) trait Source {
-    /// Reads up to `buffer.len()` bytes of the stream.
-    fn read(&mut self, stream: Key, buffer: &mut [u8]) -> Supply;
+    /// Reads bytes of the stream into `buffers`, one behind the other.
+    fn read(&mut self, stream: Key, buffers: &mut [IoSliceMut<'_>]) -> Supply;
 }
 
 /// What a source had.
@@ -93,6 +95,7 @@ impl Link {
             scratch,
             control: Vec::new(),
             unflushed: 0,
+            batch: FRAME_MAX,
             first_records: FirstRecords::default(),
             write_ended: false,
         })
@@ -114,8 +117,9 @@ impl Link {
     pub(crate) fn fill(&mut self, sink: &mut impl Sink, now: Instant) -> Result<bool, LinkEnd> {
         let mut left = FILL_MAX;
         while self.ready.readable && left > 0 {
-            let room = self.scratch.len();
-            let len = match self.socket.read(&mut self.scratch) {
+            let buffer = &mut self.scratch[PLAINTEXT_AHEAD..];
+            let room = buffer.len();
+            let len = match self.socket.read(buffer) {
                 Ok(0) => return Err(LinkEnd::Closed),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -132,12 +136,25 @@ impl Link {
         Ok(self.ready.readable)
     }
 
-    /// Decrypts `len` bytes of the scratch buffer and gives the plaintext to the session.
+    /// Decrypts the `len` bytes that were read and gives the plaintext to the session, all of it at once: what is for one
+    /// upstream then costs one system call. What came before a failure counts.
     fn decrypt(&mut self, len: usize, sink: &mut impl Sink, now: Instant) -> Result<(), LinkEnd> {
-        let mut input = &self.scratch[..len];
-        while !input.is_empty() {
-            if self.tls.read_tls(&mut input).map_err(LinkEnd::Socket)? == 0 {
-                return Err(LinkEnd::Closed);
+        let mut plaintext = 0;
+        let decrypted = self.decrypt_to_front(len, &mut plaintext);
+        if plaintext > 0 {
+            self.session.recv(&self.scratch[..plaintext], sink, now).map_err(LinkEnd::Protocol)?;
+        }
+        decrypted
+    }
+
+    /// Puts the plaintext at the front of the scratch buffer, and counts it in `plaintext`. It never catches up with what
+    /// is still to be decrypted: it is shorter, but for the record that had begun before, which fits ahead.
+    fn decrypt_to_front(&mut self, len: usize, plaintext: &mut usize) -> Result<(), LinkEnd> {
+        let (mut at, end) = (PLAINTEXT_AHEAD, PLAINTEXT_AHEAD + len);
+        while at < end {
+            match self.tls.read_tls(&mut &self.scratch[at..end]).map_err(LinkEnd::Socket)? {
+                0 => return Err(LinkEnd::Closed),
+                taken => at += taken,
             }
             if let Err(error) = self.tls.process_new_packets() {
                 // The alert that says why.
@@ -145,17 +162,12 @@ impl Link {
                 return Err(LinkEnd::Tls(error));
             }
             loop {
-                let mut reader = self.tls.reader();
-                let taken = match reader.fill_buf() {
-                    Ok([]) => return Err(LinkEnd::Closed),
-                    Ok(plaintext) => {
-                        self.session.recv(plaintext, sink, now).map_err(LinkEnd::Protocol)?;
-                        plaintext.len()
-                    }
+                match self.tls.reader().read(&mut self.scratch[*plaintext..at]) {
+                    Ok(0) => return Err(LinkEnd::Closed),
+                    Ok(len) => *plaintext += len,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(LinkEnd::Socket(error)),
-                };
-                reader.consume(taken);
+                }
             }
         }
         Ok(())
@@ -170,11 +182,11 @@ impl Link {
             if left == 0 {
                 return Ok(self.ready.writable);
             }
-            if self.unflushed >= UNFLUSHED_MAX {
+            if self.unflushed >= self.batch {
                 return Ok(false);
             }
             let mut produced = self.produce_control()?;
-            while produced < BATCH && self.unflushed < UNFLUSHED_MAX && !self.tls.is_handshaking() {
+            while self.unflushed < self.batch && !self.tls.is_handshaking() {
                 match self.produce_data(source)? {
                     0 => break,
                     len => produced += len,
@@ -200,13 +212,14 @@ impl Link {
         Ok(len)
     }
 
-    /// One DATA frame, header and payload in one TLS record.
+    /// DATA frames of one stream, header and payload of each in one TLS record: one, or what the batch has room for
+    /// while no other stream waits.
     fn produce_data(&mut self, source: &mut impl Source) -> Result<usize, LinkEnd> {
         while let Some(grant) = self.session.poll_grant() {
-            let room = self.first_records.record_max().map_or(FRAME_DATA_MAX, |max| max - HEADER_LEN);
-            let (stream, max) = (grant.key, grant.max.min(room));
-            let payload = &mut self.scratch[HEADER_LEN..HEADER_LEN + max];
-            let len = match source.read(stream, payload) {
+            let stream = grant.key;
+            let frames = (self.batch.saturating_sub(self.unflushed) / FRAME_MAX).clamp(1, BURST_FRAMES);
+            let room = self.first_records.record_max().map_or(frames * FRAME_DATA_MAX, |max| max - HEADER_LEN);
+            let len = match read_frames(&mut self.scratch, source, stream, grant.burst.min(room)) {
                 Supply::Bytes(len) => len,
                 Supply::Nothing => {
                     self.session.release(grant);
@@ -218,13 +231,17 @@ impl Link {
                     return self.produce_control();
                 }
             };
-            let Some(header) = self.session.commit(grant, len) else { continue };
-            self.scratch[..HEADER_LEN].copy_from_slice(&header);
-            let frame = &self.scratch[..HEADER_LEN + len];
-            self.tls.writer().write_all(frame).map_err(LinkEnd::Socket)?;
-            self.unflushed += frame.len();
-            self.first_records.add(frame.len());
-            return Ok(frame.len());
+            let Some(headers) = self.session.commit_burst(grant, len) else { continue };
+            let mut produced = 0;
+            for (at, (slot, header)) in self.scratch.chunks_exact_mut(FRAME_MAX).zip(headers).enumerate() {
+                let payload = (len - at * FRAME_DATA_MAX).min(FRAME_DATA_MAX);
+                slot[..HEADER_LEN].copy_from_slice(&header);
+                self.tls.writer().write_all(&slot[..HEADER_LEN + payload]).map_err(LinkEnd::Socket)?;
+                produced += HEADER_LEN + payload;
+            }
+            self.unflushed += produced;
+            self.first_records.add(produced);
+            return Ok(produced);
         }
         Ok(0)
     }
@@ -235,7 +252,8 @@ impl Link {
         let _ = self.write_tls();
     }
 
-    /// Moves encrypted bytes to the socket while it has room.
+    /// Moves encrypted bytes to the socket while it has room. As long as it takes all of it, twice as much is put
+    /// together for the next time, up to [`BATCH_MAX`]; when it is full, a frame only: what is urgent waits behind it.
     fn write_tls(&mut self) -> io::Result<()> {
         while self.tls.wants_write() && self.ready.writable {
             let written = match self.first_records.record_max() {
@@ -245,12 +263,18 @@ impl Link {
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.writable = false;
+                    self.batch = FRAME_MAX;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         if !self.tls.wants_write() {
+            if self.unflushed >= self.batch {
+                self.batch = (2 * self.batch).min(BATCH_MAX);
+            }
             self.unflushed = 0;
         }
         Ok(())
@@ -299,6 +323,17 @@ impl Link {
     }
 }
 
+/// Reads at most `max` bytes of a stream into the places of payload of frames.
+fn read_frames(scratch: &mut [u8], source: &mut impl Source, stream: Key, max: usize) -> Supply {
+    let mut slots = scratch.chunks_exact_mut(FRAME_MAX);
+    let mut buffers: [IoSliceMut<'_>; BURST_FRAMES] = std::array::from_fn(|at| {
+        let room = max.saturating_sub(at * FRAME_DATA_MAX).min(FRAME_DATA_MAX);
+        let slot = slots.next().unwrap_or_default();
+        IoSliceMut::new(slot.get_mut(HEADER_LEN..HEADER_LEN + room).unwrap_or_default())
+    });
+    source.read(stream, &mut buffers[..max.div_ceil(FRAME_DATA_MAX)])
+}
+
 /// A socket that takes one TLS record at a time, so that each leaves in a packet of its own.
 struct OneRecord<'a>(&'a mut TcpStream);
 
@@ -313,12 +348,19 @@ impl Write for OneRecord<'_> {
     }
 }
 
-/// One read of the socket: four TLS records. Also where a frame is put together for sending.
-const SCRATCH_LEN: usize = 64 * 1024;
+/// A DATA frame at its largest.
+const FRAME_MAX: usize = HEADER_LEN + FRAME_DATA_MAX;
+
+/// Where what is read from the socket begins in the scratch buffer: the plaintext of a record of which all but the last
+/// byte had come before has room in front of it.
+const PLAINTEXT_AHEAD: usize = 20 * 1024;
+
+/// One read of the socket, four TLS records, and [`PLAINTEXT_AHEAD`]. Also where frames are put together for sending.
+const SCRATCH_LEN: usize = PLAINTEXT_AHEAD + 64 * 1024;
 
 /// What the link itself holds at most, to be counted against the memory budget: the scratch buffer; a received record
-/// and what came behind it; control frames before and after encryption; two encrypted frames.
-pub(crate) const LINK_HELD: usize = SCRATCH_LEN + 20 * 1024 + CONTROL_ROOM + CONTROL_ROOM + UNFLUSHED_MAX;
+/// and what came behind it; control frames before and after encryption; encrypted frames.
+pub(crate) const LINK_HELD: usize = SCRATCH_LEN + 20 * 1024 + CONTROL_ROOM + CONTROL_ROOM + BATCH_MAX;
 
 /// Bytes taken from the link in one turn of the loop, so that other sockets get theirs.
 const FILL_MAX: usize = 256 * 1024;
@@ -326,11 +368,9 @@ const FILL_MAX: usize = 256 * 1024;
 /// Bytes given to the link in one turn of the loop.
 const FLUSH_MAX: usize = 256 * 1024;
 
-/// Bytes encrypted between two writes to the socket: two frames, one system call.
-const BATCH: usize = 2 * (FRAME_DATA_MAX + HEADER_LEN);
-
-/// Encrypted and not yet taken by the socket: what a control frame may have in front of it here.
-const UNFLUSHED_MAX: usize = 2 * (FRAME_DATA_MAX + HEADER_LEN);
+/// Bytes encrypted between two writes to the socket that takes all of them: what a control frame may have in front of it
+/// here.
+const BATCH_MAX: usize = BURST_FRAMES * FRAME_MAX;
 
 /// Control bytes produced at one time.
-const CONTROL_ROOM: usize = 2 * (FRAME_DATA_MAX + HEADER_LEN);
+const CONTROL_ROOM: usize = 2 * FRAME_MAX;

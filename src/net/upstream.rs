@@ -4,7 +4,7 @@
 //! decrypted bytes may wait inside rustls (`plaintext_pending`), and a writer may have been full (`writer_full`). Both
 //! count as readiness: [`UpstreamIo::may_read`] includes the first, [`UpstreamIo::flush`] tells of the second.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 
@@ -87,11 +87,19 @@ impl UpstreamIo {
         self.ready.readable || self.tls.as_ref().is_some_and(|tls| tls.plaintext_pending)
     }
 
+    /// Reads into `buffers`, one behind the other; TLS into the first only.
+    pub(crate) fn read_into(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if self.tls.is_none() {
+            let len = read_plain(&mut self.socket, &mut self.ready, buffers)?;
+            return if len == 0 && self.write_failed { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(len) };
+        }
+        buffers.first_mut().map_or(Ok(0), |first| self.read(first))
+    }
+
     /// Reads. `WouldBlock` means that the next byte comes with an event.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            let len = read_plain(&mut self.socket, &mut self.ready, buffer)?;
-            return if len == 0 && self.write_failed { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(len) };
+            return self.read_into(&mut [IoSliceMut::new(buffer)]);
         };
         for _ in 0..FILLS_MAX {
             match tls.connection.reader().read(buffer) {
@@ -238,14 +246,15 @@ impl Tls {
     }
 }
 
-fn read_plain(socket: &mut TcpStream, ready: &mut Ready, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_plain(socket: &mut TcpStream, ready: &mut Ready, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let room = buffers.iter().map(|buffer| buffer.len()).sum();
     loop {
         if !ready.readable {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        match socket.read(buffer) {
+        match socket.read_vectored(buffers) {
             Ok(len) => {
-                ready.after_read(len, buffer.len());
+                ready.after_read(len, room);
                 return Ok(len);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.readable = false,

@@ -23,7 +23,7 @@ fn assert_tells_no_password(agent: &Agent) {
     for secret in [PASSWORD, encoded] {
         assert_eq!(agent.lines(&[secret]), Vec::<String>::new());
     }
-    assert!(!agent.lines(&["lvl=debug"]).is_empty());
+    agent.wait_line(&["lvl=debug"]);
 }
 
 #[test]

@@ -175,3 +175,81 @@ fn sink_that_claims_more_than_it_was_offered_is_believed_only_that_far() {
     mux.recv(&data(3, DataFlag::None, b"abc"), &mut Liar).unwrap();
     assert_eq!(written(&mut mux), ["WNDINC 3 7"]);
 }
+
+/// Notes what it is offered at once, and takes at most `room` bytes of it.
+struct Noting {
+    room: usize,
+    runs: Vec<(Key, Vec<Vec<u8>>)>,
+}
+
+impl Sink for Noting {
+    fn take(&mut self, _: Key, _: &[u8]) -> usize {
+        unreachable!("runs are offered whole")
+    }
+
+    fn take_run(&mut self, key: Key, pieces: &[&[u8]]) -> usize {
+        self.runs.push((key, pieces.iter().map(|piece| piece.to_vec()).collect()));
+        pieces.iter().map(|piece| piece.len()).sum::<usize>().min(self.room)
+    }
+}
+
+fn direct(ids: [u32; 2]) -> (Mux, [Key; 2]) {
+    let mut mux = gateway();
+    let keys = ids.map(|id| accept(&mut mux, id));
+    for key in keys {
+        mux.set_direct(key);
+    }
+    (mux, keys)
+}
+
+#[test]
+fn frames_of_one_stream_behind_each_other_are_offered_at_once() {
+    let (mut mux, [a, b]) = direct([3, 5]);
+    let frame = |id, body: &[u8]| data(id, DataFlag::None, body);
+    let wire = [frame(3, b"one"), frame(3, b"two"), frame(5, b"else"), frame(3, b"three")].concat();
+    let mut sink = Noting { room: usize::MAX, runs: Vec::new() };
+    mux.recv(&wire, &mut sink).unwrap();
+    let run = |key, pieces: &[&[u8]]| (key, pieces.iter().map(|piece| piece.to_vec()).collect::<Vec<_>>());
+    assert_eq!(sink.runs, [run(a, &[b"one", b"two"]), run(b, &[b"else"]), run(a, &[b"three"])]);
+}
+
+#[test]
+fn run_ends_before_what_could_concern_its_stream() {
+    let frame = |body: &[u8]| data(3, DataFlag::None, body);
+    let fin = data(3, DataFlag::Fin, b"");
+    for between in [frame::reset(3, ErrorCode::STREAM_CANCELLED).to_vec(), fin, open(9)] {
+        let (mut mux, [a, _]) = direct([3, 5]);
+        let mut sink = Noting { room: usize::MAX, runs: Vec::new() };
+        mux.recv(&[frame(b"one"), between, frame(b"late")].concat(), &mut sink).unwrap();
+        assert_eq!(sink.runs.first(), Some(&(a, vec![b"one".to_vec()])));
+        assert_ne!(events(&mut mux), []);
+    }
+}
+
+#[test]
+fn run_is_offered_when_it_is_full_and_at_the_end_of_the_input() {
+    let (mut mux, [a, _]) = direct([3, 5]);
+    let mut sink = Noting { room: usize::MAX, runs: Vec::new() };
+    let wire = data(3, DataFlag::None, b"x").repeat(limits::RUN_MAX + 1);
+    mux.recv(&wire, &mut sink).unwrap();
+    let counts: Vec<_> = sink.runs.iter().map(|(key, pieces)| (*key, pieces.len())).collect();
+    assert_eq!(counts, [(a, limits::RUN_MAX), (a, 1)]);
+}
+
+#[test]
+fn what_a_sink_leaves_of_a_run_is_queued_in_order() {
+    for room in 0..=11 {
+        let (mut mux, [a, _]) = direct([3, 5]);
+        let mut sink = Noting { room, runs: Vec::new() };
+        let wire = [&b"one"[..], b"two", b"three"].map(|body| data(3, DataFlag::None, body)).concat();
+        mux.recv(&wire, &mut sink).unwrap();
+        let mut kept = Vec::new();
+        while !mux.chunk(a).is_empty() {
+            let chunk = mux.chunk(a).to_vec();
+            mux.consume(a, chunk.len());
+            kept.extend(chunk);
+        }
+        assert_eq!(kept, b"onetwothree"[room..], "{room}");
+        mux.audit().unwrap();
+    }
+}

@@ -139,3 +139,53 @@ fn headers_of_granted_frames_have_no_flag() {
     let (mut mux, [a, ..]) = three();
     assert_eq!(lines(&send_granted(&mut mux, a, b"abc")), ["DATA 3 - 3"]);
 }
+
+#[test]
+fn burst_is_for_a_stream_that_has_the_link_for_itself() {
+    let (mut mux, [a, b, _]) = three();
+    mux.want_send(a);
+    let grant = mux.poll_grant().expect("a grant");
+    assert_eq!((grant.max, grant.burst), (limits::FRAME_DATA_MAX, limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
+    mux.release(grant);
+    mux.want_send(a);
+    mux.want_send(b);
+    let grant = mux.poll_grant().expect("a grant");
+    assert_eq!((grant.key, grant.burst), (a, limits::FRAME_DATA_MAX));
+    mux.release(grant);
+    let grant = mux.poll_grant().expect("a grant");
+    assert_eq!((grant.key, grant.burst), (b, limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
+}
+
+#[test]
+fn burst_is_frames_that_are_full_but_for_the_last_and_ends_with_the_credit() {
+    let (mut mux, [a, ..]) = three();
+    for (len, sizes) in [
+        (1, vec![1]),
+        (limits::FRAME_DATA_MAX, vec![limits::FRAME_DATA_MAX]),
+        (2 * limits::FRAME_DATA_MAX + 5, vec![limits::FRAME_DATA_MAX, limits::FRAME_DATA_MAX, 5]),
+    ] {
+        mux.want_send(a);
+        let grant = mux.poll_grant().expect("a grant");
+        let headers: Vec<_> = mux.commit_burst(grant, len).expect("headers").collect();
+        assert_eq!(headers, sizes.iter().map(|len| frame::data_header(3, *len, DataFlag::None)).collect::<Vec<_>>());
+        mux.audit().unwrap();
+    }
+    let spent = 1 + 3 * limits::FRAME_DATA_MAX + 5;
+    let mut left = limits::WINDOW as usize - spent;
+    while let Some(grant) = mux.poll_grant() {
+        assert_eq!(grant.burst, left.min(limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
+        left -= grant.burst;
+        let len = grant.burst;
+        assert!(mux.commit_burst(grant, len).is_some());
+    }
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn burst_of_a_stream_that_died_meanwhile_goes_nowhere() {
+    let (mut mux, [a, ..]) = three();
+    mux.want_send(a);
+    let grant = mux.poll_grant().expect("a grant");
+    recv(&mut mux, &frame::reset(3, ErrorCode::STREAM_CANCELLED));
+    assert!(mux.commit_burst(grant, 2 * limits::FRAME_DATA_MAX).is_none());
+}

@@ -147,6 +147,12 @@ impl AgentSession {
         self.mux.commit(grant, len)
     }
 
+    /// See [`Mux::commit_burst`].
+    #[must_use]
+    pub fn commit_burst(&mut self, grant: Grant, len: usize) -> Option<impl Iterator<Item = [u8; HEADER_LEN]> + use<>> {
+        self.mux.commit_burst(grant, len)
+    }
+
     /// See [`Mux::release`].
     pub fn release(&mut self, grant: Grant) {
         self.mux.release(grant);

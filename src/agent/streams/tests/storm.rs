@@ -2,6 +2,7 @@
 //! time. Only the bulk's upstream is a socket, of which each turn is asked no more than it surely has room for.
 
 use std::collections::HashMap;
+use std::io::IoSliceMut;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -143,7 +144,7 @@ impl Turns {
             self.agent.poll_transmit(&mut bytes, usize::MAX);
             while let Some(grant) = self.agent.poll_grant() {
                 let mut payload = vec![0; grant.max];
-                let Supply::Bytes(len) = self.streams.read(grant.key, &mut payload) else {
+                let Supply::Bytes(len) = self.streams.read(grant.key, &mut [IoSliceMut::new(&mut payload)]) else {
                     self.agent.release(grant);
                     continue;
                 };
