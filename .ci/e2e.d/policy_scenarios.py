@@ -2,6 +2,8 @@
 
 import base64
 import json
+import socket
+import ssl
 import subprocess
 import time
 
@@ -196,3 +198,40 @@ class _Issuer(Served):
 
 def _base64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@scenario("files")
+def refused_upload_gets_its_answer_and_no_reset(deployment):
+    rules = [
+        _rule("basic-auth", {"credentials": ["ann:battery-staple"]}, "req.url.path == '/private'"),
+        _rule("deny", {"status_code": 403}, "req.url.path == '/denied'"),
+    ]
+    size = 32 << 20
+    upload = deployment.scratch.write("files/upload", "x" * size)
+    # With the first one curl sends at once; with the second it asks, and is told no before it sends.
+    expectations = ("Expect:", "Expect: 100-continue")
+    with _policy(deployment, rules) as (place, counted):
+        for version in (HTTP1, HTTP2):
+            for path, status in (("/private", 401), ("/denied", 403)):
+                for expectation in expectations:
+                    refused = fetch(place, path, "--data-binary", f"@{upload}", "-H", expectation, version=version)
+                    expect_equal(refused.status, status, f"status of a refused upload to {path} with {version}")
+        before = counted.requests
+        context = ssl.create_default_context(cafile=str(place.ca_file))
+        with socket.create_connection(("127.0.0.1", place.port), 20) as plain:
+            with context.wrap_socket(plain, server_hostname=place.host) as connection:
+                # Many libraries look for an answer only when all has been sent.
+                for path, status in (("/private", b"401"), ("/denied", b"403")):
+                    head = f"POST {path} HTTP/1.1\r\nHost: {place.host}\r\nContent-Length: {size}\r\n\r\n"
+                    connection.sendall(head.encode() + b"x" * size)
+                    answer = connection.recv(1 << 16)
+                    expect(answer.startswith(b"HTTP/1.1 " + status), f"answer after the upload to {path}: {answer!r}")
+                    while not _is_whole(answer):
+                        answer += connection.recv(1 << 16)
+        expect_equal(counted.requests, before, "requests that reached the upstream")
+
+
+def _is_whole(answer):
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return len(body) >= int(length[0])

@@ -89,7 +89,7 @@ pub fn run(policy: &Policy, endpoint: &EndpointUrl, request: http::Request<()>) 
 struct Around;
 
 impl Payload for Around {
-    fn read(&self) -> Reading<'_> {
+    fn read<'a>(&'a self, _account: &'a Arc<str>) -> Reading<'a> {
         Box::pin(std::future::ready(Ok(Bytes::from_static(b"{\"a\":1}"))))
     }
 }
@@ -100,6 +100,10 @@ impl Errands for Around {
         reply.headers_mut().insert("location", http::HeaderValue::from_static("../next?x"));
         *reply.status_mut() = http::StatusCode::FOUND;
         Box::pin(std::future::ready(Ok(reply)))
+    }
+
+    fn hops(&self) -> u8 {
+        0
     }
 
     fn may_go_outside(&self) -> bool {

@@ -24,6 +24,7 @@ pub mod route;
 mod rpc;
 pub mod run;
 pub mod session;
+mod shares;
 pub mod splice;
 pub mod stream;
 mod succession;

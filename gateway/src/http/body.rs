@@ -14,15 +14,17 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::compress::Compressor;
+use super::drain::Rest;
 use super::headers;
 use super::io::UnderWay;
 use super::remainder::Remainder;
 use super::upstream::Lease;
 use crate::policy::Compression;
+use crate::shares::Share;
 
 /// The body of a request on its way to the agent.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(super) struct RequestBody {
     /// Those of a body that was read whole.
     trailers: Option<HeaderMap>,
     /// The share that `begin` has of all bytes that are held.
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Share>,
     progress: Arc<Progress>,
     hold: Option<Hold>,
     remainder: Remainder,
@@ -46,7 +48,7 @@ impl RequestBody {
         begin: Bytes,
         incoming: Option<Incoming>,
         trailers: Option<HeaderMap>,
-        share: Option<OwnedSemaphorePermit>,
+        share: Option<Share>,
     ) -> Self {
         let is_complete = begin.is_empty() && incoming.is_none() && trailers.is_none();
         let (progress, remainder) = (Arc::new(Progress::new(is_complete)), Remainder::default());
@@ -88,9 +90,13 @@ impl RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some(incoming) = self.incoming.take().filter(lacks_only_its_end) {
+        let Some(incoming) = self.incoming.take() else { return };
+        if lacks_only_its_end(&incoming) {
             self.progress.update(Stage::Complete);
             self.remainder.leave(incoming);
+        } else if self.hold.is_none() {
+            // An answer came before the end of it. A visitor that waits for a word sends nothing, or something else.
+            drop(Rest::of(incoming));
         }
     }
 }
@@ -207,6 +213,8 @@ impl Progress {
 pub(super) struct ResponseBody {
     source: Source,
     compressor: Option<Box<Compressor>>,
+    /// What is left of the request when the response has gone.
+    _rest: Option<Rest<Incoming>>,
     /// The request counts as under way until its response has gone.
     _under_way: UnderWay,
 }
@@ -232,12 +240,18 @@ impl Source {
 impl ResponseBody {
     /// A body of the gateway's own; empty means none.
     pub(super) fn own(bytes: Bytes, under_way: UnderWay) -> Self {
-        Self { source: Source::Own(Full::new(bytes)), compressor: None, _under_way: under_way }
+        Self { source: Source::Own(Full::new(bytes)), compressor: None, _rest: None, _under_way: under_way }
     }
 
     /// The upstream's body.
     pub(super) fn upstream(relay: Relay, under_way: UnderWay) -> Self {
-        Self { source: Source::Upstream(relay), compressor: None, _under_way: under_way }
+        Self { source: Source::Upstream(relay), compressor: None, _rest: None, _under_way: under_way }
+    }
+
+    /// The same body. Once it has gone, the rest of the request is read.
+    pub(super) fn with_rest(mut self, rest: Option<Rest<Incoming>>) -> Self {
+        self._rest = rest;
+        self
     }
 
     /// The same body, compressed.

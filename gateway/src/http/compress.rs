@@ -11,10 +11,11 @@ use brotli::CompressorWriter;
 use bytes::Bytes;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::HeaderMap;
+use http::header::ETAG;
 use http_body::Frame;
 
 use super::body::Broken;
-use crate::policy::{Coding, Compression};
+use crate::policy::{Coding, Compression, DIGESTS};
 
 /// The compressor of one body.
 ///
@@ -69,7 +70,7 @@ impl Compressor {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => self.input = data,
                     Err(frame) => {
-                        self.trailers = frame.into_trailers().ok();
+                        self.trailers = frame.into_trailers().ok().map(without_digests);
                         return Poll::Ready(self.finish());
                     }
                 },
@@ -108,6 +109,15 @@ impl Compressor {
         (self.encoder, self.trailers) = (None, None);
         Some(Err(Broken))
     }
+}
+
+/// Trailers without what they say of the bytes before they were compressed.
+fn without_digests(mut trailers: HeaderMap) -> HeaderMap {
+    for name in &DIGESTS {
+        trailers.remove(name);
+    }
+    trailers.remove(ETAG);
+    trailers
 }
 
 impl fmt::Debug for Compressor {
@@ -218,6 +228,16 @@ mod tests {
             assert!(out.len() < text.len() * 2 / 3, "{coding:?}: {}", out.len());
             assert_eq!(unpacked(coding, &out), text, "{coding:?}");
         }
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_bytes_that_are_not_sent() {
+        let mut trailers = HeaderMap::new();
+        for name in ["content-digest", "repr-digest", "digest", "content-md5", "etag", "x-checked"] {
+            trailers.insert(name, http::HeaderValue::from_static("1"));
+        }
+        let left = without_digests(trailers);
+        assert_eq!(left.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["x-checked"]);
     }
 
     #[test]

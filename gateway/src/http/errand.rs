@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use adit::endpoint_url::EndpointUrl;
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,8 +17,8 @@ use super::headers::{self, Framing};
 use super::reach::{Reach, Target};
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::policy::{
-    Asking, Course, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX, Tls, Tools,
-    Verdict,
+    Asking, Course, CustomResponse, ERRAND_HOPS_MAX, ErrandFault, Errands, REPLY_BYTES_MAX, Tls, Tools, Verdict, Whole,
+    has_body,
 };
 use crate::route::{self, Asked, Decision, Trail};
 
@@ -41,12 +42,22 @@ impl<R: Reach> Errands for Errand<R> {
         Box::pin(self.ask(account, url, request))
     }
 
+    fn hops(&self) -> u8 {
+        self.hops
+    }
+
     fn may_go_outside(&self) -> bool {
         self.reach.may_go_outside()
     }
 }
 
 impl<R: Reach> Errand<R> {
+    /// The same way, for a request that so many requests of policies have led to.
+    pub(super) fn after(&self, hops: u8) -> Self {
+        let (reach, streams) = (Arc::clone(&self.reach), Arc::clone(&self.streams));
+        Self { reach, front: self.front.clone(), streams, hops }
+    }
+
     async fn ask(
         &self,
         account: &str,
@@ -54,8 +65,7 @@ impl<R: Reach> Errand<R> {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, ErrandFault> {
         if self.hops >= ERRAND_HOPS_MAX {
-            let reason = format!("policies ask each other more than {ERRAND_HOPS_MAX} times in a row");
-            return Err(ErrandFault::new(ERRAND_LOOP, reason));
+            return Err(ErrandFault::circle());
         }
         let (mut head, body) = request.into_parts();
         let shown = url.to_string();
@@ -67,13 +77,10 @@ impl<R: Reach> Errand<R> {
         // Nothing of the visitor's own has been carried for what its policy asks.
         let course = Course::begin();
         let asked = Asked { scheme: url.scheme(), host: url.host(), port: url.port(), visitor, tls, course: &course };
-        let next = Self {
-            reach: Arc::clone(&self.reach),
-            front: self.front.clone(),
-            streams: Arc::clone(&self.streams),
-            hops: self.hops + 1,
-        };
-        let mut trail = Trail::with(Tools { errands: Some(Arc::new(next)), ..Tools::default() });
+        let next = self.after(self.hops.saturating_add(1));
+        let payload = Arc::new(Whole(body.clone()));
+        let mut trail =
+            Trail::with(Tools { payload: Some(payload), errands: Some(Arc::new(next)), ..Tools::default() });
         let decision = route::internal(&*self.reach, account, url, &asked, &mut head, &mut trail).await;
         let decision = decision.map_err(|refusal| {
             trail.settle(true);
@@ -119,11 +126,12 @@ impl<R: Reach> Errand<R> {
         host: &HeaderValue,
     ) -> Result<Response<(Incoming, Lease)>, Failure> {
         let framing = if body.is_empty() { Framing::None } else { Framing::Length };
-        if !body.is_empty() {
-            head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if !body.is_empty() || has_body(&head.method) {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         let visitor = headers::Visitor { peer: self.front.visitor.peer, scheme: target.url.scheme(), host };
         headers::prepare_request(&mut head.headers, visitor, framing, None);
+        headers::put_hops(&mut head.headers, self.hops.saturating_add(1));
         head.version = Version::HTTP_11;
         let name = host.to_str().unwrap_or_default().into();
         let key = Key { host: name, location: target.location.clone() };

@@ -26,7 +26,7 @@ use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::login::cookies;
-use crate::policy::{Compression, CustomResponse, Tls, Tools, Verdict};
+use crate::policy::{Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Refused, Tls, Tools, Verdict};
 use crate::route::{self, Asked, Decision, Trail};
 
 /// One visitor's connection, as all requests on it see it.
@@ -71,10 +71,14 @@ impl<R: Reach> Client<R> {
         // Before any policy runs, and whatever it does: nobody but a log-in has a use for them.
         let own_cookies = Arc::new(cookies::take(&mut head.headers));
         let log_ins = self.reach.log_ins();
-        let tools = Tools { payload: Some(payload.clone()), errands: Some(self.errands.clone()), log_ins, own_cookies };
+        let hops = headers::take_hops(&mut head.headers);
+        let errands = if hops == 0 { Arc::clone(&self.errands) } else { Arc::new(self.errands.after(hops)) };
+        let tools = Tools { payload: Some(payload.clone()), errands: Some(errands), log_ins, own_cookies };
         let mut trail = Trail::with(tools);
-        let outcome = self.outcome(&mut head, &payload, &mut trail).await;
+        let asks_first = version == Version::HTTP_11 && headers::has_token(&head.headers, &EXPECT, "100-continue");
+        let outcome = self.outcome(&mut head, &payload, hops, &mut trail).await;
         drop(waiting);
+        let rest = payload.rest(asks_first).await;
         match outcome {
             Ok(Outcome::Relay(mut head, upstream)) => {
                 trail.complete(&mut head.headers);
@@ -83,16 +87,25 @@ impl<R: Reach> Client<R> {
             Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
             Ok(Outcome::Own(mut head, body)) => {
                 trail.complete(&mut head.headers);
-                Ok(own(head, body, under_way))
+                Ok(own(head, body, under_way).map(|body| body.with_rest(rest)))
             }
-            Err(End::Failed(failure)) => Ok(refusal(&failure, format, under_way)),
+            Err(End::Failed(failure)) => Ok(refusal(&failure, format, under_way).map(|body| body.with_rest(rest))),
             Err(End::Closed) => Err(Closed),
         }
     }
 
     /// Asks the policies, and the agent if they say so.
-    async fn outcome(&self, head: &mut http::request::Parts, body: &Ahead, trail: &mut Trail) -> Result<Outcome, End> {
+    async fn outcome(
+        &self,
+        head: &mut http::request::Parts,
+        body: &Ahead,
+        hops: u8,
+        trail: &mut Trail,
+    ) -> Result<Outcome, End> {
         let inbound = Inbound::take(head)?;
+        if hops > ERRAND_HOPS_MAX {
+            return Err(Failure::Policy(Box::new(Refused::new(StatusCode::LOOP_DETECTED, ERRAND_LOOP, CIRCLE))).into());
+        }
         if let Some(proof) = self.proof(&inbound, head) {
             return Ok(Outcome::own(&proof));
         }
@@ -108,7 +121,7 @@ impl<R: Reach> Client<R> {
         let custom = match decision {
             Decision::Target(target) => {
                 let copy = trail.wants_response().then(|| copy_of(head));
-                let answer = self.forward(&inbound, &target, taken(head), body).await;
+                let answer = self.forward(&inbound, &target, taken(head), body, hops).await;
                 let has_failed = match &answer {
                     Ok(answer) => Some(answer.response.status().is_server_error()),
                     Err(failure) => failure.is_of_service().then_some(true),
@@ -175,6 +188,7 @@ impl<R: Reach> Client<R> {
         target: &Target,
         mut head: http::request::Parts,
         body: &Ahead,
+        hops: u8,
     ) -> Result<Answer, Failure> {
         let visitor_version = head.version;
         let (mut body, was_read) = body.take().await;
@@ -188,6 +202,7 @@ impl<R: Reach> Client<R> {
         let visitor =
             headers::Visitor { peer: self.front.visitor.peer, scheme: self.front.scheme, host: &inbound.host_line };
         headers::prepare_request(&mut head.headers, visitor, framing, protocol);
+        headers::put_hops(&mut head.headers, hops);
         head.version = Version::HTTP_11;
         let mut request = Request::from_parts(head, ());
         // One that was read was asked for by that.
@@ -392,3 +407,6 @@ pub(super) fn copy_of(head: &http::request::Parts) -> http::request::Parts {
 fn refusal(failure: &Failure, format: Format, under_way: UnderWay) -> Response<ResponseBody> {
     failure.response(format).map(|body| ResponseBody::own(body, under_way))
 }
+
+const CIRCLE: &str =
+    "Policies of this gateway's endpoints ask each other in a circle, and this request is a part of it.";

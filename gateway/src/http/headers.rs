@@ -9,9 +9,28 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// True for the two headers by which clients tell the gateway's own failures from the answers of an upstream.
-pub(crate) fn is_failure_header(name: &HeaderName) -> bool {
-    *name == ADIT_ERROR_CODE || *name == NGROK_ERROR_CODE
+use crate::policy::ERRAND_HOPS;
+
+/// True for the headers that say something by which nobody but the gateway can be meant: the two by which clients tell its
+/// own failures from the answers of an upstream, and the one that counts requests of policies.
+pub(crate) fn is_own_header(name: &HeaderName) -> bool {
+    *name == ADIT_ERROR_CODE || *name == NGROK_ERROR_CODE || *name == ERRAND_HOPS
+}
+
+/// Takes out of a request how many requests of policies have led to it. Whoever makes the number up gets less for it and
+/// never more; one that cannot be read is the greatest.
+pub(super) fn take_hops(headers: &mut HeaderMap) -> u8 {
+    let read = |line: &HeaderValue| line.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(u8::MAX);
+    let hops = headers.get_all(&ERRAND_HOPS).iter().map(read).max().unwrap_or_default();
+    headers.remove(&ERRAND_HOPS);
+    hops
+}
+
+/// Tells whoever gets the request next how many requests of policies have led to it, if there are any.
+pub(super) fn put_hops(headers: &mut HeaderMap, hops: u8) {
+    if hops > 0 {
+        headers.insert(ERRAND_HOPS, HeaderValue::from(u16::from(hops)));
+    }
 }
 
 /// How the body of a request is framed on its way to the agent.
@@ -291,6 +310,31 @@ mod tests {
         assert_eq!(line(&headers, "content-length"), Some("3"));
         assert_eq!(line(&headers, "x-secret"), None);
         assert_eq!(line(&headers, "connection"), None);
+    }
+
+    #[test]
+    fn count_of_requests_is_taken_out_and_the_greatest_counts() {
+        for (lines, hops) in [
+            (&[][..], 0),
+            (&["0"], 0),
+            (&["2"], 2),
+            (&["1", "3"], 3),
+            (&["1", "x"], u8::MAX),
+            (&["-1"], u8::MAX),
+            (&["1, 2"], u8::MAX),
+            (&["99999999999999999999"], u8::MAX),
+            (&[""], u8::MAX),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|line| ("Adit-Hops", *line)).collect();
+            let mut headers = map(&lines);
+            assert_eq!(take_hops(&mut headers), hops, "{lines:?}");
+            assert!(headers.is_empty());
+        }
+        let mut headers = map(&[]);
+        put_hops(&mut headers, 0);
+        assert!(headers.is_empty(), "a visitor's own request has none");
+        put_hops(&mut headers, 2);
+        assert_eq!(take_hops(&mut headers), 2);
     }
 
     #[test]

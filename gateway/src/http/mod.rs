@@ -8,6 +8,7 @@ pub mod reach;
 
 mod body;
 mod compress;
+mod drain;
 mod errand;
 mod exchange;
 mod failure;
@@ -28,7 +29,7 @@ use adit::endpoint_url::Scheme;
 
 use crate::tls::Session;
 
-pub(crate) use headers::is_failure_header;
+pub(crate) use headers::is_own_header;
 pub use limits::Limits;
 pub use serve::{Ending, serve};
 

@@ -1,6 +1,6 @@
 //! One request over HTTP to a server outside, within strict bounds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
+use super::lookup::{Payer, look_up};
 use super::public_address::is_public;
 
 /// Whom the gateway may ask.
@@ -41,6 +42,7 @@ pub(super) enum OutsideFault {
 pub(super) async fn ask(
     uri: &Uri,
     reach: Reach,
+    payer: Payer<'_>,
     request: Request<Full<Bytes>>,
     bytes_max: usize,
 ) -> Result<(Response<Bytes>, IpAddr), OutsideFault> {
@@ -48,7 +50,7 @@ pub(super) async fn ask(
     let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
     let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    let (tcp, address) = connect(name, port, reach).await.map_err(OutsideFault::Failed)?;
+    let (tcp, address) = connect(name, port, reach, payer).await.map_err(OutsideFault::Failed)?;
     if !is_tls {
         return Ok((send(tcp, request, bytes_max).await?, address));
     }
@@ -59,9 +61,8 @@ pub(super) async fn ask(
     Ok((send(tls, request, bytes_max).await?, address))
 }
 
-async fn connect(name: &str, port: u16, reach: Reach) -> Result<(TcpStream, IpAddr), String> {
-    let found = tokio::net::lookup_host((name, port)).await;
-    let found: Vec<SocketAddr> = found.map_err(|error| format!("the host is not found: {error}"))?.collect();
+async fn connect(name: &str, port: u16, reach: Reach, payer: Payer<'_>) -> Result<(TcpStream, IpAddr), String> {
+    let found = look_up(name, port, payer).await?;
     let mut last = "the host has no address that may be asked".to_owned();
     let allowed = found.into_iter().filter(|address| reach == Reach::Anywhere || is_public(address.ip()));
     for address in allowed.take(ADDRESSES_MAX) {

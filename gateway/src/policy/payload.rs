@@ -3,13 +3,24 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 /// A body that can be read ahead. What was read stays there, and is passed on unchanged.
 pub trait Payload: fmt::Debug + Send + Sync {
-    /// Reads the body to its end, or gives what was read before.
-    fn read(&self) -> Reading<'_>;
+    /// Reads the body to its end, or gives what was read before. What it takes counts as that account's.
+    fn read<'a>(&'a self, account: &'a Arc<str>) -> Reading<'a>;
+}
+
+/// A body that is there already.
+#[derive(Clone, Debug, Default)]
+pub struct Whole(pub Bytes);
+
+impl Payload for Whole {
+    fn read<'a>(&'a self, _account: &'a Arc<str>) -> Reading<'a> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
 }
 
 /// A body on its way.
@@ -24,7 +35,7 @@ pub enum PayloadFault {
     Late,
     /// The visitor broke off.
     Broken,
-    /// Too many bodies are held already.
+    /// Too many bodies are held already, by the account or by all of them.
     Busy,
 }
 

@@ -122,7 +122,8 @@ impl Policy {
             return BeforeTls::Default;
         }
         let (from, mut state) = (Position::default(), State::default());
-        let mut run = Run::new(Subject::Connection(connection), &mut state, OffsetDateTime::now_utc(), from);
+        let mut run =
+            Run::new(Subject::Connection(connection), &mut state, &self.mask, OffsetDateTime::now_utc(), from);
         run.is_preview = true;
         let rules = &self.on_tcp_connect;
         let mut walk = Walk { phase: Phase::TcpConnect, rules, mask: &self.mask, at: from };
@@ -168,7 +169,7 @@ impl Policy {
         if self.on_tcp_connect.is_empty() {
             return Verdict::Continue;
         }
-        let mut run = Run::new(Subject::Connection(connection), state, OffsetDateTime::now_utc(), from);
+        let mut run = Run::new(Subject::Connection(connection), state, &self.mask, OffsetDateTime::now_utc(), from);
         let rules = &self.on_tcp_connect;
         let mut walk = Walk { phase: Phase::TcpConnect, rules, mask: &self.mask, at: from };
         loop {
@@ -214,7 +215,7 @@ impl Policy {
         if rules.is_empty() {
             return Verdict::Continue;
         }
-        let mut run = Run::new(subject, state, OffsetDateTime::now_utc(), from);
+        let mut run = Run::new(subject, state, &self.mask, OffsetDateTime::now_utc(), from);
         let mut walk = Walk { phase, rules, mask: &self.mask, at: from };
         loop {
             let placed = match walk.next(&mut run) {

@@ -11,6 +11,7 @@ use super::actions::Trial;
 use super::errand::Errands;
 use super::explain::Trace;
 use super::expression::{Budget, Expression, Facts, Fault, RequestFacts, Value};
+use super::mask::Mask;
 use super::payload::Payload;
 use super::phase::{Position, Values};
 use super::template::{Piece, Template};
@@ -123,17 +124,25 @@ pub(super) struct Run<'r, 'a, 'b> {
     pub(super) now: OffsetDateTime,
     /// Where to go on when what the action that runs now decides cannot be done.
     pub(super) behind: Position,
+    /// Keeps the policy's secrets out of what is logged.
+    pub(super) mask: &'r Mask,
     /// What runs now will run once more, when more is known.
     pub(super) is_preview: bool,
 }
 
 impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
     /// A run that begins, or that goes on at a later position with what is left of its budget.
-    pub(super) fn new(subject: Subject<'a, 'b>, state: &'r mut State, now: OffsetDateTime, from: Position) -> Self {
+    pub(super) fn new(
+        subject: Subject<'a, 'b>,
+        state: &'r mut State,
+        mask: &'r Mask,
+        now: OffsetDateTime,
+        from: Position,
+    ) -> Self {
         if from == Position::default() {
             state.budget = Budget::default();
         }
-        Self { subject, state, now, behind: Position::default(), is_preview: false }
+        Self { subject, state, mask, now, behind: Position::default(), is_preview: false }
     }
 
     pub(super) fn connection(&self) -> Connection<'_> {

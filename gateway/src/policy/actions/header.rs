@@ -38,7 +38,7 @@ pub(super) fn read(fields: &mut Fields<'_>, field: &'static str, least: usize) -
 pub(super) fn parse_name(name: &str) -> Result<HeaderName, &'static str> {
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| "is not the name of a header: letters, digits and - are possible")?;
-    if RESERVED.contains(&name) || crate::http::is_failure_header(&name) {
+    if RESERVED.contains(&name) || crate::http::is_own_header(&name) {
         return Err("is a header that only the gateway itself sets");
     }
     Ok(name)

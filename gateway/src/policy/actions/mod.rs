@@ -39,6 +39,7 @@ use super::{Refused, Verdict};
 
 pub(super) use circuit_breaker::Trial;
 pub use compress_response::Compression;
+pub(crate) use compress_response::DIGESTS;
 
 /// One action of a compiled policy.
 pub(super) trait Action: fmt::Debug + Send + Sync {

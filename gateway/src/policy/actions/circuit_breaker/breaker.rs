@@ -1,5 +1,6 @@
 //! What a circuit breaker knows of its service. It reads no clock: the time comes with each call.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,9 +33,18 @@ enum State {
     Closed(Box<[Bucket; BUCKETS]>),
     /// Nothing gets through until then.
     Tripped(Instant),
-    /// One request is on its way to find out whether the service has recovered. When it has not come back by then, the
-    /// next one is sent after it.
-    Probing(Instant),
+    /// A request is on its way to find out whether the service has recovered.
+    Probing(Probe),
+}
+
+/// The last request that was sent to find out whether the service has recovered.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// When it has not come back by then, the next one is sent after it: one visitor who is slow, or means harm, must not
+    /// decide for all others when the service gets its next chance.
+    until: Instant,
+    /// Whose it is. The next one is somebody else's.
+    visitor: IpAddr,
 }
 
 /// What came back within a tenth of the window.
@@ -76,15 +86,21 @@ impl Breaker {
         Self { settings, start, state: Mutex::new(State::Closed(Box::default())) }
     }
 
-    /// Lets a request through, or says how long nothing gets through at least.
-    pub(super) fn permit(this: &Arc<Self>, now: Instant) -> Result<Trial, Duration> {
+    /// Lets a visitor's request through, or says how long nothing gets through at least.
+    pub(super) fn permit(this: &Arc<Self>, visitor: IpAddr, now: Instant) -> Result<Trial, Duration> {
         let trial = |is_probe| Trial { breaker: Arc::clone(this), is_probe, is_settled: false };
         let mut state = this.state();
         match *state {
             State::Closed(_) => Ok(trial(false)),
-            State::Tripped(until) | State::Probing(until) if now < until => Err(until.duration_since(now)),
+            State::Tripped(until) | State::Probing(Probe { until, .. }) if now < until => {
+                Err(until.duration_since(now))
+            }
+            State::Probing(probe) if probe.visitor == visitor && now < this.patience(probe) => {
+                Err(this.patience(probe).duration_since(now))
+            }
             State::Tripped(_) | State::Probing(_) => {
-                *state = State::Probing(this.later(now));
+                let time = PROBE_TIME.min(this.settings.tripped);
+                *state = State::Probing(Probe { until: now.checked_add(time).unwrap_or(now), visitor });
                 Ok(trial(true))
             }
         }
@@ -129,6 +145,11 @@ impl Breaker {
         now.saturating_duration_since(self.start).as_nanos() / width
     }
 
+    /// Until then the visitor of a probe gets no other one. Without others, it has to.
+    fn patience(&self, probe: Probe) -> Instant {
+        probe.until.checked_add(self.settings.tripped).unwrap_or(probe.until)
+    }
+
     fn later(&self, now: Instant) -> Instant {
         now.checked_add(self.settings.tripped).unwrap_or(now)
     }
@@ -147,6 +168,10 @@ fn count(buckets: &mut [Bucket; BUCKETS], number: u128, has_failed: bool) {
     bucket.total = bucket.total.saturating_add(1);
     bucket.failed = bucket.failed.saturating_add(u32::from(has_failed));
 }
+
+/// How long a probe has the service to itself: time for an answer of most services, and too short to wait for by those
+/// whose requests are turned away meanwhile.
+const PROBE_TIME: Duration = Duration::from_secs(2);
 
 /// Parts of the window, as in ngrok's reference: results leave it a tenth at a time.
 pub(super) const BUCKETS: usize = 10;
@@ -178,7 +203,12 @@ mod tests {
         }
 
         fn permit(&self, seconds: u64) -> Result<Trial, u64> {
-            Breaker::permit(&self.breaker, self.at(seconds)).map_err(|wait| wait.as_secs())
+            self.permit_of(1, seconds)
+        }
+
+        fn permit_of(&self, visitor: u8, seconds: u64) -> Result<Trial, u64> {
+            let visitor = IpAddr::from([192, 0, 2, visitor]);
+            Breaker::permit(&self.breaker, visitor, self.at(seconds)).map_err(|wait| wait.as_secs())
         }
 
         fn ask(&self, seconds: u64, has_failed: bool) {
@@ -228,7 +258,7 @@ mod tests {
         let bench = Bench::new(SETTINGS);
         bench.ask_all(0, &[true; 4]);
         let probe = bench.permit(20).unwrap();
-        assert_eq!(bench.permit(20).unwrap_err(), 20, "only one at a time");
+        assert_eq!(bench.permit_of(2, 20).unwrap_err(), 2, "only one at a time");
         probe.settle(true, bench.at(21));
         assert_eq!(bench.permit(22).unwrap_err(), 19, "it failed: tripped for as long again");
         let probe = bench.permit(41).unwrap();
@@ -244,11 +274,31 @@ mod tests {
         bench.ask_all(0, &[true; 4]);
         drop(bench.permit(20).unwrap());
         let slow = bench.permit(20).unwrap();
-        assert!(bench.permit(39).is_err());
-        let next = bench.permit(40).unwrap();
-        next.settle(false, bench.at(40));
-        slow.settle(true, bench.at(41));
-        assert!(bench.permit(41).is_ok(), "one late failure among few results");
+        assert!(bench.permit_of(2, 21).is_err());
+        let next = bench.permit_of(2, 22).unwrap();
+        next.settle(false, bench.at(22));
+        slow.settle(true, bench.at(23));
+        assert!(bench.permit(23).is_ok(), "one late failure among few results");
+    }
+
+    #[test]
+    fn visitor_whose_probe_does_not_come_back_cannot_take_the_next_one() {
+        let bench = Bench::new(SETTINGS);
+        bench.ask_all(0, &[true; 4]);
+        let slow = bench.permit(20).unwrap();
+        assert_eq!(bench.permit(22).unwrap_err(), 20, "the service is somebody else's now");
+        bench.permit_of(2, 22).unwrap().settle(false, bench.at(22));
+        assert!(bench.permit(22).is_ok());
+        drop(slow);
+    }
+
+    #[test]
+    fn visitor_without_others_gets_another_probe() {
+        let bench = Bench::new(SETTINGS);
+        bench.ask_all(0, &[true; 4]);
+        let _slow = bench.permit(20).unwrap();
+        assert_eq!(bench.permit(41).unwrap_err(), 1);
+        assert!(bench.permit(42).is_ok());
     }
 
     #[test]

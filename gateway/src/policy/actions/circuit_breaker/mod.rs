@@ -40,7 +40,8 @@ impl Action for CircuitBreaker {
             run.set_result("circuit_breaker", Value::map([("tripped", Value::Bool(false))]));
             return Outcome::NEXT;
         }
-        match Breaker::permit(&self.breaker, Instant::now()) {
+        let visitor = run.connection().peer.ip();
+        match Breaker::permit(&self.breaker, visitor, Instant::now()) {
             Ok(trial) => {
                 run.set_result("circuit_breaker", Value::map([("tripped", Value::Bool(false))]));
                 run.state.trials.push(trial);

@@ -175,8 +175,9 @@ const COMPRESSIONS_MAX: usize = 512;
 
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(COMPRESSIONS_MAX)));
 
-/// They are of the bytes that would be replaced.
-const DIGESTS: [HeaderName; 4] = [
+/// They are of the bytes that would be replaced: a response that has one in its head is left as it is, and one that has it
+/// behind its body loses it.
+pub(crate) const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::super::errand::{ERRAND_LOOP, ErrandFault, REPLY_LATE};
 use super::super::error::EVALUATION_FAILED;
 use super::super::expression::{Expression, Fault, Value};
+use super::super::mask::Mask;
 use super::super::phase::Step;
 use super::super::run::{Run, error_code};
 use super::super::template::Template;
@@ -65,7 +66,7 @@ impl Action for HttpRequest {
                 Err((field, fault)) => {
                     let fault = ErrandFault::new(EVALUATION_FAILED, format!("{field}: {fault}"));
                     run.set_result("http_request", Value::map([("error", error_value(&fault))]));
-                    return self.end(&fault);
+                    return self.end(&fault, run.mask);
                 }
             };
             let mut result = vec![("req", request_value(&message, &target))];
@@ -82,7 +83,7 @@ impl Action for HttpRequest {
             run.set_result("http_request", Value::map(result));
             match asked {
                 Ok(_) => Step::Next,
-                Err(fault) => self.end(&fault),
+                Err(fault) => self.end(&fault, run.mask),
             }
         }))
     }
@@ -124,7 +125,8 @@ impl HttpRequest {
                 Ok(true) => {}
                 Ok(false) => return asked.map(|reply| (reply, took)),
                 Err(fault) => {
-                    tracing::debug!(%fault, "a retry_condition has no value: not tried again");
+                    let fault = run.mask.hide(&fault.to_string());
+                    tracing::debug!(fault, "a retry_condition has no value: not tried again");
                     return asked.map(|reply| (reply, took));
                 }
             }
@@ -159,9 +161,11 @@ impl HttpRequest {
         Ok((Message { method: self.method.clone(), headers, body }, target))
     }
 
-    fn end(&self, fault: &ErrandFault) -> Step {
-        if !self.halts {
-            tracing::debug!(code = fault.code, reason = fault.reason, "a request of a policy has failed");
+    fn end(&self, fault: &ErrandFault, mask: &Mask) -> Step {
+        // Whoever claims to come of many requests of policies must not get past what one more would say.
+        if !self.halts && fault.code != ERRAND_LOOP {
+            let reason = mask.hide(&fault.reason);
+            tracing::debug!(code = fault.code, reason, "a request of a policy has failed");
             return Step::Next;
         }
         let status = match fault.code {

@@ -18,6 +18,7 @@ struct World {
     asked: Mutex<Vec<String>>,
     delay: Duration,
     outside: bool,
+    hops: u8,
 }
 
 impl Errands for World {
@@ -31,6 +32,10 @@ impl Errands for World {
             sleep(self.delay).await;
             reply
         })
+    }
+
+    fn hops(&self) -> u8 {
+        self.hops
     }
 
     fn may_go_outside(&self) -> bool {
@@ -230,4 +235,25 @@ async fn values_that_make_no_request_are_failures_of_the_action() {
         )
         .is_ok()
     );
+}
+
+#[tokio::test]
+async fn circle_ends_the_request_whatever_the_action_would_do() {
+    for config in ["url: 'https://api.internal/', on_error: continue", "url: 'https://api.internal/'"] {
+        let world = World { replies: Mutex::new([Err(ErrandFault::circle())].into()), ..World::default() };
+        let Verdict::Refuse(refused) = ask(config, "went on", world).await.verdict else { panic!("{config}") };
+        assert_eq!((refused.status, refused.code), (StatusCode::LOOP_DETECTED, ERRAND_LOOP));
+    }
+}
+
+#[tokio::test]
+async fn request_to_the_internet_is_not_sent_beyond_the_bound() {
+    let place = |url: &EndpointUrl| Place::cloud(url).going_outside(true);
+    // An address of nobody (TEST-NET-1): what is sent there fails for another reason.
+    let config = "url: 'https://192.0.2.1/', on_error: halt";
+    for (hops, code) in [(2, 3210), (3, ERRAND_LOOP)] {
+        let world = World { outside: true, hops, ..World::default() };
+        let Verdict::Refuse(refused) = ask_as(place, config, "", world).await.verdict else { panic!("{hops}") };
+        assert_eq!(refused.code, code, "{:?}", refused.reason);
+    }
 }

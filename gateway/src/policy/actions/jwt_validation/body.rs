@@ -1,5 +1,7 @@
 //! Tokens in the body of a request.
 
+use std::sync::Arc;
+
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -13,8 +15,11 @@ use super::super::super::payload::Payload;
 use super::Flaw;
 use super::strict_json;
 
-/// The fields of a body, in which no name is there twice.
-pub(super) async fn fields(head: &Parts, payload: Option<&dyn Payload>) -> Result<Map<String, Json>, Flaw> {
+/// The fields of a body, in which no name is there twice. With the body comes the account that it is read for.
+pub(super) async fn fields(
+    head: &Parts,
+    payload: Option<(&dyn Payload, &Arc<str>)>,
+) -> Result<Map<String, Json>, Flaw> {
     if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
         return Err(Flaw::new(JWT_BODY_METHOD, "only POST, PUT and PATCH have a body with a token"));
     }
@@ -25,8 +30,8 @@ pub(super) async fn fields(head: &Parts, payload: Option<&dyn Payload>) -> Resul
             "the body that has to hold a token is neither application/json nor application/x-www-form-urlencoded";
         return Err(Flaw::new(JWT_BODY_TYPE, reason));
     }
-    let Some(payload) = payload else { return Err(Flaw::new(BODY_UNREAD, "the body cannot be read here")) };
-    let body = payload.read().await.map_err(|fault| Flaw::new(BODY_UNREAD, fault.to_string()))?;
+    let Some((payload, account)) = payload else { return Err(Flaw::new(BODY_UNREAD, "the body cannot be read here")) };
+    let body = payload.read(account).await.map_err(|fault| Flaw::new(BODY_UNREAD, fault.to_string()))?;
     if is_json {
         let reason = "the body is no JSON object in which every name is there once";
         return strict_json::object(&body).map_err(|_| Flaw::new(JWT_BODY_JSON, reason));

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::time::timeout;
 
+use super::super::super::lookup::Payer;
 use super::super::super::outside::{OutsideFault, ask};
 
 pub(in crate::policy::actions) use super::super::super::outside::Reach;
@@ -69,10 +70,11 @@ async fn send_in_time(uri: &Uri, reach: Reach, asking: Asking) -> Result<(Status
     headers.insert(HOST, HeaderValue::from_str(host).map_err(|_| "the host name is not valid".to_owned())?);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("adit-gateway/", env!("CARGO_PKG_VERSION"))));
-    let (response, _) = ask(uri, reach, request, BODY_BYTES_MAX).await.map_err(|fault| match fault {
-        OutsideFault::TooLong => format!("the answer is longer than {BODY_BYTES_MAX} bytes"),
-        OutsideFault::Failed(reason) => reason,
-    })?;
+    let (response, _) =
+        ask(uri, reach, Payer::Gateway, request, BODY_BYTES_MAX).await.map_err(|fault| match fault {
+            OutsideFault::TooLong => format!("the answer is longer than {BODY_BYTES_MAX} bytes"),
+            OutsideFault::Failed(reason) => reason,
+        })?;
     Ok((response.status(), response.into_body()))
 }
 

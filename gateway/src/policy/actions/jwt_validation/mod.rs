@@ -148,9 +148,10 @@ impl Action for JwtValidation {
                 Ok(rendered) => rendered,
                 Err((field, fault)) => return failed(field, &fault),
             };
-            let payload = run.state.payload.clone();
+            let (payload, account) = (run.state.payload.clone(), Arc::clone(&run.state.account));
+            let payload = payload.as_deref().map(|payload| (payload, &account));
             let found = match &run.subject {
-                Subject::Request(request) => find(&rendered.places, request.head, payload.as_deref()).await,
+                Subject::Request(request) => find(&rendered.places, request.head, payload).await,
                 Subject::Connection(_) | Subject::Response(_) => return Step::Next,
             };
             let mut tokens = Vec::new();
@@ -269,7 +270,7 @@ impl JwtValidation {
 async fn find(
     places: &[(&TokenPlace, Location, String)],
     head: &Parts,
-    payload: Option<&dyn Payload>,
+    payload: Option<(&dyn Payload, &Arc<str>)>,
 ) -> Result<Vec<String>, Flaw> {
     let is_in_body = places.iter().any(|(place, ..)| place.is_in_body);
     let fields = if is_in_body { body::fields(head, payload).await? } else { serde_json::Map::new() };

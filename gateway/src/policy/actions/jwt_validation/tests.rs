@@ -445,7 +445,7 @@ const RFC_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMD
 struct Whole(&'static [u8]);
 
 impl Payload for Whole {
-    fn read(&self) -> super::super::super::payload::Reading<'_> {
+    fn read<'a>(&'a self, _account: &'a Arc<str>) -> super::super::super::payload::Reading<'a> {
         Box::pin(std::future::ready(Ok(bytes::Bytes::from_static(self.0))))
     }
 }
@@ -471,7 +471,7 @@ async fn token_is_found_in_a_body_of_either_type_and_nothing_else_is() {
     ] {
         let head =
             http::Request::builder().method(method).header("content-type", kind).body(()).unwrap().into_parts().0;
-        let fields = body::fields(&head, Some(&Whole(body))).await;
+        let fields = body::fields(&head, Some((&Whole(body), &"main".into()))).await;
         let found = fields.and_then(|fields| body::token_in(&fields, "token", "Bearer "));
         let found = found.as_deref().map_err(|flaw| flaw.code);
         assert_eq!(found, expected, "{method} {kind} {:?}", String::from_utf8_lossy(body));

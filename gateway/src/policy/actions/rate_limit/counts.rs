@@ -1,14 +1,14 @@
 //! What one action counts, within what all actions of the gateway may remember together.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::window::{Limit, Window};
 use crate::bounded::Bounded;
+use crate::shares::{Share, Shares};
 
 /// The counts of one action.
 #[derive(Debug)]
@@ -23,34 +23,37 @@ struct State {
     windows: Bounded<[u8; KEY_LEN], Window>,
     /// The requests of all keys that there was no room to tell apart.
     others: Window,
+    /// A unit for each window; there from the first request on. A policy belongs to one account.
+    share: Option<Share>,
 }
 
-/// How many keys all actions may remember together.
+/// How many keys all actions may remember together, and those of one account.
 #[derive(Debug)]
 pub(super) struct Budget {
-    max: usize,
-    used: AtomicUsize,
+    shares: Shares,
     /// Those who use it, so that what they need no more can be had by others.
     users: Mutex<VecDeque<Weak<Counts>>>,
 }
 
 impl Counts {
     pub(super) fn new(limit: Limit, budget: &'static Budget) -> Arc<Self> {
-        let state = State { windows: Bounded::new(COUNTS_MAX), others: Window::default() };
+        let state = State { windows: Bounded::new(COUNTS_MAX), others: Window::default(), share: None };
         let counts = Arc::new(Self { limit, budget, state: Mutex::new(state) });
         budget.users().push_back(Arc::downgrade(&counts));
         counts
     }
 
-    /// Counts a request, or says after what time there is room for one. When the budget is used up, the keys that nobody
-    /// remembers share one count: that is too strict for some, and lets nobody get round the limit.
-    pub(super) fn take(&self, key: [u8; KEY_LEN], now: Instant) -> Result<(), Duration> {
+    /// Counts a request to an endpoint of an account, or says after what time there is room for one. When the budget is
+    /// used up, by the account or by all of them, the keys that nobody remembers share one count: that is too strict for
+    /// some, and lets nobody get round the limit.
+    pub(super) fn take(&self, account: &Arc<str>, key: [u8; KEY_LEN], now: Instant) -> Result<(), Duration> {
         let mut state = self.state();
+        let state = &mut *state;
         if state.windows.find(&key).is_none() {
-            let retired = state.windows.retire_oldest(RETIRED_PER_KEY, |window| window.is_over(self.limit, now));
-            self.budget.give(retired);
+            let share = state.share.get_or_insert_with(|| self.budget.shares.begin(account));
+            share.shrink(state.windows.retire_oldest(RETIRED_PER_KEY, |window| window.is_over(self.limit, now)));
             let is_full = state.windows.len() >= COUNTS_MAX;
-            if !is_full && !self.budget.take_or_reclaim(now) {
+            if !is_full && !self.budget.grow_or_reclaim(share, now) {
                 return state.others.take(self.limit, now);
             }
         }
@@ -60,49 +63,47 @@ impl Counts {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Drop for Counts {
-    fn drop(&mut self) {
-        let count = self.state().windows.len();
-        self.budget.give(count);
+    /// Forgets windows that are over, if that is of use to whoever has this share.
+    fn retire_for(&self, share: &Share, now: Instant) {
+        // The one that asks is locked, and so may others be: their turn comes again.
+        let Ok(mut state) = self.state.try_lock() else { return };
+        let state = &mut *state;
+        let Some(own) = state.share.as_mut() else { return };
+        if share.is_own_part_full() && !own.is_beside(share) {
+            return;
+        }
+        own.shrink(state.windows.retire(RETIRED_PER_CALL, |window| window.is_over(self.limit, now)));
     }
 }
 
 impl Budget {
-    pub(super) const fn new(max: usize) -> Self {
-        Self { max, used: AtomicUsize::new(0), users: Mutex::new(VecDeque::new()) }
+    pub(super) fn new(max: usize, account_max: usize) -> Self {
+        Self { shares: Shares::new(max, account_max), users: Mutex::default() }
     }
 
-    fn take_or_reclaim(&self, now: Instant) -> bool {
-        if self.take() {
+    fn grow_or_reclaim(&self, share: &mut Share, now: Instant) -> bool {
+        if share.grow(1) {
             return true;
         }
-        self.reclaim(now);
-        self.take()
+        // Some may have had no request for long.
+        for _ in 0..USERS_PER_CALL {
+            let Some(user) = self.next_user() else { break };
+            user.retire_for(share, now);
+            if share.grow(1) {
+                return true;
+            }
+        }
+        false
     }
 
-    fn take(&self) -> bool {
-        let more = |used: usize| (used < self.max).then(|| used + 1);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn give(&self, count: usize) {
-        self.used.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    /// Looks at the next of those who use it, which may have had no request for long.
-    fn reclaim(&self, now: Instant) {
+    /// The next of those who use it.
+    fn next_user(&self) -> Option<Arc<Counts>> {
         let mut users = self.users();
-        let Some(user) = users.pop_front() else { return };
-        let Some(counts) = user.upgrade() else { return };
+        let user = users.pop_front()?;
+        let counts = user.upgrade()?;
         users.push_back(user);
-        drop(users);
-        // The one that asks is locked, and so may others be: their turn comes again.
-        if let Ok(mut state) = counts.state.try_lock() {
-            let retired = state.windows.retire(RETIRED_PER_CALL, |window| window.is_over(counts.limit, now));
-            self.give(retired);
-        };
+        Some(counts)
     }
 
     fn users(&self) -> MutexGuard<'_, VecDeque<Weak<Counts>>> {
@@ -121,12 +122,18 @@ impl Budget {
 const COUNTS_MAX: usize = 65_536;
 
 /// And by all actions of all policies together, some 70 MB.
-pub(super) static BUDGET: Budget = Budget::new(524_288);
+const BUDGET_MAX: usize = 524_288;
+/// And by all actions of one account: whoever has more visitors than that to tell apart hurts nobody else.
+const ACCOUNT_MAX: usize = BUDGET_MAX / 4;
+
+pub(super) static BUDGET: LazyLock<Budget> = LazyLock::new(|| Budget::new(BUDGET_MAX, ACCOUNT_MAX));
 
 /// Old windows that are looked at for each new key, so that they go faster than they come.
 const RETIRED_PER_KEY: usize = 2;
-/// And of another action, for a key that finds no room.
-const RETIRED_PER_CALL: usize = 1024;
+/// And of each of some other actions, for a key that finds no room.
+const RETIRED_PER_CALL: usize = 256;
+/// So many of them.
+const USERS_PER_CALL: usize = 4;
 /// Policies that are gone, and are looked for among those that use the budget.
 const GONE_PER_CALL: usize = 2;
 
@@ -140,30 +147,60 @@ mod tests {
     const LIMIT: Limit = Limit { capacity: 1, rate: Duration::from_secs(60) };
 
     fn budget(max: usize) -> &'static Budget {
-        Box::leak(Box::new(Budget::new(max)))
+        Box::leak(Box::new(Budget::new(max, max)))
+    }
+
+    fn main() -> Arc<str> {
+        "main".into()
     }
 
     fn key(number: u8) -> [u8; KEY_LEN] {
         [number; KEY_LEN]
     }
 
-    fn used(budget: &Budget) -> usize {
-        budget.used.load(Ordering::Relaxed)
+    /// The units that it holds, and the windows that it has.
+    fn held(counts: &Counts) -> (usize, usize) {
+        let state = counts.state();
+        (state.share.as_ref().map_or(0, Share::held), state.windows.len())
     }
 
     #[test]
     fn keys_beyond_the_budget_share_one_count() {
         let (budget, now) = (budget(2), Instant::now());
         let (first, second) = (Counts::new(LIMIT, budget), Counts::new(LIMIT, budget));
-        assert!(first.take(key(1), now).is_ok() && first.take(key(2), now).is_ok());
-        assert!(first.take(key(1), now).is_err(), "those that are remembered are told apart");
-        assert!(second.take(key(1), now).is_ok());
-        assert!(second.take(key(2), now).is_err(), "all others are one");
-        assert_eq!(used(budget), 2);
+        assert!(first.take(&main(), key(1), now).is_ok() && first.take(&main(), key(2), now).is_ok());
+        assert!(first.take(&main(), key(1), now).is_err(), "those that are remembered are told apart");
+        assert!(second.take(&main(), key(1), now).is_ok());
+        assert!(second.take(&main(), key(2), now).is_err(), "all others are one");
         drop(first);
-        assert_eq!(used(budget), 0);
-        assert!(second.take(key(3), now).is_ok());
-        assert_eq!(used(budget), 1);
+        assert!(second.take(&main(), key(3), now).is_ok(), "what it held is free");
+        assert_eq!(held(&second), (1, 1));
+    }
+
+    #[test]
+    fn account_with_too_many_keys_takes_no_room_from_others() {
+        let budget: &Budget = Box::leak(Box::new(Budget::new(4, 2)));
+        let (now, rest): (_, Arc<str>) = (Instant::now(), "rest".into());
+        let (greedy, other) = (Counts::new(LIMIT, budget), Counts::new(LIMIT, budget));
+        assert!(greedy.take(&main(), key(1), now).is_ok() && greedy.take(&main(), key(2), now).is_ok());
+        assert!(greedy.take(&main(), key(3), now).is_ok());
+        assert!(greedy.take(&main(), key(4), now).is_err(), "3 and 4 share a count");
+        assert_eq!(held(&greedy), (2, 2));
+        assert!(other.take(&rest, key(1), now).is_ok() && other.take(&rest, key(2), now).is_ok());
+        assert!(other.take(&rest, key(1), now).is_err() && other.take(&rest, key(2), now).is_err());
+        assert_eq!(held(&other), (2, 2));
+    }
+
+    #[test]
+    fn account_at_its_part_gets_room_by_what_is_over_of_its_own() {
+        let budget: &Budget = Box::leak(Box::new(Budget::new(4, 1)));
+        let (now, rest): (_, Arc<str>) = (Instant::now(), "rest".into());
+        let later = now + Duration::from_secs(120);
+        let (first, foreign, second) =
+            (Counts::new(LIMIT, budget), Counts::new(LIMIT, budget), Counts::new(LIMIT, budget));
+        assert!(first.take(&main(), key(1), now).is_ok() && foreign.take(&rest, key(1), now).is_ok());
+        assert!(second.take(&main(), key(1), later).is_ok() && second.take(&main(), key(1), later).is_err());
+        assert_eq!((held(&first), held(&foreign), held(&second)), ((0, 0), (1, 1), (1, 1)));
     }
 
     #[test]
@@ -171,13 +208,13 @@ mod tests {
         let (budget, now) = (budget(2), Instant::now());
         let later = now + Duration::from_secs(120);
         let (idle, busy) = (Counts::new(LIMIT, budget), Counts::new(LIMIT, budget));
-        assert!(idle.take(key(1), now).is_ok() && idle.take(key(2), now).is_ok());
-        assert!(busy.take(key(1), later).is_ok());
-        assert!(busy.take(key(2), later).is_ok(), "each has a count of its own");
-        assert_eq!((idle.state().windows.len(), busy.state().windows.len(), used(budget)), (0, 2, 2));
+        assert!(idle.take(&main(), key(1), now).is_ok() && idle.take(&main(), key(2), now).is_ok());
+        assert!(busy.take(&main(), key(1), later).is_ok());
+        assert!(busy.take(&main(), key(2), later).is_ok(), "each has a count of its own");
+        assert_eq!((held(&idle), held(&busy)), ((0, 0), (2, 2)));
         let much_later = later + Duration::from_secs(120);
-        assert!(busy.take(key(3), much_later).is_ok());
-        assert_eq!((busy.state().windows.len(), used(budget)), (1, 1));
+        assert!(busy.take(&main(), key(3), much_later).is_ok());
+        assert_eq!(held(&busy), (1, 1));
     }
 
     #[test]
@@ -187,10 +224,10 @@ mod tests {
         for number in 0..=COUNTS_MAX {
             let mut key = [0; KEY_LEN];
             key[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            assert!(counts.take(key, now).is_ok());
+            assert!(counts.take(&main(), key, now).is_ok());
         }
-        assert_eq!((counts.state().windows.len(), used(budget)), (COUNTS_MAX, COUNTS_MAX));
-        assert!(counts.take([0; KEY_LEN], now).is_ok(), "forgotten");
+        assert_eq!(held(&counts), (COUNTS_MAX, COUNTS_MAX));
+        assert!(counts.take(&main(), [0; KEY_LEN], now).is_ok(), "forgotten");
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Action for RateLimit {
             Err(fault) => return Outcome::failed("bucket_key", &fault),
         };
         let now = Instant::now();
-        let taken = self.counts.take(key, now);
+        let taken = self.counts.take(&run.state.account, key, now);
         let mut result = vec![("limited", Value::Bool(taken.is_err())), ("name", Value::text(&self.name))];
         if taken.is_err() {
             let code = Value::text(&error_code(RATE_EXCEEDED));

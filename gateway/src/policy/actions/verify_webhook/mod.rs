@@ -13,8 +13,7 @@ mod twilio;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::super::error::{BODY_UNREAD, CONFIG_VALUE, WEBHOOK_REFUSED};
 use super::super::expression::Value;
@@ -112,8 +111,7 @@ impl VerifyWebhook {
         let claim = self.provider.claim(request.head, scheme, now)?;
         let payload = run.state.payload.clone();
         let body = match payload {
-            Some(payload) => payload.read().await?,
-            None if request.head.method == Method::GET => Bytes::new(),
+            Some(payload) => payload.read(&run.state.account).await?,
             None => return Err(Flaw::new("the body of this request cannot be read here")),
         };
         if self.provider.name() == "twitter" && !body.trim_ascii_start().starts_with(b"{") {

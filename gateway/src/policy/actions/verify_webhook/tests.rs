@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
+use bytes::Bytes;
 use http::request::Parts;
 
 use super::super::super::payload::{Payload, Reading};
@@ -14,7 +15,7 @@ use super::*;
 struct Body(Result<Bytes, PayloadFault>, Mutex<usize>);
 
 impl Payload for Body {
-    fn read(&self) -> Reading<'_> {
+    fn read<'a>(&'a self, _account: &'a Arc<str>) -> Reading<'a> {
         *self.1.lock().unwrap() += 1;
         Box::pin(std::future::ready(self.0.clone()))
     }
@@ -230,6 +231,22 @@ async fn body_that_cannot_be_read_is_said_so() {
         let mut signed = head("POST", "/", &[("x-hub-signature-256", &format!("sha256={HEX}"))]);
         let (found, code, _) = refused(run(GITHUB, &mut signed, Err(fault)).await.0);
         assert_eq!((found, code), (status, 3903), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn broken_body_is_refused_also_where_nothing_is_enforced() {
+    let config = format!("{GITHUB}, enforce: false");
+    for fault in [PayloadFault::TooLong, PayloadFault::Late, PayloadFault::Broken, PayloadFault::Busy] {
+        let mut signed = head("POST", "/", &[("x-hub-signature-256", &format!("sha256={HEX}"))]);
+        let (verdict, _) = run(&config, &mut signed, Err(fault)).await;
+        if fault == PayloadFault::Broken {
+            let (status, code, _) = refused(verdict);
+            assert_eq!((status, code), (400, 3903), "there is no whole body to pass on");
+        } else {
+            assert_eq!(verdict, Verdict::Continue, "{fault:?}");
+            assert_eq!(signed.headers["x-verified"], "false");
+        }
     }
 }
 
