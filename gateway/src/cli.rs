@@ -75,29 +75,49 @@ pub(crate) enum PolicyCommand {
     Explain(Explain),
 }
 
+/// A document and whom it is for.
 #[derive(Args, Debug)]
-pub(crate) struct Explain {
+pub(crate) struct Document {
     /// The document, YAML or JSON.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// It comes with an agent's endpoint; without this, it is for a cloud endpoint, and must answer everything.
+    #[arg(long)]
+    pub(crate) agent: bool,
+    /// What the agent's credential may bind, such as 'bind:*.site1.internal': its policy may lead nowhere else; can be
+    /// repeated.
+    #[arg(long, value_name = "RULE", requires = "agent")]
+    pub(crate) acl: Vec<Rule>,
+    /// The gateway's configuration, for a policy that uses its secrets, files beside it, or requests to the internet.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Takes the gateway to allow requests of policies to the internet, as policies.outside_requests does.
+    #[arg(long)]
+    pub(crate) outside_requests: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) document: Document,
     /// The request's URL; tcp:// and tls:// for a connection.
     #[arg(long, value_name = "URL", default_value = "https://example.com/")]
     pub(crate) url: Uri,
     /// The endpoint that it comes to, such as https://*.example.com; without this, that of the URL.
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<EndpointUrl>,
-    /// The document comes with an agent's endpoint, and not with a cloud endpoint.
-    #[arg(long)]
-    pub(crate) agent: bool,
-    /// The gateway's configuration, for a policy that uses its secrets or files beside it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
     /// The request's method.
     #[arg(long, default_value = "GET")]
     pub(crate) method: Method,
     /// A header of the request as 'Name: value', or a file of such lines as @FILE; can be repeated.
     #[arg(long = "header", value_name = "LINE")]
     pub(crate) headers: Vec<String>,
+    /// The body of the request, for actions that read it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<PathBuf>,
+    /// The certificate that the visitor shows in TLS, in PEM, and behind it those between it and an authority.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_cert: Option<PathBuf>,
     /// The visitor's address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) peer: IpAddr,
@@ -120,18 +140,11 @@ pub(crate) struct Explain {
 
 #[derive(Args, Debug)]
 pub(crate) struct PolicyFile {
-    /// The document, YAML or JSON.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) document: Document,
     /// The endpoint that it is for.
     #[arg(long, value_name = "URL", default_value = "https://example.com")]
     pub(crate) url: EndpointUrl,
-    /// It comes with an agent's endpoint; without this, it is for a cloud endpoint, and must answer everything.
-    #[arg(long)]
-    pub(crate) agent: bool,
-    /// The gateway's configuration, for a policy that uses its secrets or files beside it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

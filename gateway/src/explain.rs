@@ -1,16 +1,22 @@
 //! `adit-gateway policy explain`: from the command line to a made-up request, and what a policy does with it.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use adit::endpoint_url::EndpointUrl;
-use adit_gateway::config::{self, Config};
+use adit_gateway::config;
 use adit_gateway::policy::explain::{Explanation, Question, explain};
-use adit_gateway::policy::{Course, DOCUMENT_BYTES_MAX, Place, Policy};
-use http::header::HOST;
+use adit_gateway::policy::{Course, PAYLOAD_BYTES_MAX};
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::cli::Explain;
+use crate::policy_file;
 
 /// Why nothing can be explained.
 pub(crate) enum Failure {
@@ -23,28 +29,8 @@ pub(crate) enum Failure {
 /// Explains what a policy does with the traffic that the arguments make up.
 pub(crate) async fn run(arguments: &Explain) -> Result<Explanation, Failure> {
     let question = question(arguments)?;
-    let policy = read(arguments, &question.endpoint)?;
+    let policy = policy_file::read(&arguments.document, &question.endpoint).map_err(Failure::Document)?;
     Ok(explain(&policy, question).await)
-}
-
-fn read(arguments: &Explain, endpoint: &EndpointUrl) -> Result<Policy, Failure> {
-    let name = arguments.file.display();
-    let place = if arguments.agent { Place::agent(endpoint) } else { Place::cloud(endpoint) };
-    let text = config::bounded_text(&arguments.file, DOCUMENT_BYTES_MAX)
-        .map_err(|expected| Failure::Document(format!("{name}: {expected}")))?;
-    let own = match &arguments.config {
-        Some(file) => Some(Config::load(file).map_err(|errors| Failure::Document(errors.to_string()))?.0.own),
-        None => None,
-    };
-    let directory = arguments.file.parent().filter(|_| !arguments.agent);
-    let parsed = match (&own, directory) {
-        (Some(own), Some(directory)) => Policy::parse_with(&text, place, own, directory),
-        _ => Policy::parse_in(&text, place, directory),
-    };
-    parsed.map_err(|errors| {
-        let lines: Vec<String> = errors.to_string().lines().map(|line| format!("{name}: {line}")).collect();
-        Failure::Document(lines.join("\n"))
-    })
 }
 
 fn question(arguments: &Explain) -> Result<Question, Failure> {
@@ -71,6 +57,14 @@ fn question(arguments: &Explain) -> Result<Question, Failure> {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::Usage("--url has no host".into()))?;
         request.headers.insert(HOST, host);
     }
+    let body = match &arguments.body {
+        Some(file) => read(file, PAYLOAD_BYTES_MAX)?,
+        None => Vec::new(),
+    };
+    if arguments.body.is_some() {
+        request.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(body.len()));
+    }
+    let client_certificates = arguments.client_cert.as_deref().map(certificates).transpose()?;
     let response = match (arguments.status, arguments.response_headers.is_empty()) {
         (None, true) => None,
         (status, _) => {
@@ -83,7 +77,40 @@ fn question(arguments: &Explain) -> Result<Question, Failure> {
     let local = SocketAddr::new(LOCAL, endpoint.port());
     let peer = SocketAddr::new(arguments.peer, PEER_PORT);
     let (is_online, is_offline) = (arguments.online, arguments.offline);
-    Ok(Question { endpoint, peer, local, course: Course::begin(), request, response, is_online, is_offline })
+    Ok(Question {
+        endpoint,
+        peer,
+        local,
+        course: Course::begin(),
+        request,
+        body: body.into(),
+        client_certificates,
+        response,
+        is_online,
+        is_offline,
+    })
+}
+
+/// A file of at most so many bytes.
+fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let name = file.display();
+    let mut bytes = Vec::new();
+    let opened = File::open(file).and_then(|file| file.take(bytes_max as u64 + 1).read_to_end(&mut bytes));
+    opened.map_err(|error| Failure::Document(format!("{name}: {error}")))?;
+    if bytes.len() > bytes_max {
+        return Err(Failure::Document(format!("{name}: has more than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let text = read(file, HEADERS_BYTES_MAX)?;
+    // The parser's own words are left out: they may quote a key that is there by mistake.
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().unwrap_or_default();
+    if chain.is_empty() {
+        return Err(Failure::Document(format!("{}: has no certificate in it that is one in PEM", file.display())));
+    }
+    Ok(chain)
 }
 
 /// `Name: value`, or `@FILE` with such lines in it, so that what is secret need not stand on a command line.
@@ -113,4 +140,5 @@ fn headers(option: &str, lines: &[String]) -> Result<HeaderMap, Failure> {
 const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 /// The first of those that clients get (RFC 6335).
 const PEER_PORT: u16 = 49_152;
+/// Of a file of headers, and of one of certificates.
 const HEADERS_BYTES_MAX: usize = 1024 * 1024;

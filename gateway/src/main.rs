@@ -3,6 +3,7 @@
 
 mod cli;
 mod explain;
+mod policy_file;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,10 +11,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use adit_gateway::acl::Rule;
-use adit_gateway::config::{self, Config, ConfigErrors};
+use adit_gateway::config::{Config, ConfigErrors};
 use adit_gateway::dev::{self, Options};
 use adit_gateway::log::{self, LogFormat, LogLevel};
-use adit_gateway::policy::{DOCUMENT_BYTES_MAX, Place, Policy};
 use adit_gateway::run;
 use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
@@ -84,34 +84,13 @@ fn check(file: &Path) -> u8 {
 }
 
 fn check_policy(arguments: &PolicyFile) -> u8 {
-    let name = arguments.file.display();
-    let text = match config::bounded_text(&arguments.file, DOCUMENT_BYTES_MAX) {
-        Ok(text) => text,
-        Err(expected) => {
-            complain(format_args!("{name}: {expected}"));
-            return EXIT_CONFIG;
-        }
-    };
-    let place = if arguments.agent { Place::agent(&arguments.url) } else { Place::cloud(&arguments.url) };
-    let directory = arguments.file.parent().filter(|_| !arguments.agent);
-    let own = match &arguments.config {
-        Some(file) => match Config::load(file) {
-            Ok((config, _)) => Some(config.own),
-            Err(errors) => return refuse(&errors),
-        },
-        None => None,
-    };
-    let parsed = match (&own, directory) {
-        (Some(own), Some(directory)) => Policy::parse_with(&text, place, own, directory),
-        _ => Policy::parse_in(&text, place, directory),
-    };
-    match parsed {
+    match policy_file::read(&arguments.document, &arguments.url) {
         Ok(_) => {
-            print(format_args!("{name}: ok for {}", arguments.url));
+            print(format_args!("{}: ok for {}", arguments.document.file.display(), arguments.url));
             EXIT_OK
         }
-        Err(errors) => {
-            errors.to_string().lines().for_each(|line| complain(format_args!("{name}: {line}")));
+        Err(lines) => {
+            complain(lines);
             EXIT_CONFIG
         }
     }

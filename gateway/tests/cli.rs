@@ -365,3 +365,105 @@ fn version_and_help_go_to_standard_output() {
         assert!(stdout(&help).contains(word), "{word}");
     }
 }
+
+#[test]
+fn policy_check_judges_as_the_running_gateway_does() {
+    let site = Site::new();
+    let outside = "on_http_request: [{actions: [{type: http-request, config: {url: 'https://example.org/'}}]}]";
+    let file = site.write("policy.yml", outside);
+    let file = file.to_str().unwrap();
+    let refused = gateway(&["policy", "check", file, "--agent"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(stderr(&refused).contains("policies.outside_requests"), "{}", stderr(&refused));
+    assert_eq!(gateway(&["policy", "check", file, "--agent", "--outside-requests"]).status.code(), Some(0));
+    let config = site.write("gateway.yml", &format!("{SMALLEST}\npolicies: {{outside_requests: true}}\n"));
+    let allowed = gateway(&["policy", "check", file, "--agent", "--config", config.to_str().unwrap()]);
+    assert_eq!(allowed.status.code(), Some(0), "{}", stderr(&allowed));
+
+    site.write(
+        "policy.yml",
+        "on_http_request: [{actions: [{type: forward-internal, config: {url: 'https://a.site1.internal'}}]}]",
+    );
+    let check = |rule| gateway(&["policy", "check", file, "--agent", "--acl", rule]);
+    assert_eq!(check("bind:*.site1.internal").status.code(), Some(0));
+    let elsewhere = check("bind:*.site2.internal");
+    assert_eq!(elsewhere.status.code(), Some(3));
+    assert!(stderr(&elsewhere).contains("forwards to https://a.site1.internal"), "{}", stderr(&elsewhere));
+    let usage = gateway(&["policy", "check", file, "--acl", "bind:*"]);
+    assert_eq!(usage.status.code(), Some(2), "rules are of agents");
+}
+
+#[test]
+fn policy_explain_reads_the_body() {
+    let site = Site::new();
+    let document = "on_http_request: [{actions: [{type: verify-webhook, config: {provider: github, secret: s3cret}}]}, \
+                    {actions: [{type: deny, config: {status_code: 404}}]}]";
+    // HMAC-SHA-256 of the body with the secret.
+    let signature = "x-hub-signature-256: sha256=5910e62016ef5034272c926c27071992a465c2335cecf41851bda071577f4f6d";
+    let body = site.write("body.json", r#"{"a":1}"#);
+    let other = site.write("other.json", r#"{"a":2}"#);
+    let ask = |file: &std::path::Path| {
+        let arguments = ["--method", "POST", "--header", signature, "--body", file.to_str().unwrap()];
+        explained(&site, document, &arguments).0
+    };
+    let text = ask(&body);
+    assert!(text.contains("\"verified\":true") && text.contains("decision: denied with 404"), "{text}");
+    let text = ask(&other);
+    assert!(text.contains("decision: refused with 403"), "{text}");
+}
+
+#[test]
+fn policy_explain_lets_tls_end_with_the_certificate_of_the_client() {
+    let site = Site::new();
+    let issue = |name: &str, ca: Option<&rcgen::CertifiedIssuer<'_, rcgen::KeyPair>>| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2200, 1, 1);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+        match ca {
+            Some(ca) => params.signed_by(&key, ca).unwrap().pem(),
+            None => params.self_signed(&key).unwrap().pem(),
+        }
+    };
+    let mut params = rcgen::CertificateParams::new([]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2200, 1, 1);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    site.write("ca.pem", &ca.pem());
+    let known = site.write("known.pem", &issue("monitoring", Some(&ca)));
+    let stranger = site.write("stranger.pem", &issue("monitoring", None));
+    let config = site.write("gateway.yml", SMALLEST);
+    for (strategy, url) in [
+        ("require-and-verify", "https://a.example.com/"),
+        ("request", "https://a.example.com/"),
+        ("request", "tls://a.test:1"),
+    ] {
+        let is_http = url.starts_with("https");
+        let end = if is_http { "on_http_request: [{actions: [{type: deny}]}]" } else { "" };
+        let behind = if is_http { "" } else { ", {actions: [{type: deny}]}" };
+        let document = format!(
+            "on_tcp_connect: [{{actions: [{{type: terminate-tls, config: {{mutual_tls_certificate_authorities: [ca.pem], \
+             mutual_tls_verification_strategy: {strategy}}}}}]}}, {{expressions: [\"conn.tls.client.verified && \
+             conn.tls.client.subject.common_name == 'monitoring'\"], actions: [{{type: set-vars, config: {{vars: [{{is: \
+             known}}]}}}}]}}{behind}]\n{end}"
+        );
+        let ask = |file: &std::path::Path| {
+            let (file, config) = (file.to_str().unwrap(), config.to_str().unwrap());
+            explained(&site, &document, &["--url", url, "--client-cert", file, "--config", config]).0
+        };
+        let text = ask(&known);
+        assert!(text.contains("certificate of the client: verified\n"), "{strategy} {url}: {text}");
+        assert!(text.contains("vars.is = \"known\""), "{strategy} {url}: {text}");
+        let text = ask(&stranger);
+        let outcome = if strategy == "request" { "not verified: it is" } else { "the handshake fails: it is" };
+        assert!(text.contains(&format!("{outcome} from none of the endpoint's authorities")), "{url}: {text}");
+        assert!(!text.contains("vars.is"), "{strategy} {url}: {text}");
+    }
+    let key = site.write("key.pem", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
+    let file = site.write("policy.yml", OFFICE);
+    let arguments = ["policy", "explain", file.to_str().unwrap(), "--client-cert", key.to_str().unwrap()];
+    let output = gateway(&arguments);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("has no certificate") && !stderr(&output).contains("c2Vj"), "{}", stderr(&output));
+}

@@ -85,6 +85,25 @@ impl ClientCheck {
         &self.digest
     }
 
+    /// Judges a client by its certificate and those between it and an authority, as a handshake does in which the client
+    /// proves that it has the key.
+    ///
+    /// # Errors
+    ///
+    /// Why the handshake fails.
+    pub fn judge(self: &Arc<Self>, chain: &[CertificateDer<'static>], now: UnixTime) -> Result<Arc<Presented>, String> {
+        let presented = Arc::new(Presented::default());
+        let verifier = self.verifier(&presented);
+        match chain.split_first() {
+            None if verifier.client_auth_mandatory() => Err("the client has no certificate".to_owned()),
+            None => Ok(presented),
+            Some((certificate, between)) => {
+                let verified = verifier.verify_client_cert(certificate, between, now);
+                verified.map(|_| presented).map_err(|error| reason(&error))
+            }
+        }
+    }
+
     /// A verifier for one handshake, which notes in `presented` what comes.
     pub(super) fn verifier(self: &Arc<Self>, presented: &Arc<Presented>) -> Arc<dyn ClientCertVerifier> {
         let algorithms = provider::default_provider().signature_verification_algorithms;

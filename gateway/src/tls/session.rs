@@ -48,11 +48,7 @@ impl Session {
             _ => Version::V13,
         };
         let cipher_suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
-        let client = presented.and_then(Presented::get).map(|(der, verified)| ClientCertificate {
-            der: der.clone(),
-            doubt: verified.err().map(Into::into),
-            facts: OnceLock::new(),
-        });
+        let client = presented.and_then(ClientCertificate::of);
         Self {
             name: connection.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into()),
             version,
@@ -62,6 +58,28 @@ impl Session {
             check: termination.and_then(Termination::clients).map(|check| *check.digest()),
             client,
             server,
+            server_facts: OnceLock::new(),
+        }
+    }
+
+    /// What a handshake would come to, for explaining: with the newest version that is possible, and the suite that the
+    /// gateway likes best.
+    #[must_use]
+    pub fn assumed(name: &str, termination: Option<&Termination>, presented: Option<&Presented>) -> Self {
+        let version = termination.map_or(Version::V13, Termination::newest);
+        let cipher_suite = match version {
+            Version::V13 => "TLS13_AES_256_GCM_SHA384",
+            Version::V12 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        };
+        Self {
+            name: Some(name.into()),
+            version,
+            cipher_suite,
+            protocol: None,
+            is_resumed: false,
+            check: termination.and_then(Termination::clients).map(|check| *check.digest()),
+            client: presented.and_then(ClientCertificate::of),
+            server: None,
             server_facts: OnceLock::new(),
         }
     }
@@ -120,6 +138,11 @@ impl Session {
 }
 
 impl ClientCertificate {
+    fn of(presented: &Presented) -> Option<Self> {
+        let (der, verified) = presented.get()?;
+        Some(Self { der: der.clone(), doubt: verified.err().map(Into::into), facts: OnceLock::new() })
+    }
+
     /// Why it is not verified; nothing if it is.
     #[must_use]
     pub fn doubt(&self) -> Option<&str> {

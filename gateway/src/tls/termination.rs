@@ -142,6 +142,11 @@ impl Termination {
         self.own.clone().or_else(|| certificates.find(name))
     }
 
+    /// The newest version that it takes.
+    pub(super) fn newest(&self) -> Version {
+        self.versions.max
+    }
+
     /// How clients are judged by their certificates, if they are.
     #[must_use]
     pub fn clients(&self) -> Option<&Arc<ClientCheck>> {

@@ -9,16 +9,20 @@ mod trace;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use adit::endpoint_url::EndpointUrl;
+use adit::endpoint_url::{EndpointUrl, Scheme};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::HeaderMap;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::Serialize;
 
 use super::mask::Mask;
 use super::phase::{Phase, Rule};
-use super::{Connection, Course, Policy, Position, Request, Response, State, Tls, Verdict};
+use super::{BeforeTls, Connection, Course, Policy, Position, Request, Response, State, Tls, Tools, Verdict, Whole};
+use crate::tls::{Presented, Session, Termination};
 
 pub use decision::Decision;
 pub(super) use trace::Trace;
@@ -37,6 +41,11 @@ pub struct Question {
     pub course: Course,
     /// The head of the request, its `host` among the headers; for `tls` and `tcp` it does not count.
     pub request: http::request::Parts,
+    /// The body of the request; empty when it has none.
+    pub body: Bytes,
+    /// What the visitor can show in TLS: its certificate, and those between it and an authority. Without it nothing is
+    /// known of TLS.
+    pub client_certificates: Option<Vec<CertificateDer<'static>>>,
     /// The head of what the agent answers.
     pub response: Option<http::response::Parts>,
     /// Actions may ask others over the network; without it they are left out, and taken to let the traffic pass.
@@ -54,6 +63,8 @@ pub struct Explanation {
     pub peer: String,
     /// The request as it came; not for `tls` and `tcp`.
     pub request: Option<RequestShown>,
+    /// What became of the visitor's certificate in TLS, if it has one.
+    pub client_certificate: Option<String>,
     /// The phases that there are, in their order.
     pub phases: Vec<PhaseTrace>,
     /// What becomes of the traffic.
@@ -93,8 +104,9 @@ pub async fn explain(policy: &Policy, mut question: Question) -> Explanation {
         uri: mask.hide(&question.request.uri.to_string()),
         headers: decision::shown(&question.request.headers, &mask),
     });
-    let mut walk = Explaining { policy, phases: Vec::new(), mask };
-    let mut state = State::default();
+    let mut walk = Explaining { policy, phases: Vec::new(), mask, session: None, certificate: None };
+    let payload = Arc::new(Whole(question.body.clone()));
+    let mut state = State::new("".into(), Tools { payload: Some(payload), ..Tools::default() });
     let mut verdict = walk.connect(&question, &mut state);
     if scheme.is_http() {
         if verdict == Verdict::Continue {
@@ -105,11 +117,12 @@ pub async fn explain(policy: &Policy, mut question: Question) -> Explanation {
         verdict = walk.response(&mut question, &mut state, verdict).await;
     }
     let decision = Decision::of(&verdict, &walk.mask);
-    let Explaining { phases, .. } = walk;
+    let Explaining { phases, certificate, .. } = walk;
     Explanation {
         endpoint: question.endpoint.to_string(),
         peer: question.peer.ip().to_string(),
         request,
+        client_certificate: certificate,
         phases,
         decision,
     }
@@ -119,17 +132,69 @@ struct Explaining<'p> {
     policy: &'p Policy,
     phases: Vec<PhaseTrace>,
     mask: Mask,
+    /// What is known of the visitor's TLS.
+    session: Option<Session>,
+    /// What became of its certificate.
+    certificate: Option<String>,
 }
 
 impl Explaining<'_> {
+    /// Lets the visitor's TLS end, and says whether it comes to that.
+    fn shake_hands(&mut self, question: &Question, termination: Option<&Termination>) -> bool {
+        let Some(chain) = &question.client_certificates else { return true };
+        let check = termination.and_then(Termination::clients);
+        let presented = match check.map(|check| check.judge(chain, UnixTime::now())).transpose() {
+            Ok(presented) => presented,
+            Err(reason) => {
+                self.certificate = Some(format!("the handshake fails: {reason}"));
+                return false;
+            }
+        };
+        let presented = presented.as_deref();
+        self.certificate = Some(match presented.map(Presented::get) {
+            None => "not asked for".to_owned(),
+            Some(None) => "there is none".to_owned(),
+            Some(Some((_, Ok(())))) => "verified".to_owned(),
+            Some(Some((_, Err(reason)))) => format!("not verified: {reason}"),
+        });
+        self.session = Some(Session::assumed(question.endpoint.host(), termination, presented));
+        true
+    }
+
+    fn connection<'q>(&'q self, question: &'q Question) -> Connection<'q> {
+        let Question { endpoint, peer, local, .. } = question;
+        let course = Some(&question.course);
+        let tls = self.session.as_ref().map_or(Tls::Unknown, Tls::Ended);
+        Connection { peer: *peer, local: *local, scheme: endpoint.scheme(), endpoint, bind: None, course, tls }
+    }
+
     fn connect(&mut self, question: &Question, state: &mut State) -> Verdict {
         if question.endpoint.scheme().is_http() && question.endpoint.is_internal() {
             return Verdict::Continue;
         }
+        // For https the gateway runs the rules once more when TLS has ended, with all that is known then.
+        if question.endpoint.scheme() == Scheme::Https && question.client_certificates.is_some() {
+            let begun = Tls::Begun(Some(question.endpoint.host()));
+            let is_closed = match self.policy.before_tls(Connection { tls: begun, ..self.connection(question) }) {
+                BeforeTls::Default => !self.shake_hands(question, None),
+                BeforeTls::Terminate(termination) => !self.shake_hands(question, Some(&termination)),
+                // The rules say why.
+                BeforeTls::Close => false,
+            };
+            if is_closed {
+                self.skip(Phase::TcpConnect, ENDED);
+                return Verdict::Close;
+            }
+        }
         self.begin(question, state);
         let mut from = Position::default();
         let verdict = loop {
-            let verdict = self.policy.on_tcp_connect(connection(question), state, from);
+            let verdict = self.policy.on_tcp_connect(self.connection(question), state, from);
+            if let Verdict::TerminateTls { termination, .. } = &verdict
+                && !self.shake_hands(question, Some(termination))
+            {
+                break Verdict::Close;
+            }
             match behind(question, state, &verdict) {
                 Some(position) => from = position,
                 None => break verdict,
@@ -144,7 +209,7 @@ impl Explaining<'_> {
         let mut head = question.request.clone();
         let mut from = Position::default();
         let verdict = loop {
-            let mut request = Request { connection: connection(question), head: &mut head };
+            let mut request = Request { connection: self.connection(question), head: &mut head };
             let verdict = self.policy.on_http_request(&mut request, state, from).await;
             match behind(question, state, &verdict) {
                 Some(position) => from = position,
@@ -179,7 +244,8 @@ impl Explaining<'_> {
         };
         self.begin(question, state);
         let mut head = head;
-        let mut response = Response { connection: connection(question), request: &question.request, head: &mut head };
+        let mut response =
+            Response { connection: self.connection(question), request: &question.request, head: &mut head };
         let verdict = self.policy.on_http_response(&mut response, state).await;
         self.end(Phase::HttpResponse, &self.policy.on_http_response, state);
         if verdict == Verdict::Continue { before } else { verdict }
@@ -215,7 +281,7 @@ impl Explaining<'_> {
 /// Where the policy goes on: behind the end of TLS, or when the endpoint that it forwards to is taken to be offline.
 fn behind(question: &Question, state: &mut State, verdict: &Verdict) -> Option<Position> {
     let (url, position) = match verdict {
-        // What the handshake would tell is not known here: conn.tls has no values.
+        // Without --client-cert nothing is known of the handshake: conn.tls has no values.
         Verdict::TerminateTls { then, .. } => return Some(*then),
         Verdict::Forward { url, on_error: Some(position) } => (url, position),
         _ => return None,
@@ -227,20 +293,6 @@ fn behind(question: &Question, state: &mut State, verdict: &Verdict) -> Option<P
     Some(*position)
 }
 
-fn connection(question: &Question) -> Connection<'_> {
-    let Question { endpoint, peer, local, .. } = question;
-    let course = Some(&question.course);
-    Connection {
-        peer: *peer,
-        local: *local,
-        scheme: endpoint.scheme(),
-        endpoint,
-        bind: None,
-        course,
-        tls: Tls::Unknown,
-    }
-}
-
 /// What the request brings that proves who somebody is, in every form in which it may come up.
 fn hidden_in(question: &Question) -> Mask {
     let mut hidden = Vec::new();
@@ -250,6 +302,9 @@ fn hidden_in(question: &Question) -> Mask {
     }
     let query = question.request.uri.query().unwrap_or_default();
     hidden.extend(query.split(['&', '=']).filter(|part| is_token(part)).map(str::to_owned));
+    let body = String::from_utf8_lossy(&question.body);
+    let words = body.split(|part: char| !(part.is_ascii_alphanumeric() || "-_.".contains(part)));
+    hidden.extend(words.filter(|word| is_token(word)).flat_map(forms_of_token));
     hidden.retain(|text| text.len() >= HIDDEN_BYTES_MIN);
     Mask::new(hidden)
 }

@@ -10,6 +10,9 @@ impl fmt::Display for Explanation {
             Some(request) => writeln!(f, "{} {} from {} to {}", request.method, request.uri, self.peer, self.endpoint)?,
             None => writeln!(f, "a connection from {} to {}", self.peer, self.endpoint)?,
         }
+        if let Some(certificate) = &self.client_certificate {
+            writeln!(f, "certificate of the client: {certificate}")?;
+        }
         self.phases.iter().try_for_each(|phase| write_phase(f, phase))?;
         let decision = &self.decision;
         write!(f, "decision: {}", decision.text)?;
