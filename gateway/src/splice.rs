@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
 
+use crate::session::link::OUTGOING_MAX;
 pub use opened::{SharedSocket, splice_opened};
 
 /// How a spliced connection ended, for its line in the log.
@@ -102,12 +103,20 @@ where
     if !first.is_empty() {
         send(&mut stream, first, count).await?;
     }
-    let mut buffer = vec![0; BUFFER_LEN];
+    // An idle visitor holds no buffer.
+    let mut buffer = Vec::new();
     loop {
-        let len = retry(|| client.readable(), || client.try_read(&mut buffer)).await;
-        match len.map_err(SpliceOutcome::ClientLost)? {
-            0 => return stream.shutdown().await.map_err(SpliceOutcome::StreamLost),
-            len => send(&mut stream, buffer.get(..len).unwrap_or_default(), count).await?,
+        buffer.clear();
+        buffer.reserve_exact(UPLOAD_LEN);
+        match client.try_read_buf(&mut buffer) {
+            Ok(0) => return stream.shutdown().await.map_err(SpliceOutcome::StreamLost),
+            Ok(_) => send(&mut stream, &buffer, count).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                buffer = Vec::new();
+                client.readable().await.map_err(SpliceOutcome::ClientLost)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SpliceOutcome::ClientLost(error)),
         }
         consume_budget().await;
     }
@@ -175,8 +184,10 @@ impl fmt::Display for SpliceOutcome {
     }
 }
 
-/// Two frames of the link at their largest; each connection has two of these buffers.
+/// What is read of the agent's stream, or of a visitor's TLS, at a time: two frames of the link at their largest.
 const BUFFER_LEN: usize = 32 * 1024;
+/// What is read of a visitor at a time: as much as its stream takes at once.
+const UPLOAD_LEN: usize = OUTGOING_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,10 @@
 //! upstream of a `tls` endpoint.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -96,13 +97,21 @@ impl Hello {
 pub struct Replayed<IO> {
     kept: Vec<u8>,
     given: usize,
+    /// Bytes to read when fewer are asked for; 0 reads what is asked for.
+    ahead: usize,
     io: IO,
 }
 
 impl<IO> Replayed<IO> {
     /// Puts `kept` before what comes from `io`.
     pub fn new(kept: Vec<u8>, io: IO) -> Self {
-        Self { kept, given: 0, io }
+        Self { kept, given: 0, ahead: 0, io }
+    }
+
+    /// The same for connections that carry much: TLS asks for 4 KiB at a time, the system is asked for [`AHEAD_BYTES`]. While
+    /// nothing comes it holds no buffer.
+    pub fn reading_ahead(kept: Vec<u8>, io: IO) -> Self {
+        Self { ahead: AHEAD_BYTES, ..Self::new(kept, io) }
     }
 
     /// The connection itself.
@@ -114,10 +123,17 @@ impl<IO> Replayed<IO> {
 impl<IO: AsyncRead + Unpin> AsyncRead for Replayed<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let rest = this.kept.get(this.given..).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut this.io).poll_read(cx, buf);
+        if this.kept.is_empty() {
+            if this.ahead <= buf.remaining() {
+                return Pin::new(&mut this.io).poll_read(cx, buf);
+            }
+            let mut ahead = Vec::with_capacity(this.ahead);
+            if ready!(pin!(this.io.read_buf(&mut ahead)).poll(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            this.kept = ahead;
         }
+        let rest = this.kept.get(this.given..).unwrap_or_default();
         let len = rest.len().min(buf.remaining());
         buf.put_slice(rest.get(..len).unwrap_or_default());
         this.given += len;
@@ -173,6 +189,9 @@ impl std::error::Error for HelloError {}
 pub const HELLO_BYTES_MAX: usize = 64 * 1024;
 /// What is read at once: nearly every ClientHello is there with the first read.
 const READ_BYTES: usize = 4096;
+
+/// What is read at a time of a connection that carries much: four TLS records.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -251,6 +270,39 @@ mod tests {
         replayed.read_to_end(&mut all).await.unwrap();
         bytes.extend_from_slice(b"and the rest");
         assert_eq!(all, bytes);
+    }
+
+    /// Gives what is asked for, and notes how much that was.
+    struct Asked {
+        left: usize,
+        asked: Vec<usize>,
+    }
+
+    impl AsyncRead for Asked {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.asked.push(buf.remaining());
+            let len = self.left.min(buf.remaining());
+            self.left -= len;
+            buf.put_slice(&vec![b'x'; len]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn connection_that_carries_much_is_read_ahead_and_holds_nothing_when_all_is_taken() {
+        let io = Asked { left: AHEAD_BYTES + 100, asked: Vec::new() };
+        let mut replayed = Replayed::reading_ahead(b"hello".to_vec(), io);
+        let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            let len = replayed.read(&mut piece).await.unwrap();
+            if len == 0 {
+                break;
+            }
+            all.extend_from_slice(&piece[..len]);
+        }
+        assert_eq!(all, [&b"hello"[..], &vec![b'x'; AHEAD_BYTES + 100]].concat());
+        assert_eq!(replayed.io().asked, [AHEAD_BYTES; 3]);
+        assert_eq!(replayed.kept.capacity(), 0);
     }
 
     #[tokio::test]

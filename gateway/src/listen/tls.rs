@@ -57,7 +57,7 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
 async fn serve_as_agent(house: Arc<House>, tcp: TcpStream, kept: Vec<u8>, visitor: Visitor, pending: Pass) {
     socket::prepare_link(&tcp);
     let place = Place { scheme: Scheme::Tls, host: "", port: visitor.local.port(), visitor: visitor.peer };
-    let io = Replayed::new(kept, tcp);
+    let io = Replayed::reading_ahead(kept, tcp);
     let Some((stream, _)) = handshake::end_by_default(&house, &house.agents_tls, io, place).await else { return };
     let Some(_pass) = house.admit_agent() else { return };
     drop(pending);

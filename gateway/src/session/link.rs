@@ -12,7 +12,7 @@ use tokio::io::ReadBuf;
 
 use adit::frame::{ErrorCode, HEADER_LEN};
 use adit::message::ProxyHeader;
-use adit::mux::limits::FRAME_DATA_MAX;
+use adit::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
 use adit::mux::{Key, LinkError, OpenError};
 use adit::session::gateway::{Event, GatewaySession, Request};
 
@@ -127,13 +127,13 @@ impl Link {
         self.lock().session.poll_timeout()
     }
 
-    /// Appends what is to be written next: control first, then streams in turn. `out` must be empty: the bytes of one
-    /// call are on their way to the socket before the next one is made, so that nothing urgent waits behind more than
-    /// [`BATCH_MAX`] bytes.
-    pub(crate) fn fill(&self, out: &mut Vec<u8>) {
+    /// Appends what is to be written next: control first, then streams in turn, about `batch` bytes of them. `out` must
+    /// be empty: the bytes of one call are on their way to the socket before the next one is made, so that nothing urgent
+    /// waits behind more than [`BATCH_MAX`] bytes.
+    pub(crate) fn fill(&self, out: &mut Vec<u8>, batch: usize) {
         let mut state = self.lock();
         state.session.poll_transmit(out, BATCH_MAX);
-        while out.len() <= BATCH_MAX - FRAME_MAX && state.grant_one(out) {}
+        while out.len() <= batch.min(BATCH_MAX).saturating_sub(FRAME_MAX) && state.grant_one(out) {}
     }
 
     /// Who to wake when there is something to write, or the session is to end.
@@ -397,6 +397,10 @@ impl State {
             return true;
         }
         let Some(header) = self.session.commit(grant, len) else { return true };
+        if out.capacity() == 0 {
+            // Once, and not by doubling while it grows.
+            out.reserve_exact(BATCH_MAX);
+        }
         out.extend_from_slice(&header);
         let (front, back) = stream.outgoing.as_slices();
         let front = front.get(..len).unwrap_or(front);
@@ -472,10 +476,10 @@ fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
     }
 }
 
-/// Bytes that a stream's user may be ahead of the link: two frames, so that one can be filled while the other is on its
-/// way. With 500 streams that all stand still it is 16 MiB for a session.
-pub(crate) const OUTGOING_MAX: usize = 32 * 1024;
-/// Bytes on their way to the socket at a time: two frames with their headers. Heartbeats, credit and aborts wait behind
-/// no more than these.
-const BATCH_MAX: usize = 2 * FRAME_MAX;
-const FRAME_MAX: usize = FRAME_DATA_MAX + HEADER_LEN;
+/// Bytes that a stream's user may be ahead of the link: what fills one batch. With 500 streams that all stand still it is
+/// 32 MiB for a session.
+pub(crate) const OUTGOING_MAX: usize = BURST_FRAMES * FRAME_DATA_MAX;
+/// Bytes on their way to the socket at a time. Heartbeats, credit and aborts wait behind no more than these.
+pub(super) const BATCH_MAX: usize = BURST_FRAMES * FRAME_MAX;
+/// A DATA frame at its largest.
+pub(super) const FRAME_MAX: usize = FRAME_DATA_MAX + HEADER_LEN;

@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use adit::mux::LinkError;
 use adit::session::FirstRecords;
 
-use super::link::{Link, Notice};
+use super::link::{BATCH_MAX, FRAME_MAX, Link, Notice};
 
 /// A link's transport and what is on its way between it and the session.
 pub(super) struct Wire<IO> {
@@ -22,6 +22,8 @@ pub(super) struct Wire<IO> {
     /// Plaintext taken from the session and not yet taken by the transport.
     out: Vec<u8>,
     written: usize,
+    /// How much is taken from the session at a time, see [`Wire::poll_write`].
+    batch: usize,
     /// The transport may still hold encrypted bytes.
     unflushed: bool,
     first_records: FirstRecords,
@@ -51,6 +53,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             received: vec![0; RECEIVE_LEN].into_boxed_slice(),
             out: Vec::new(),
             written: 0,
+            batch: FRAME_MAX,
             unflushed: false,
             first_records: FirstRecords::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -106,8 +109,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// Writes until neither the session nor the transport has anything left, or it is time to look at what comes in.
     /// The next batch is taken only when the one before has left the process, so that what is urgent never waits behind
-    /// much.
+    /// much: a frame where the transport was full, more where it takes everything.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
+        let written = self.poll_batches(cx);
+        if written.is_pending() {
+            self.batch = FRAME_MAX;
+        }
+        written
+    }
+
+    fn poll_batches(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
         for _ in 0..BATCHES_PER_TURN {
             while self.written < self.out.len() {
                 let record_max = self.first_records.record_max();
@@ -126,9 +137,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 self.unflushed = true;
             }
             ready!(self.poll_flush(cx))?;
+            if self.written >= self.batch {
+                self.batch = (2 * self.batch).min(BATCH_MAX);
+            }
             self.out.clear();
             self.written = 0;
-            self.link.fill(&mut self.out);
+            self.link.fill(&mut self.out, self.batch);
             if self.out.is_empty() {
                 // An idle session holds no buffer.
                 self.out = Vec::new();
