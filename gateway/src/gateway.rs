@@ -162,6 +162,12 @@ impl Gateway {
         self.state().sessions.len()
     }
 
+    /// What all log-ins share.
+    #[must_use]
+    pub fn log_ins(&self) -> &Arc<LogIns> {
+        &self.log_ins
+    }
+
     /// What authorities are answered that look whether a name is this gateway's.
     #[must_use]
     pub fn challenges(&self) -> &Arc<Challenges> {

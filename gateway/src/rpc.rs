@@ -422,7 +422,12 @@ fn requested_policy(
     }
     let first = legacy::translate(&request.opts, &modules, Place::agent(url));
     let first = first.map_err(|reason| WireError::new(codes::BIND_MALFORMED, reason))?;
-    Ok(Some(Arc::new(first.followed_by(policy.unwrap_or_default()))))
+    let policy = policy.unwrap_or_default();
+    if first.logs_in() && policy.logs_in() {
+        let message = "the module and the traffic policy both log people in: one of them is possible";
+        return Err(WireError::new(codes::BIND_MALFORMED, message));
+    }
+    Ok(Some(Arc::new(first.followed_by(policy))))
 }
 
 /// Compiles a policy of an agent. It forwards to nothing that its credential could not bind: the agent of one site would

@@ -21,6 +21,7 @@ use crate::identity_key::{IdentityKey, IdentityKeyError};
 use crate::listen::{Inherited, ListenError, Listeners, Serving};
 use crate::log::LogControl;
 use crate::login::LogIns;
+use crate::login::ending::Ending;
 use crate::login::seal::Keys;
 use crate::login::spent::Journal;
 
@@ -58,6 +59,10 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
     let certificates = Certificates::new(&config.certificates);
     let log_ins = log_ins(&config, &key)?;
+    let ending = Ending::beside(&config.log_ins.spent_file(&config.key_file));
+    if let Err(error) = ending.prepare() {
+        tracing::warn!("`adit-gateway sessions end` will not work: its folder cannot be made: {error}");
+    }
     let gateway = Gateway::with_log_ins(config, &key, log_ins).map_err(RunError::Random)?;
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
     acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
@@ -77,7 +82,10 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
                 }
                 Told::End => break,
             },
-            _ = looks.tick() => watch = look(watch, &serving).await,
+            _ = looks.tick() => {
+                end_sessions(gateway.log_ins(), &ending).await;
+                watch = look(watch, &serving).await;
+            }
         }
     }
     tokio::select! {
@@ -99,10 +107,29 @@ fn log_ins(config: &Config, key: &IdentityKey) -> Result<LogIns, RunError> {
         keys.push(key.clone());
     }
     let keys = Keys::derive(keys.iter().map(|key| &key.expose()[..]));
-    let spent = config.log_ins.spent_file.clone().unwrap_or_else(|| config.key_file.with_extension("spent"));
+    let spent = config.log_ins.spent_file(&config.key_file);
     let journal = Journal::open(&spent, OffsetDateTime::now_utc().unix_timestamp());
     let journal = journal.map_err(|error| RunError::LogIns(spent.display().to_string(), error))?;
-    Ok(LogIns::new(keys, Arc::new(journal)))
+    let callback_host = config.log_ins.callback_host.clone();
+    Ok(LogIns::new(keys, Arc::new(journal)).with_callback_host(callback_host))
+}
+
+/// Ends the sessions that whoever runs the gateway wants to end.
+async fn end_sessions(log_ins: &Arc<LogIns>, ending: &Ending) {
+    let (store, folder) = (log_ins.store(), ending.clone());
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    // The folder may be on a disk that does not answer.
+    let taken = tokio::task::spawn_blocking(move || folder.take(&*store, now)).await;
+    match taken {
+        Ok(Ok(taken)) => {
+            for session in taken {
+                log_ins.tokens().remove(&session);
+                tracing::info!(session, "ended by the operator");
+            }
+        }
+        Ok(Err(error)) => tracing::error!("{error}"),
+        Err(error) => tracing::error!("sessions that are to end were not looked for: {error}"),
+    }
 }
 
 /// Looks whether certificates were renewed, and puts those in force that were.

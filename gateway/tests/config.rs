@@ -849,3 +849,21 @@ fn example_has_every_limit_with_its_default() {
         assert!(include_str!("../example.yml").contains(&format!("\n  {key}: ")), "{key}");
     }
 }
+
+#[test]
+fn callback_host_is_a_name_that_browsers_can_go_to() {
+    let with = |host: &str| format!("{FULL}log_ins: {{callback_host: '{host}'}}\n");
+    let (config, _) = parse(&full_site(), &with("login.example.com:8443")).unwrap();
+    let callback_host = config.log_ins.callback_host.unwrap();
+    assert_eq!(callback_host.redirect("main"), "https://login.example.com:8443/ngrok/oauth2/callback/main");
+    for (host, reason) in [
+        ("https://login.example.com", "a host name such as login.example.com"),
+        ("login.example.net", "no certificate is valid for this name"),
+        ("connect.example.com", "is the name that agents connect to on the same socket"),
+    ] {
+        let error = parse(&full_site(), &with(host)).map(|_| ()).unwrap_err();
+        assert!(error.contains("log_ins.callback_host") && error.contains(reason), "{host}: {error}");
+    }
+    let without = parse(&Site::new(), &format!("{SMALLEST}log_ins: {{callback_host: login.example.com}}\n"));
+    assert!(without.map(|_| ()).unwrap_err().contains("can never be reached: there is no listeners.https"));
+}

@@ -1,11 +1,12 @@
 //! Where the keys of log-ins are, and what must not count again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adit::config::reader::Object;
 
 use super::Base;
 use crate::identity_key::IdentityKey;
+use crate::login::hand_over::CallbackHost;
 
 /// Where the keys of log-ins are, and what must not count again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct LogInConfig {
     pub key_files: Vec<PathBuf>,
     /// Remembers log-ins that were used and sessions that were ended. `None`: beside `key_file`.
     pub spent_file: Option<PathBuf>,
+    /// Where providers send people back to; `None`: to each endpoint's own host.
+    pub callback_host: Option<CallbackHost>,
 }
 
 impl LogInConfig {
@@ -32,8 +35,17 @@ impl LogInConfig {
             }
         }
         let spent_file = section.string("spent_file").map(|text| base.resolve(&text));
+        let parsed = section.string("callback_host").map(|text| CallbackHost::parse(&text));
+        let parsed = parsed.transpose().inspect_err(|expected| section.problem("callback_host", expected));
+        let callback_host = parsed.ok().flatten();
         section.finish();
-        Self { key_files, spent_file }
+        Self { key_files, spent_file, callback_host }
+    }
+
+    /// The file that remembers what must not count again.
+    #[must_use]
+    pub fn spent_file(&self, key_file: &Path) -> PathBuf {
+        self.spent_file.clone().unwrap_or_else(|| key_file.with_extension("spent"))
     }
 }
 

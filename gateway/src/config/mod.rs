@@ -29,6 +29,7 @@ use adit::endpoint_url::Scheme;
 use crate::http::reach::CloudEndpoint;
 use crate::identity_key::IdentityKey;
 use crate::log::{LogFormat, LogLevel};
+use crate::login::hand_over::CallbackHost;
 use crate::policy::Own;
 use crate::yaml;
 use accounts::Accounts;
@@ -199,7 +200,7 @@ impl Config {
         };
         let cloud_endpoints = surroundings.read(&mut root);
         if let Some(acme) = &mut acme {
-            settle(acme, &connect, &cloud_endpoints, &certificates);
+            settle(acme, (&connect, &log_ins), &cloud_endpoints, &certificates);
         }
         let acme = acme.map(Arc::new);
         let limits = Limits::read(root.object("limits"));
@@ -227,6 +228,20 @@ impl Config {
         config
     }
 
+    /// Everybody who logs in passes there.
+    fn check_callback_host(&self, host: &str, root: &Object<'_>, is_covered: bool) {
+        let problem = if !self.listeners.has(Scheme::Https) {
+            "can never be reached: there is no listeners.https"
+        } else if self.listeners.agents_share() && self.connect.names.iter().any(|name| name == host) {
+            "is the name that agents connect to on the same socket: give one of them another name"
+        } else if !is_covered {
+            "no certificate is valid for this name, so no browser would go there"
+        } else {
+            return;
+        };
+        root.reader().problem("log_ins.callback_host", Some(host.to_owned()), problem);
+    }
+
     /// What concerns several sections at once.
     fn check(&self, root: &Object<'_>) {
         let reader = root.reader();
@@ -251,6 +266,9 @@ impl Config {
                 let expected = "no certificate is valid for this name, so no agent would connect to it";
                 reader.problem("connect.names", Some(name.clone()), expected);
             }
+        }
+        if let Some(callback_host) = &self.log_ins.callback_host {
+            self.check_callback_host(callback_host.host(), root, is_covered(callback_host.host()));
         }
         if let Some(base) = self.public_names.base_domain()
             && self.listeners.has(Scheme::Https)
@@ -316,9 +334,15 @@ fn read_certificates(entries: Vec<Object<'_>>, base: &Base) -> Vec<Certificate> 
 }
 
 /// Without a list, the authority is asked for the names of agents and of `https` endpoints that no file covers.
-fn settle(acme: &mut AcmeConfig, connect: &ConnectConfig, endpoints: &[Arc<CloudEndpoint>], files: &[Certificate]) {
+fn settle(
+    acme: &mut AcmeConfig,
+    (connect, log_ins): (&ConnectConfig, &LogInConfig),
+    endpoints: &[Arc<CloudEndpoint>],
+    files: &[Certificate],
+) {
     let endpoints = endpoints.iter().filter(|endpoint| endpoint.url.scheme() == Scheme::Https);
     let names = connect.names.iter().map(String::as_str).chain(endpoints.map(|endpoint| endpoint.url.host()));
+    let names = names.chain(log_ins.callback_host.as_ref().map(CallbackHost::host));
     acme.settle(names.filter(|name| !files.iter().any(|file| file.covers(name))));
 }
 

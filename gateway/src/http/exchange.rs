@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::Front;
 use super::body::{Relay, RequestBody, ResponseBody};
+use super::callback;
 use super::errand::Errand;
 use super::failure::{Failure, Format};
 use super::headers::{self, Framing};
@@ -26,7 +27,7 @@ use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::login::cookies;
-use crate::policy::{Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Refused, Tls, Tools, Verdict};
+use crate::policy::{Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Errands, Refused, Tls, Tools, Verdict};
 use crate::route::{self, Asked, Decision, Trail};
 
 /// One visitor's connection, as all requests on it see it.
@@ -72,8 +73,12 @@ impl<R: Reach> Client<R> {
         let own_cookies = Arc::new(cookies::take(&mut head.headers));
         let log_ins = self.reach.log_ins();
         let hops = headers::take_hops(&mut head.headers);
-        let errands = if hops == 0 { Arc::clone(&self.errands) } else { Arc::new(self.errands.after(hops)) };
-        let tools = Tools { payload: Some(payload.clone()), errands: Some(errands), log_ins, own_cookies };
+        let errands: Arc<dyn Errands> = match hops {
+            0 => self.errands.clone(),
+            _ => Arc::new(self.errands.after(hops)),
+        };
+        let tools =
+            Tools { payload: Some(payload.clone()), errands: Some(errands), log_ins, own_cookies, ..Tools::default() };
         let mut trail = Trail::with(tools);
         let asks_first = version == Version::HTTP_11 && headers::has_token(&head.headers, &EXPECT, "100-continue");
         let outcome = self.outcome(&mut head, &payload, hops, &mut trail).await;
@@ -108,6 +113,9 @@ impl<R: Reach> Client<R> {
         }
         if let Some(proof) = self.proof(&inbound, head) {
             return Ok(Outcome::own(&proof));
+        }
+        if let Some(answer) = self.callback(&inbound, head) {
+            return answer.map(|response| Outcome::own(&response)).map_err(|refused| Failure::Policy(refused).into());
         }
         let asked = self.asked(&inbound);
         headers::settle_connection(&mut head.headers);
@@ -170,6 +178,12 @@ impl<R: Reach> Client<R> {
         response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         response.body = text.into();
         Some(response)
+    }
+
+    /// What somebody gets whom a provider sends to the gateway's own callback host.
+    fn callback(&self, inbound: &Inbound, head: &http::request::Parts) -> Option<Result<CustomResponse, Box<Refused>>> {
+        let log_ins = self.reach.log_ins().filter(|_| self.front.scheme == Scheme::Https)?;
+        callback::answer(&log_ins, &inbound.host, head)
     }
 
     fn asked<'i>(&'i self, inbound: &'i Inbound) -> Asked<'i> {

@@ -7,6 +7,7 @@
 pub mod reach;
 
 mod body;
+mod callback;
 mod compress;
 mod drain;
 mod errand;

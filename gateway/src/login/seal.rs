@@ -44,7 +44,13 @@ impl Keys {
     /// Opens a text that was sealed for this purpose; `None` for everything else.
     #[must_use]
     pub fn open(&self, purpose: &str, text: &str) -> Option<Vec<u8>> {
-        if text.len() > SEALED_BYTES_MAX {
+        self.open_long(purpose, text, SEALED_BYTES_MAX)
+    }
+
+    /// As [`Keys::open`], for a text that may be longer than a cookie: up to so many bytes.
+    #[must_use]
+    pub fn open_long(&self, purpose: &str, text: &str, bytes_max: usize) -> Option<Vec<u8>> {
+        if text.len() > bytes_max {
             return None;
         }
         let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;

@@ -15,6 +15,8 @@ pub struct Session {
     pub id: String,
     /// When the visitor logged in.
     pub begun: i64,
+    /// When it ends at the latest, whatever the policy says later.
+    pub ends: i64,
     /// When its last request came, as far as the cookie tells.
     pub used: i64,
     /// When the provider was last asked who it is.
@@ -66,9 +68,10 @@ impl Session {
     /// # Errors
     ///
     /// [`SealError`]
-    pub fn begin(identity: Identity, now: i64) -> Result<Self, SealError> {
+    pub fn begin(identity: Identity, lifetime: Lifetime, now: i64) -> Result<Self, SealError> {
         let id = URL_SAFE_NO_PAD.encode(random::<ID_LEN>()?);
-        Ok(Self { id, begun: now, used: now, asked: now, identity })
+        let ends = now.saturating_add(lifetime.max.whole_seconds());
+        Ok(Self { id, begun: now, ends, used: now, asked: now, identity })
     }
 
     /// Seals it for a purpose.
@@ -95,7 +98,7 @@ impl Session {
     /// [`Over`]
     pub fn check(&self, lifetime: Lifetime, now: i64) -> Result<(), Over> {
         let since = |then: i64| now.saturating_sub(then);
-        if since(self.begun) < -LEEWAY_SECS || since(self.begun) >= lifetime.max.whole_seconds() {
+        if since(self.begun) < -LEEWAY_SECS || since(self.begun) >= lifetime.max.whole_seconds() || now >= self.ends {
             return Err(Over::Aged);
         }
         if since(self.used) >= lifetime.idle.whole_seconds() {
@@ -114,10 +117,10 @@ impl Session {
         true
     }
 
-    /// When it ends at the latest.
+    /// When it ends at the latest by a policy of now, which may have become stricter.
     #[must_use]
     pub fn ends(&self, lifetime: Lifetime) -> i64 {
-        self.begun.saturating_add(lifetime.max.whole_seconds())
+        self.begun.saturating_add(lifetime.max.whole_seconds()).min(self.ends)
     }
 }
 
@@ -138,7 +141,7 @@ mod tests {
     const LIFETIME: Lifetime = Lifetime { idle: Duration::hours(1), max: Duration::hours(8) };
 
     fn session() -> Session {
-        Session::begin(Identity { subject: "s".into(), ..Identity::default() }, 1_000_000).unwrap()
+        Session::begin(Identity { subject: "s".into(), ..Identity::default() }, LIFETIME, 1_000_000).unwrap()
     }
 
     #[test]
@@ -170,6 +173,17 @@ mod tests {
         assert_eq!(session.check(LIFETIME, session.begun + 8 * 3600 - 1).err(), None, "{age}");
         assert_eq!(session.check(LIFETIME, session.begun + 8 * 3600), Err(Over::Aged));
         assert_eq!(session.check(LIFETIME, session.begun - 61), Err(Over::Aged));
+    }
+
+    #[test]
+    fn policy_that_becomes_laxer_lets_no_session_live_longer() {
+        let session = session();
+        let lax = Lifetime { idle: Duration::days(9), max: Duration::days(9) };
+        assert_eq!(session.check(lax, session.begun + 8 * 3600 - 1), Ok(()));
+        assert_eq!(session.check(lax, session.begun + 8 * 3600), Err(Over::Aged));
+        assert_eq!(session.ends(lax), session.begun + 8 * 3600);
+        let strict = Lifetime { idle: Duration::hours(1), max: Duration::hours(1) };
+        assert_eq!(session.ends(strict), session.begun + 3600);
     }
 
     #[test]

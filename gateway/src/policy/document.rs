@@ -98,6 +98,7 @@ impl Policy {
             logs_in: false,
         };
         let mut policy = reader.document(document);
+        policy.withhold_identity_headers();
         if let Lent::All(own) = lent {
             policy.mask = own.mask().clone();
         }

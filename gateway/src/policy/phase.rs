@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, StatusCode};
 use time::OffsetDateTime;
 
 use super::actions::{Action, Outcome};
@@ -81,6 +81,8 @@ pub struct Policy {
     pub(super) is_held: bool,
     /// What of it no log and no explanation may show.
     pub(super) mask: Mask,
+    /// Headers in which its actions tell the upstream who a visitor is.
+    pub(super) withheld: Vec<HeaderName>,
 }
 
 /// Actions that run together.
@@ -194,6 +196,9 @@ impl Policy {
 
     /// Decides about an HTTP request, whose head the actions may change.
     pub async fn on_http_request(&self, request: &mut Request<'_>, state: &mut State, from: Position) -> Verdict {
+        if from == Position::default() {
+            self.withhold(&mut request.head.headers);
+        }
         let subject = Subject::Request(request);
         self.run_http(Phase::HttpRequest, &self.on_http_request, subject, state, from).await
     }
@@ -238,6 +243,32 @@ impl Policy {
         }
     }
 
+    /// Notes the headers that no visitor may bring.
+    pub(super) fn withhold_identity_headers(&mut self) {
+        let actions = self.on_http_request.iter().flat_map(|rule| &rule.actions);
+        self.withheld = actions.flat_map(|placed| placed.action.tells_upstream_in()).collect();
+    }
+
+    /// Takes these headers out of a request. Many servers cannot tell `_` from `-` in a name.
+    fn withhold(&self, headers: &mut HeaderMap) {
+        if self.withheld.is_empty() {
+            return;
+        }
+        let is_withheld = |name: &HeaderName| {
+            let plain = name.as_str().replace('_', "-");
+            self.withheld.iter().any(|withheld| withheld.as_str().replace('_', "-") == plain)
+        };
+        let forged: Vec<HeaderName> = headers.keys().filter(|name| is_withheld(name)).cloned().collect();
+        for name in forged {
+            headers.remove(name);
+        }
+    }
+
+    /// True when one of its actions sends people to a provider.
+    pub fn logs_in(&self) -> bool {
+        self.on_http_request.iter().flat_map(|rule| &rule.actions).any(|placed| placed.action.logs_in())
+    }
+
     /// True when another text must not take its place, because not all of it came from a text.
     pub fn holds_more(&self) -> bool {
         self.holds_more
@@ -267,6 +298,7 @@ impl Policy {
         self.on_tcp_connect.extend(other.on_tcp_connect);
         self.on_http_request.extend(other.on_http_request);
         self.on_http_response.extend(other.on_http_response);
+        self.withhold_identity_headers();
         self
     }
 

@@ -1,6 +1,7 @@
 //! What one run of a phase works with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -42,6 +43,8 @@ pub struct State {
     log_ins: Option<Arc<LogIns>>,
     /// The cookies of our own sessions.
     pub(super) own_cookies: Arc<HeaderMap>,
+    /// A log-in has judged the request, at this endpoint or at one before it.
+    pub(super) is_log_in_taken: Arc<AtomicBool>,
 }
 
 impl Default for State {
@@ -59,6 +62,7 @@ impl Default for State {
             response_headers: Vec::new(),
             log_ins: None,
             own_cookies: Arc::default(),
+            is_log_in_taken: Arc::default(),
         }
     }
 }
@@ -74,14 +78,16 @@ pub struct Tools {
     pub log_ins: Option<Arc<LogIns>>,
     /// The cookies of such sessions that came with the request, which nobody else sees.
     pub own_cookies: Arc<HeaderMap>,
+    /// Set by the first log-in on the request's way, however many endpoints that has.
+    pub is_log_in_taken: Arc<AtomicBool>,
 }
 
 impl State {
     /// The state of a request to an endpoint of an account.
     #[must_use]
     pub fn new(account: Arc<str>, tools: Tools) -> Self {
-        let Tools { payload, errands, log_ins, own_cookies } = tools;
-        Self { account, payload, errands, log_ins, own_cookies, ..Self::default() }
+        let Tools { payload, errands, log_ins, own_cookies, is_log_in_taken } = tools;
+        Self { account, payload, errands, log_ins, own_cookies, is_log_in_taken, ..Self::default() }
     }
 
     /// Tells the actions that wait for it whether the service failed. A request that never got to it, or whose visitor

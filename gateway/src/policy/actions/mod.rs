@@ -27,7 +27,7 @@ use std::fmt;
 use std::pin::Pin;
 
 use adit::endpoint_url::EndpointUrl;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 
 use super::error::EVALUATION_FAILED;
 use super::expression::Fault;
@@ -57,6 +57,11 @@ pub(super) trait Action: fmt::Debug + Send + Sync {
     /// True when it sends people to a provider: a policy can have one such action.
     fn logs_in(&self) -> bool {
         false
+    }
+
+    /// The headers in which the upstream is told who the visitor is: a visitor's own are taken out of every request.
+    fn tells_upstream_in(&self) -> Vec<HeaderName> {
+        Vec::new()
     }
 
     /// The internal endpoint that it may hand traffic to, or ask something.

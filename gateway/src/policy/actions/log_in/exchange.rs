@@ -4,13 +4,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::super::jwt_validation::fetch::{self, Asking, Reach};
 use super::flaw::{Flaw, Wrong};
 use super::settings::Client;
+use crate::login::query::{encode, form_text};
 use crate::login::tokens::{TOKENS_BYTES_MAX, Tokens};
 
 /// Why the provider gave nothing.
@@ -126,23 +126,11 @@ pub(super) async fn about(
     }
 }
 
-/// Names and values as a form or a query has them.
-pub(super) fn form_text(fields: &[(&str, &str)]) -> String {
-    let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-    pairs.join("&")
-}
-
-fn encode(text: &str) -> String {
-    utf8_percent_encode(text, &RESERVED).to_string()
-}
-
 /// What a provider says, as a log can take it.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
-/// All but the unreserved characters of RFC 3986, 2.3.
-const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const SHOWN_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
@@ -180,10 +168,5 @@ mod tests {
         assert_eq!(wrong(200, &large), Wrong::Provider);
         let expired = read(StatusCode::BAD_REQUEST, br#"{"error":"invalid_grant","error_description":"a\nb"}"#, 0);
         assert!(matches!(expired, Err(NoAnswer::Expired(reason)) if reason == "invalid_grant a\\nb"));
-    }
-
-    #[test]
-    fn form_holds_any_text() {
-        assert_eq!(form_text(&[("a b", "c&d=é"), ("e", "")]), "a%20b=c%26d%3D%C3%A9&e=");
     }
 }

@@ -8,27 +8,34 @@ use subtle::ConstantTimeEq;
 use time::Duration;
 
 use super::super::super::phase::Step;
-use super::super::super::run::Run;
+use super::super::super::run::{Run, Subject};
 use super::super::super::{CustomResponse, Verdict};
 use super::LogIn;
-use super::exchange::{NoAnswer, form_text, shown};
+use super::exchange::{NoAnswer, shown};
 use super::flaw::{Flaw, Wrong};
+use super::refresh::Refresh;
 use super::result::Found;
 use super::settings::{Binding, Client};
 use super::visit::Visit;
 use crate::login::LogIns;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
+use crate::login::hand_over::{self, CALLBACK_PATH, Said};
+use crate::login::query::form_text;
 use crate::login::return_path::return_path;
+use crate::login::seal::SealError;
 use crate::login::session::Session;
-use crate::login::tokens::{TOKENS_BYTES_MAX, Tokens};
+use crate::login::store::{LEEWAY_SECS, Noted, ended, used};
+use crate::login::tokens::Tokens;
 
 /// What one request is answered with.
 pub(super) struct Flow<'f> {
     pub(super) action: &'f LogIn,
     pub(super) log_ins: &'f LogIns,
+    /// The account that the endpoint belongs to.
+    pub(super) account: Arc<str>,
     pub(super) visit: Visit,
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     pub(super) binding: Binding,
     pub(super) now: i64,
 }
@@ -59,18 +66,16 @@ impl Flow<'_> {
         };
         let mut is_changed = session.touch(settings.lifetime, self.now);
         let mut found = Found { over, ..Found::default() };
-        let due = settings.refresh.is_some_and(|every| self.now.saturating_sub(session.asked) >= every.whole_seconds());
         let kept = self.log_ins.tokens().find(&session.id);
-        if due {
-            match self.renew(&mut session, kept.as_deref()).await {
+        if let Some(refresh) = self.refresh(&session) {
+            match refresh.run(&mut session, kept.clone()).await {
                 Ok(()) => (is_changed, found.is_refreshed) = (true, true),
                 Err(NoAnswer::Flaw(flaw)) => return Err(flaw),
                 Err(NoAnswer::Expired(reason)) => {
                     tracing::info!(reason, "a session could not be refreshed: log-in again");
                     // An older copy of its cookie must not pass for it either.
                     if kept.is_some() {
-                        let until = session.ends(settings.lifetime).saturating_add(60);
-                        self.spend(ended(&session), until, Wrong::Own).await?;
+                        self.spend(ended(&session.id), session.ends.saturating_add(LEEWAY_SECS), Wrong::Own).await?;
                         self.log_ins.tokens().remove(&session.id);
                     }
                     return self.begin(run, return_path(&self.visit.way_back()), false).await;
@@ -83,9 +88,22 @@ impl Flow<'_> {
         if is_changed {
             self.keep(run, &session)?;
         }
+        if let Subject::Request(request) = &mut run.subject {
+            settings.identity_headers.say(&session, &self.binding.realm, &mut request.head.headers);
+        }
         found.session = Some(session);
         self.action.publish(run, &found, &self.binding.realm);
         Ok(Step::Next)
+    }
+
+    /// What it takes to ask the provider anew, if it is time to.
+    fn refresh(&self, session: &Session) -> Option<Refresh> {
+        let every = self.action.settings.refresh?.whole_seconds();
+        if self.now.saturating_sub(session.asked) < every {
+            return None;
+        }
+        let (provider, wanted) = (Arc::clone(&self.action.provider), Arc::clone(&self.action.settings.wanted));
+        Some(Refresh { provider, client: Arc::clone(&self.client), wanted, now: self.now, every })
     }
 
     /// The session that the visitor's cookie holds, if it was not ended.
@@ -93,7 +111,7 @@ impl Flow<'_> {
         let mut given = cookies::values(&run.state.own_cookies, &self.binding.session).take(COOKIES_MAX);
         let open = |text| Session::open(&self.log_ins.keys, &self.binding.session_purpose, text);
         let session = given.find_map(open)?;
-        if self.log_ins.is_spent(&ended(&session)) {
+        if self.log_ins.is_spent(&ended(&session.id)) {
             tracing::info!("the cookie of an ended session came");
             return None;
         }
@@ -116,40 +134,6 @@ impl Flow<'_> {
         line.ok_or_else(|| Flaw::new(Wrong::Own, "the cookie cannot be written"))
     }
 
-    /// Asks the provider anew who it is.
-    async fn renew(
-        &self,
-        session: &mut Session,
-        kept: Option<&tokio::sync::Mutex<crate::login::tokens::Kept>>,
-    ) -> Result<(), NoAnswer> {
-        let Some(kept) = kept else { return Err(NoAnswer::Expired("its tokens are not kept here any more".into())) };
-        let mut kept = kept.lock().await;
-        // Somebody else's request was first, perhaps with the same cookie.
-        let every = self.action.settings.refresh.unwrap_or_default().whole_seconds();
-        if let Some((identity, at)) = &kept.refreshed
-            && *at > session.asked
-            && self.now.saturating_sub(*at) < every
-        {
-            (session.identity, session.asked) = (identity.clone(), *at);
-            return Ok(());
-        }
-        let claims = &self.action.settings.claims;
-        let (identity, tokens) =
-            self.action.provider.renew(&kept.tokens, &session.identity, (&self.client, claims), self.now).await?;
-        if identity.subject != session.identity.subject {
-            return Err(NoAnswer::Expired("the provider says that it is somebody else".into()));
-        }
-        if tokens.len() > TOKENS_BYTES_MAX {
-            return Err(NoAnswer::Flaw(Flaw::new(Wrong::Provider, "its tokens have grown too large")));
-        }
-        let trial = Session { identity: identity.clone(), ..session.clone() };
-        self.session_line(&trial).map_err(NoAnswer::Flaw)?;
-        kept.tokens = tokens;
-        kept.refreshed = Some((identity.clone(), self.now));
-        (session.identity, session.asked) = (identity, self.now);
-        Ok(())
-    }
-
     /// Sends the visitor to the provider.
     async fn begin(&self, run: &mut Run<'_, '_, '_>, path: &str, is_asked_for: bool) -> Result<Step, Flaw> {
         if !self.visit.is_page {
@@ -162,12 +146,13 @@ impl Flow<'_> {
         let attempt = Attempt::begin(path, self.now).map_err(own)?;
         let challenge = attempt.challenge();
         let (scope, redirect) = (self.action.settings.scopes.join(" "), self.redirect());
+        let state = self.state(&attempt).map_err(own)?;
         let mut fields = vec![
             ("response_type", "code"),
             ("client_id", &*self.client.id),
             ("redirect_uri", &*redirect),
             ("scope", &*scope),
-            ("state", &*attempt.id),
+            ("state", &*state),
             ("nonce", &*attempt.nonce),
             ("code_challenge", &*challenge),
             ("code_challenge_method", "S256"),
@@ -195,19 +180,10 @@ impl Flow<'_> {
 
     /// Takes the visitor back from the provider.
     async fn finish(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let parameter = |name: &str| {
-            self.visit.parameter(name).map_err(|reason| Flaw::new(Wrong::State, format!("callback: {reason}")))
-        };
-        let (state, code, error, issuer) =
-            (parameter("state")?, parameter("code")?, parameter("error")?, parameter("iss")?);
-        let state = state.ok_or_else(|| Flaw::new(Wrong::State, "the callback has no state"))?;
-        let attempt = self.attempt(run, &state)?;
-        if !attempt.is_open(self.now) {
-            return Err(Flaw::new(Wrong::Late, "the log-in was begun too long ago"));
-        }
-        self.action.provider.check_issuer(issuer.as_deref()).await?;
-        if let Some(error) = error {
-            let described = parameter("error_description")?.unwrap_or_default();
+        let (attempt, said) = self.said(run)?;
+        self.action.provider.check_issuer(said.iss.as_deref()).await?;
+        if let Some(error) = said.error {
+            let described = said.error_description.unwrap_or_default();
             let wrong = match error.as_str() {
                 "access_denied" | "login_required" | "consent_required" | "interaction_required" => Wrong::Declined,
                 "server_error" | "temporarily_unavailable" => Wrong::Unreachable,
@@ -215,27 +191,80 @@ impl Flow<'_> {
             };
             return Err(Flaw::new(wrong, format!("the provider says: {} {}", shown(&error), shown(&described))));
         }
-        let code = code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX);
+        let code = said.code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX);
         let code = code.ok_or_else(|| Flaw::new(Wrong::Provider, "the callback has no code that could be used"))?;
-        if self.log_ins.is_spent(&used(&attempt)) {
+        if self.log_ins.is_spent(&used(&attempt.id)) {
             return Err(Flaw::new(Wrong::Reused, "the log-in was used before"));
         }
-        let (redirect, claims) = (self.redirect(), &*self.action.settings.claims);
-        let redeemed = self.action.provider.redeem(&code, &attempt, (&self.client, &redirect, claims), self.now).await;
+        let (redirect, wanted) = (self.redirect(), &*self.action.settings.wanted);
+        let redeemed = self.action.provider.redeem(&code, &attempt, (&self.client, &redirect, wanted), self.now).await;
         let (identity, tokens) = redeemed?;
         // Only now: whoever has no account at the provider must not fill the table.
-        self.spend(used(&attempt), attempt.ends(), Wrong::Reused).await?;
-        let session = Session::begin(identity, self.now);
+        self.spend(used(&attempt.id), attempt.ends(), Wrong::Reused).await?;
+        let session = Session::begin(identity, self.action.settings.lifetime, self.now);
         let session = session.map_err(|_| Flaw::new(Wrong::Own, "the operating system gave no random bytes"))?;
         let mut response = to(return_path(&attempt.path))?;
         response.status = StatusCode::SEE_OTHER;
         append(&mut response.headers, Some(self.session_line(&session)?));
         let name = format!("{}{}", self.binding.attempt, attempt.label());
         append(&mut response.headers, cookies::clear(&name, &self.binding.cookies));
-        self.log_ins.tokens().put(&session.id, tokens);
+        self.note(&session).await?;
+        self.log_ins.tokens().put(&self.account, &session.id, tokens);
         let (endpoint, visitor) = (run.connection().endpoint, run.connection().peer);
         tracing::info!(%endpoint, %visitor, subject = %shown(&session.identity.subject), "logged in");
         Ok(respond(response))
+    }
+
+    /// What `state` has to be: with a callback host, it says there to which endpoint the log-in belongs.
+    fn state(&self, attempt: &Attempt) -> Result<String, SealError> {
+        if self.log_ins.callback_host.is_none() {
+            return Ok(attempt.id.clone());
+        }
+        let home = (&*attempt.id, &*self.visit.authority);
+        hand_over::state(&self.log_ins.keys, &self.account, home, attempt.ends())
+    }
+
+    /// The log-in that this browser has begun, and what the provider says of it.
+    fn said(&self, run: &mut Run<'_, '_, '_>) -> Result<(Attempt, Said), Flaw> {
+        let parameter = |name: &str| {
+            self.visit.parameter(name).map_err(|reason| Flaw::new(Wrong::State, format!("callback: {reason}")))
+        };
+        let state = parameter("state")?.ok_or_else(|| Flaw::new(Wrong::State, "the callback has no state"))?;
+        let attempt = self.attempt(run, &state)?;
+        if !attempt.is_open(self.now) {
+            return Err(Flaw::new(Wrong::Late, "the log-in was begun too long ago"));
+        }
+        if self.log_ins.callback_host.is_some() {
+            let ticket = parameter("ticket")?;
+            let ticket =
+                ticket.ok_or_else(|| Flaw::new(Wrong::State, "the callback did not come by the callback host"))?;
+            let home = (&*attempt.id, &*self.visit.authority);
+            let said = hand_over::open(&self.log_ins.keys, &self.account, home, &ticket, self.now);
+            let none = || Flaw::new(Wrong::State, "the ticket is not for this log-in at this endpoint, or too old");
+            return Ok((attempt, said.ok_or_else(none)?));
+        }
+        let said = Said {
+            code: parameter("code")?,
+            error: parameter("error")?,
+            error_description: parameter("error_description")?,
+            iss: parameter("iss")?,
+        };
+        Ok((attempt, said))
+    }
+
+    /// Notes the session for whoever runs the gateway.
+    async fn note(&self, session: &Session) -> Result<(), Flaw> {
+        let noted = Noted {
+            id: session.id.clone(),
+            account: self.account.to_string(),
+            host: self.visit.host.clone(),
+            subject: session.identity.subject.clone(),
+            email: session.identity.email.clone(),
+            begun: session.begun,
+            ends: session.ends,
+        };
+        let written = self.log_ins.note(noted, self.now).await;
+        written.map_err(|error| Flaw::new(Wrong::Own, format!("the session cannot be written down: {error}")))
     }
 
     /// The log-in that this browser has begun, if it is the one that the callback is about.
@@ -252,8 +281,8 @@ impl Flow<'_> {
     async fn end(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
         let mut hint = Tokens::default();
         if let Some(session) = self.session(run) {
-            let until = session.ends(self.action.settings.lifetime).saturating_add(60);
-            if let Err(flaw) = self.spend(ended(&session), until, Wrong::Own).await {
+            let until = session.ends.saturating_add(LEEWAY_SECS);
+            if let Err(flaw) = self.spend(ended(&session.id), until, Wrong::Own).await {
                 tracing::error!("a copy of an ended session's cookie would still count: {}", flaw.reason);
             }
             let kept = self.log_ins.tokens().find(&session.id);
@@ -282,7 +311,7 @@ impl Flow<'_> {
     }
 
     async fn spend(&self, what: String, until: i64, again: Wrong) -> Result<(), Flaw> {
-        match self.log_ins.spend(what, until, self.now).await {
+        match self.log_ins.spend(&self.account, what, until, self.now).await {
             Ok(true) => Ok(()),
             // A log-out that came twice.
             Ok(false) if again == Wrong::Own => Ok(()),
@@ -293,7 +322,10 @@ impl Flow<'_> {
 
     /// Where the provider sends people back to.
     fn redirect(&self) -> String {
-        format!("https://{}{CALLBACK_PATH}", self.visit.authority)
+        match &self.log_ins.callback_host {
+            Some(host) => host.redirect(&self.account),
+            None => format!("https://{}{CALLBACK_PATH}", self.visit.authority),
+        }
     }
 
     /// Where a visitor can try again.
@@ -303,16 +335,6 @@ impl Flow<'_> {
             id => format!("{LOG_IN_PATH}?auth_id={id}"),
         }
     }
-}
-
-/// What a log-in that was used is remembered as.
-fn used(attempt: &Attempt) -> String {
-    format!("log-in {}", attempt.id)
-}
-
-/// What a session that was ended is remembered as.
-fn ended(session: &Session) -> String {
-    format!("session {}", session.id)
 }
 
 fn respond(response: CustomResponse) -> Step {
@@ -353,8 +375,6 @@ fn append(headers: &mut HeaderMap, line: Option<HeaderValue>) {
 /// As at ngrok.
 const LOG_IN_PATH: &str = "/ngrok/login";
 const LOG_OUT_PATH: &str = "/ngrok/logout";
-/// What has to be registered at the provider for each endpoint.
-pub(super) const CALLBACK_PATH: &str = "/ngrok/oauth2/callback";
 /// Log-ins of one browser that may be under way at the same time.
 const ATTEMPTS_MAX: usize = 4;
 /// Cookies of one name that are looked at.

@@ -3,22 +3,28 @@
 mod exchange;
 mod flaw;
 mod flow;
+mod identity_headers;
 pub(super) mod oauth;
 mod oauth_provider;
 mod openid;
 pub(super) mod openid_connect;
 mod provider;
+mod refresh;
 mod result;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod visit;
 
-use super::super::error::ACTION_PROTOCOL;
-use super::super::fields::Fields;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::HeaderName;
+
 use super::super::phase::Step;
 use super::super::place::Place;
 use super::super::run::Run;
+use super::jwt_validation::fetch::Reach;
 use super::{Action, Outcome};
 use flaw::{Flaw, Wrong};
 use flow::Flow;
@@ -33,7 +39,7 @@ struct LogIn {
     /// The names under `actions.ngrok` at which later rules find what is known.
     names: &'static [&'static str],
     settings: Settings,
-    provider: Provider,
+    provider: Arc<Provider>,
 }
 
 impl Action for LogIn {
@@ -43,6 +49,10 @@ impl Action for LogIn {
 
     fn logs_in(&self) -> bool {
         true
+    }
+
+    fn tells_upstream_in(&self) -> Vec<HeaderName> {
+        self.settings.identity_headers.names()
     }
 
     fn asks(&self) -> Option<String> {
@@ -65,6 +75,10 @@ impl LogIn {
         let now = run.now.unix_timestamp();
         let visit = Visit::of(run).ok_or_else(|| Flaw::new(Wrong::Own, "the request has no host"))?;
         let log_ins = run.log_ins().ok_or_else(|| Flaw::new(Wrong::Own, "log-ins are not possible here"))?;
+        if run.state.is_log_in_taken.swap(true, Ordering::Relaxed) {
+            let reason = "another endpoint that the request came through has a log-in already: one is possible";
+            return Err(Flaw::new(Wrong::Own, reason));
+        }
         if visit.is_preflight && self.settings.allows_preflight {
             self.publish(run, &Found::default(), "");
             return Ok(Step::Next);
@@ -72,12 +86,13 @@ impl LogIn {
         if !visit.is_encrypted {
             return Err(Flaw::new(Wrong::Plain, "the visitor's connection is not encrypted"));
         }
-        let client = self.settings.client(run)?;
+        let client = Arc::new(self.settings.client(run)?);
         let binding = self.settings.binding(&visit.host, [&run.state.account, &self.provider.identity()], &client);
         let binding = binding.ok_or_else(|| {
             Flaw::new(Wrong::Own, format!("{} is not of the domain in auth_cookie_domain", visit.host))
         })?;
-        let flow = Flow { action: self, log_ins: &log_ins, visit, client, binding, now };
+        let account = Arc::clone(&run.state.account);
+        let flow = Flow { action: self, log_ins: &log_ins, account, visit, client, binding, now };
         *retry = flow.log_in_path();
         flow.answer(run).await
     }
@@ -90,12 +105,7 @@ impl LogIn {
     }
 }
 
-/// Log-ins are for policies of the gateway's own file: whoever writes one can let anybody pass for anybody, at every name
-/// that its cookies reach.
-fn check_place(fields: &mut Fields<'_>, place: Place) {
-    if !place.is_cloud() {
-        let message = "is possible in policies of cloud endpoints only, which stand in the gateway's file: forward from one to \
-                       the agent's internal endpoint";
-        fields.wrong_action(ACTION_PROTOCOL, message);
-    }
+/// Which providers a policy may name. An agent's must be somewhere that everybody can reach.
+fn reach(place: Place) -> Reach {
+    if place.is_cloud() { Reach::Anywhere } else { Reach::Public }
 }

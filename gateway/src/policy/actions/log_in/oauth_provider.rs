@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::super::jwt_validation::fetch::{self, Reach};
 use super::exchange::{self, NoAnswer};
 use super::flaw::{Flaw, Wrong};
-use super::settings::Client;
+use super::settings::{Client, Wanted};
 use crate::login::session::Identity;
 
 /// What is published of a provider.
@@ -24,6 +24,8 @@ pub(super) struct Known {
     person: &'static [&'static str],
     /// A list of addresses of mail, where the answer itself has none.
     emails: Option<&'static str>,
+    /// Gives only addresses of mail that it has verified, by its documentation, so that it need not say so each time.
+    verifies_email: bool,
     /// Asks for the client's name in this header.
     client_header: Option<&'static str>,
 }
@@ -81,15 +83,10 @@ impl OAuth {
     }
 
     /// Asks who somebody is.
-    pub(super) async fn identity(
-        &self,
-        access: &str,
-        client: &Client,
-        claims: &[Box<str>],
-    ) -> Result<Identity, NoAnswer> {
+    pub(super) async fn identity(&self, access: &str, client: &Client, wanted: &Wanted) -> Result<Identity, NoAnswer> {
         let more = self.known.client_header.map(|name| (name, &*client.id));
         let answer = exchange::about(&self.userinfo, self.reach, access, more).await?;
-        let mut identity = self.known.read(&answer, claims).map_err(NoAnswer::Flaw)?;
+        let mut identity = self.known.read(&answer, wanted).map_err(NoAnswer::Flaw)?;
         if let Some(emails) = self.emails.as_ref().filter(|_| identity.email.is_empty()) {
             let list = exchange::about(emails, self.reach, access, None).await?;
             identity.email = primary_email(&list).unwrap_or_default();
@@ -99,14 +96,15 @@ impl OAuth {
 }
 
 impl Known {
-    fn read(&self, answer: &Json, claims: &[Box<str>]) -> Result<Identity, Flaw> {
+    fn read(&self, answer: &Json, wanted: &Wanted) -> Result<Identity, Flaw> {
         let first = |pointers: &[&str]| pointers.iter().find_map(|pointer| text(answer.pointer(pointer)?));
         let subject = first(self.subject);
         let subject = subject.ok_or_else(|| Flaw::new(Wrong::Provider, "userinfo: it does not say who it is"))?;
         // An address that anybody can enter must not open what is for its owner.
-        let is_doubtful = answer.get("email_verified").is_some_and(|verified| !is_true(verified));
-        let email = first(self.email).filter(|_| !is_doubtful).unwrap_or_default();
-        let kept = claims.iter().filter_map(|name| Some((name.to_string(), answer.get(&**name)?.clone())));
+        let is_assumed = self.verifies_email || wanted.trusts_email;
+        let is_verified = answer.get("email_verified").map_or(is_assumed, is_true);
+        let email = first(self.email).filter(|_| is_verified).unwrap_or_default();
+        let kept = wanted.claims.iter().filter_map(|name| Some((name.to_string(), answer.get(&**name)?.clone())));
         Ok(Identity {
             subject,
             email,
@@ -151,6 +149,7 @@ const KNOWN: &[Known] = &[
         email: &["/email"],
         person: &["/name"],
         emails: None,
+        verifies_email: true,
         client_header: None,
     },
     Known {
@@ -163,6 +162,7 @@ const KNOWN: &[Known] = &[
         email: &["/email"],
         person: &["/name"],
         emails: None,
+        verifies_email: true,
         client_header: None,
     },
     Known {
@@ -175,6 +175,7 @@ const KNOWN: &[Known] = &[
         email: &["/email"],
         person: &["/name", "/login"],
         emails: Some("https://api.github.com/user/emails"),
+        verifies_email: true,
         client_header: None,
     },
     Known {
@@ -187,6 +188,7 @@ const KNOWN: &[Known] = &[
         email: OPENID.1,
         person: OPENID.2,
         emails: None,
+        verifies_email: false,
         client_header: None,
     },
     Known {
@@ -203,6 +205,7 @@ const KNOWN: &[Known] = &[
         email: OPENID.1,
         person: OPENID.2,
         emails: None,
+        verifies_email: false,
         client_header: None,
     },
     Known {
@@ -215,6 +218,7 @@ const KNOWN: &[Known] = &[
         email: OPENID.1,
         person: OPENID.2,
         emails: None,
+        verifies_email: false,
         client_header: None,
     },
     Known {
@@ -228,6 +232,7 @@ const KNOWN: &[Known] = &[
         email: &["/userPrincipalName"],
         person: &["/displayName"],
         emails: None,
+        verifies_email: true,
         client_header: None,
     },
     Known {
@@ -240,6 +245,7 @@ const KNOWN: &[Known] = &[
         email: &["/data/0/email"],
         person: &["/data/0/display_name"],
         emails: None,
+        verifies_email: true,
         client_header: Some("client-id"),
     },
     Known {
@@ -252,6 +258,7 @@ const KNOWN: &[Known] = &[
         email: OPENID.1,
         person: OPENID.2,
         emails: None,
+        verifies_email: false,
         client_header: None,
     },
 ];
@@ -263,7 +270,7 @@ mod tests {
     use super::*;
 
     fn read(provider: &str, answer: &Json) -> (String, String, String) {
-        let identity = known(provider).unwrap().read(answer, &[]).unwrap();
+        let identity = known(provider).unwrap().read(answer, &Wanted::default()).unwrap();
         (identity.subject, identity.email, identity.name)
     }
 
@@ -296,6 +303,15 @@ mod tests {
         for verified in [json!(false), json!("false"), json!(0), Json::Null] {
             let answer = json!({"sub": "1", "email": "boss@example.com", "email_verified": verified});
             assert_eq!(read("google", &answer), who("1", "", ""));
+            let trusting = Wanted { trusts_email: true, ..Wanted::default() };
+            assert_eq!(known("google").unwrap().read(&answer, &trusting).unwrap().email, "");
+        }
+        // Who says nothing has not verified anything, as far as anybody knows.
+        let silent = json!({"sub": "1", "email": "boss@example.com"});
+        for provider in ["gitlab", "google", "linkedin", "custom"] {
+            assert_eq!(read(provider, &silent), who("1", "", ""), "{provider}");
+            let trusting = Wanted { trusts_email: true, ..Wanted::default() };
+            assert_eq!(known(provider).unwrap().read(&silent, &trusting).unwrap().email, "boss@example.com");
         }
         let list = json!([
             {"email": "a@example.com", "primary": false, "verified": true},
@@ -309,7 +325,7 @@ mod tests {
     #[test]
     fn answer_without_a_person_is_refused() {
         for answer in [json!({}), json!([]), json!({"sub": ""}), json!({"sub": null}), json!({"sub": {"a": 1}})] {
-            assert!(known("google").unwrap().read(&answer, &[]).is_err(), "{answer}");
+            assert!(known("google").unwrap().read(&answer, &Wanted::default()).is_err(), "{answer}");
         }
     }
 

@@ -9,7 +9,7 @@ use super::exchange::{self, NoAnswer};
 use super::flaw::{Flaw, Wrong};
 use super::oauth_provider::{OAuth, is_true};
 use super::openid::{Metadata, OpenId};
-use super::settings::Client;
+use super::settings::{Client, Wanted};
 use crate::login::attempt::Attempt;
 use crate::login::session::Identity;
 use crate::login::tokens::Tokens;
@@ -64,7 +64,7 @@ impl Provider {
         &self,
         code: &str,
         attempt: &Attempt,
-        (client, redirect, claims): (&Client, &str, &[Box<str>]),
+        (client, redirect, wanted): (&Client, &str, &Wanted),
         now: i64,
     ) -> Result<(Identity, Tokens), Flaw> {
         let form = [
@@ -88,72 +88,73 @@ impl Provider {
                 }
                 let nonce = Some(attempt.nonce.as_str());
                 let said = provider.verify(&metadata, &tokens.identity, &client.id, nonce, now).await?;
-                let said = completed(provider, &metadata, said, &tokens.access, claims).await.map_err(expired)?;
-                Ok((identity(&said, claims)?, tokens))
+                let said = completed(provider, &metadata, said, &tokens.access, wanted).await.map_err(expired)?;
+                Ok((identity(&said, wanted)?, tokens))
             }
             Self::OAuth(provider) => {
                 let tokens = exchange::tokens(&provider.token, provider.reach, client, true, &form, now).await;
                 let tokens = tokens.map_err(expired)?;
-                let identity = provider.identity(&tokens.access, client, claims).await.map_err(expired)?;
+                let identity = provider.identity(&tokens.access, client, wanted).await.map_err(expired)?;
                 Ok((identity, tokens))
             }
         }
     }
 
-    /// Asks anew who somebody is, with new tokens if there is a way to get some.
-    pub(super) async fn renew(
-        &self,
-        tokens: &Tokens,
-        before: &Identity,
-        (client, claims): (&Client, &[Box<str>]),
-        now: i64,
-    ) -> Result<(Identity, Tokens), NoAnswer> {
+    /// Gets new tokens, if there is a way to get some; what does not come anew stays as it was.
+    pub(super) async fn fresh(&self, tokens: &Tokens, client: &Client, now: i64) -> Result<Tokens, NoAnswer> {
+        if tokens.refresh.is_empty() {
+            return Ok(tokens.clone());
+        }
         let form = [("grant_type", "refresh_token"), ("refresh_token", &*tokens.refresh)];
-        match self {
+        let fresh = match self {
             Self::OpenId(provider) => {
                 let metadata = provider.metadata().await.map_err(NoAnswer::Flaw)?;
-                let fresh = if tokens.refresh.is_empty() {
-                    tokens.clone()
-                } else {
-                    let (endpoint, in_body) = (&metadata.token, metadata.wants_secret_in_body);
-                    let fresh = exchange::tokens(endpoint, provider.reach(), client, in_body, &form, now).await?;
-                    kept_from(tokens, fresh)
-                };
-                let Some(userinfo) = &metadata.userinfo else {
-                    let said = provider.verify(&metadata, &fresh.identity, &client.id, None, now).await;
-                    let said = said.map_err(NoAnswer::Flaw)?;
-                    return Ok((identity(&said, claims).map_err(NoAnswer::Flaw)?, fresh));
-                };
-                let said = exchange::about(userinfo, provider.reach(), &fresh.access, None).await?;
-                let mut said = object(said).map_err(NoAnswer::Flaw)?;
-                // What only ID tokens say: of a new one, or as it was.
-                let others = if fresh.identity == tokens.identity {
-                    before.claims.clone()
-                } else {
-                    let new = provider.verify(&metadata, &fresh.identity, &client.id, None, now).await;
-                    let new = new.map_err(NoAnswer::Flaw)?;
-                    check_subject(&said, &new).map_err(NoAnswer::Flaw)?;
-                    new
-                };
-                for (name, value) in others {
-                    said.entry(name).or_insert(value);
-                }
-                let mut found = identity(&said, claims).map_err(NoAnswer::Flaw)?;
-                if found.provider_session.is_empty() {
-                    found.provider_session.clone_from(&before.provider_session);
-                }
-                Ok((found, fresh))
+                let (endpoint, in_body) = (&metadata.token, metadata.wants_secret_in_body);
+                exchange::tokens(endpoint, provider.reach(), client, in_body, &form, now).await?
             }
             Self::OAuth(provider) => {
-                let fresh = if tokens.refresh.is_empty() {
-                    tokens.clone()
-                } else {
-                    let fresh = exchange::tokens(&provider.token, provider.reach, client, true, &form, now).await?;
-                    kept_from(tokens, fresh)
-                };
-                Ok((provider.identity(&fresh.access, client, claims).await?, fresh))
+                exchange::tokens(&provider.token, provider.reach, client, true, &form, now).await?
             }
+        };
+        Ok(kept_from(tokens, fresh))
+    }
+
+    /// Asks anew who somebody is. The ID token among the tokens is verified if it `is_new`; otherwise what it said is in
+    /// `before`.
+    pub(super) async fn identify(
+        &self,
+        (tokens, is_new): (&Tokens, bool),
+        before: &Identity,
+        (client, wanted): (&Client, &Wanted),
+        now: i64,
+    ) -> Result<Identity, NoAnswer> {
+        let provider = match self {
+            Self::OpenId(provider) => provider,
+            Self::OAuth(provider) => return provider.identity(&tokens.access, client, wanted).await,
+        };
+        let metadata = provider.metadata().await.map_err(NoAnswer::Flaw)?;
+        let verified = provider.verify(&metadata, &tokens.identity, &client.id, None, now);
+        let Some(userinfo) = &metadata.userinfo else {
+            return identity(&verified.await.map_err(NoAnswer::Flaw)?, wanted).map_err(NoAnswer::Flaw);
+        };
+        let said = exchange::about(userinfo, provider.reach(), &tokens.access, None).await?;
+        let mut said = object(said).map_err(NoAnswer::Flaw)?;
+        // What only ID tokens say: of a new one, or as it was.
+        let others = if is_new {
+            let new = verified.await.map_err(NoAnswer::Flaw)?;
+            check_subject(&said, &new).map_err(NoAnswer::Flaw)?;
+            new
+        } else {
+            before.claims.clone()
+        };
+        for (name, value) in others {
+            said.entry(name).or_insert(value);
         }
+        let mut found = identity(&said, wanted).map_err(NoAnswer::Flaw)?;
+        if found.provider_session.is_empty() {
+            found.provider_session.clone_from(&before.provider_session);
+        }
+        Ok(found)
     }
 
     /// Where a person ends its session at the provider, if that can be.
@@ -180,11 +181,13 @@ async fn completed(
     metadata: &Metadata,
     mut said: Map<String, Json>,
     access: &str,
-    claims: &[Box<str>],
+    wanted: &Wanted,
 ) -> Result<Map<String, Json>, NoAnswer> {
     let lacks = |name: &str| !said.contains_key(name);
-    let is_whole =
-        !lacks("email") && !lacks("email_verified") && !lacks("name") && !claims.iter().any(|claim| lacks(claim));
+    let is_whole = !lacks("email")
+        && !lacks("email_verified")
+        && !lacks("name")
+        && !wanted.claims.iter().any(|claim| lacks(claim));
     let Some(userinfo) = metadata.userinfo.as_ref().filter(|_| !is_whole) else { return Ok(said) };
     let more = object(exchange::about(userinfo, provider.reach(), access, None).await?).map_err(NoAnswer::Flaw)?;
     check_subject(&more, &said).map_err(NoAnswer::Flaw)?;
@@ -209,15 +212,15 @@ fn object(answer: Json) -> Result<Map<String, Json>, Flaw> {
     }
 }
 
-fn identity(said: &Map<String, Json>, claims: &[Box<str>]) -> Result<Identity, Flaw> {
+fn identity(said: &Map<String, Json>, wanted: &Wanted) -> Result<Identity, Flaw> {
     let text = |name: &str| said.get(name).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let subject = text("sub").ok_or_else(|| Flaw::new(Wrong::Claims, "the provider does not say who it is (sub)"))?;
     // An address that anybody can enter must not open what is for its owner.
-    let is_doubtful = said.get("email_verified").is_some_and(|verified| !is_true(verified));
-    let kept = claims.iter().filter_map(|name| Some((name.to_string(), said.get(&**name)?.clone())));
+    let is_verified = said.get("email_verified").map_or(wanted.trusts_email, is_true);
+    let kept = wanted.claims.iter().filter_map(|name| Some((name.to_string(), said.get(&**name)?.clone())));
     Ok(Identity {
         subject,
-        email: text("email").filter(|_| !is_doubtful).unwrap_or_default(),
+        email: text("email").filter(|_| is_verified).unwrap_or_default(),
         name: text("name").or_else(|| text("preferred_username")).unwrap_or_default(),
         provider_session: text("sid").unwrap_or_default(),
         claims: kept.collect(),

@@ -41,8 +41,7 @@ impl Found {
 
 fn identity(session: &Session, realm: &str) -> Value {
     let identity = &session.identity;
-    let id = digest(&SHA256, format!("{realm} {}", identity.subject).as_bytes());
-    let id: String = id.as_ref().iter().take(ID_LEN).map(|byte| format!("{byte:02x}")).collect();
+    let id = person(realm, &identity.subject);
     let provider_session = Value::text(&identity.provider_session);
     Value::map([
         ("id", Value::text(&id)),
@@ -53,6 +52,12 @@ fn identity(session: &Session, realm: &str) -> Value {
         ("current_provider_session_id", provider_session),
         ("claims", Value::from_json(&Json::Object(identity.claims.clone()))),
     ])
+}
+
+/// What a person is known by to the upstream: the same for as long as client and provider are the same.
+pub(super) fn person(realm: &str, subject: &str) -> String {
+    let id = digest(&SHA256, format!("{realm} {subject}").as_bytes());
+    id.as_ref().iter().take(ID_LEN).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Enough to tell all people apart.

@@ -1,5 +1,6 @@
 //! The fields that all log-ins have, and what one request makes of them.
 
+use std::sync::Arc;
 use std::time::Duration as Span;
 
 use ring::digest::{Context, SHA256};
@@ -7,9 +8,11 @@ use time::Duration;
 
 use super::super::super::error::CONFIG_VALUE;
 use super::super::super::fields::Fields;
+use super::super::super::place::Place;
 use super::super::super::run::Run;
 use super::super::super::template::Template;
 use super::flaw::{Flaw, Wrong};
+use super::identity_headers::IdentityHeaders;
 use crate::login::cookies::{self, Reach};
 use crate::login::session::Lifetime;
 
@@ -26,10 +29,28 @@ pub(super) struct Settings {
     pub(super) refresh: Option<Duration>,
     pub(super) allows_preflight: bool,
     cookies: Reach,
-    /// Claims that the session keeps.
-    pub(super) claims: Vec<Box<str>>,
+    /// What of the provider's words counts.
+    pub(super) wanted: Arc<Wanted>,
+    /// What the upstream is told of the person, by header.
+    pub(super) identity_headers: IdentityHeaders,
     /// Log-outs end the session at the provider, too.
     pub(super) ends_provider_session: bool,
+}
+
+/// What of the provider's words counts.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Claims that the session keeps.
+    pub(super) claims: Vec<Box<str>>,
+    /// An address of mail counts also when the provider does not say whether it has verified it.
+    pub(super) trusts_email: bool,
+}
+
+impl Wanted {
+    /// What of it decides who people are.
+    fn says(&self) -> &'static str {
+        if self.trusts_email { "any address" } else { "verified addresses" }
+    }
 }
 
 /// How the gateway identifies itself to the provider.
@@ -54,7 +75,7 @@ pub(super) struct Binding {
 }
 
 impl Settings {
-    pub(super) fn read(fields: &mut Fields<'_>, idle: &[&'static str], scopes: &[&str]) -> Option<Self> {
+    pub(super) fn read(fields: &mut Fields<'_>, place: Place, idle: &[&'static str], scopes: &[&str]) -> Option<Self> {
         let auth_id = fields.text("auth_id").unwrap_or_default();
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if auth_id.len() > AUTH_ID_BYTES_MAX || !auth_id.bytes().all(is_name) {
@@ -88,6 +109,9 @@ impl Settings {
         };
         let refresh = read_span(fields, &["userinfo_refresh_interval"]);
         let claims = fields.list("claims", 0..=CLAIMS_MAX, CONFIG_VALUE);
+        let claims: Vec<Box<str>> = claims.into_iter().map(|(_, claim)| claim.into()).collect();
+        let identity_headers = IdentityHeaders::read(fields, &claims);
+        let wanted = Wanted { claims, trusts_email: fields.bool("trust_unverified_email", false) };
         Some(Self {
             auth_id: auth_id.into(),
             client_id: client_id?,
@@ -97,8 +121,9 @@ impl Settings {
             lifetime,
             refresh,
             allows_preflight: fields.bool("allow_cors_preflight", false),
-            cookies: read_domain(fields),
-            claims: claims.into_iter().map(|(_, claim)| claim.into()).collect(),
+            cookies: read_domain(fields, place),
+            wanted: Arc::new(wanted),
+            identity_headers,
             ends_provider_session: fields.bool("end_provider_session", false),
         })
     }
@@ -133,7 +158,7 @@ impl Settings {
         };
         let dash = if self.auth_id.is_empty() { "" } else { "-" };
         let named = |kind: &str| cookies::name(&format!("{kind}{dash}{}", self.auth_id), &self.cookies);
-        let realm = realm(&[account, provider, &client.id]);
+        let realm = realm(&[account, provider, &client.id, self.wanted.says()]);
         let purpose = |kind: &str| format!("{kind}\n{site}\n{}\n{realm}", self.auth_id);
         Some(Binding {
             cookies: self.cookies.clone(),
@@ -172,8 +197,13 @@ fn read_span(fields: &mut Fields<'_>, names: &[&'static str]) -> Option<Duration
     found.and_then(|span| Duration::try_from(span).ok())
 }
 
-fn read_domain(fields: &mut Fields<'_>) -> Reach {
+fn read_domain(fields: &mut Fields<'_>, place: Place) -> Reach {
     let Some(domain) = fields.text("auth_cookie_domain") else { return Reach::Host };
+    if !place.is_cloud() {
+        // Browsers would send it to, and take it from, what other agents have below the domain.
+        let message = "is possible in policies of cloud endpoints only: an agent's log-ins are for its own host alone";
+        fields.wrong("auth_cookie_domain", CONFIG_VALUE, message);
+    }
     let domain = domain.trim_start_matches('.').to_ascii_lowercase();
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

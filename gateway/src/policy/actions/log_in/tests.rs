@@ -1,5 +1,8 @@
 //! Visitors who log in, and everybody who would like to be somebody else, against a provider of the test's own.
 
+mod hand_over;
+mod keeping;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -11,9 +14,10 @@ use percent_encoding::percent_decode_str;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value as Json, json};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use adit::endpoint_url::EndpointUrl;
 
@@ -23,7 +27,7 @@ use crate::login::LogIns;
 use crate::login::attempt::Attempt;
 use crate::login::cookies;
 use crate::login::seal::Keys;
-use crate::login::session::{Identity, Session};
+use crate::login::session::{Identity, Lifetime, Session};
 use crate::login::spent::Journal;
 
 /// What the provider of the test answers, and what it was asked.
@@ -34,6 +38,8 @@ struct Told {
     claims: Json,
     userinfo: (u16, Json),
     token: Option<(u16, Json)>,
+    /// Told when the token endpoint was asked, and waited for before it answers.
+    held: Option<(Arc<Notify>, Arc<Notify>)>,
     discovery: Json,
     nonce: String,
     /// The bodies that the token endpoint got.
@@ -53,8 +59,9 @@ impl Provider {
             key,
             issuer: format!("http://{}", listener.local_addr().unwrap()),
             claims: json!({}),
-            userinfo: (200, json!({"sub": "ann", "email": "ann@example.com", "name": "Ann"})),
+            userinfo: (200, json!({"sub": "ann", "email": "ann@example.com", "email_verified": true, "name": "Ann"})),
             token: None,
+            held: None,
             discovery: json!({}),
             nonce: String::new(),
             asked: Vec::new(),
@@ -64,7 +71,8 @@ impl Provider {
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                serving.serve(tcp).await;
+                let serving = serving.clone();
+                tokio::spawn(async move { serving.serve(tcp).await });
             }
         });
         provider
@@ -81,6 +89,11 @@ impl Provider {
                 continue;
             }
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let held = self.change(|told| told.held.take_if(|_| path == "/token"));
+            if let Some((asked, go_on)) = held {
+                asked.notify_one();
+                go_on.notified().await;
+            }
             let (status, answer) = self.0.lock().unwrap().answer(&path, body);
             let answer = answer.to_string();
             let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", answer.len());
@@ -190,6 +203,10 @@ impl Site {
     }
 
     async fn ask(&self, browser: &mut Browser, url: &str) -> Answer {
+        self.ask_of("main", browser, url).await
+    }
+
+    async fn ask_of(&self, account: &str, browser: &mut Browser, url: &str) -> Answer {
         let (host, path) = url.strip_prefix("https://").unwrap().split_once('/').unwrap();
         let (mut head, ()) = http::Request::new(()).into_parts();
         head.uri = format!("/{path}").parse().unwrap();
@@ -212,7 +229,7 @@ impl Site {
             course: None,
             tls: Tls::Begun(None),
         };
-        let mut state = state(&self.log_ins, &mut head.headers);
+        let mut state = state_of(account, &self.log_ins, &mut head.headers);
         let mut request = Request { connection, head: &mut head };
         let verdict = self.policy.on_http_request(&mut request, &mut state, Position::default()).await;
         let mut set = HeaderMap::new();
@@ -297,8 +314,12 @@ impl Answer {
 }
 
 fn state(log_ins: &Arc<LogIns>, headers: &mut HeaderMap) -> State {
+    state_of("main", log_ins, headers)
+}
+
+fn state_of(account: &str, log_ins: &Arc<LogIns>, headers: &mut HeaderMap) -> State {
     let own_cookies = Arc::new(cookies::take(headers));
-    State::new("main".into(), Tools { log_ins: Some(Arc::clone(log_ins)), own_cookies, ..Tools::default() })
+    State::new(account.into(), Tools { log_ins: Some(Arc::clone(log_ins)), own_cookies, ..Tools::default() })
 }
 
 const DEEP: &str = "https://app.example.com/deep/link?a=b&c=%20d";
@@ -411,7 +432,7 @@ async fn log_in_that_took_too_long_is_none() {
 fn realm(provider: &Provider) -> String {
     let issuer = provider.change(|told| told.issuer.clone());
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in ["main", &format!("openid {issuer}"), "client"] {
+    for part in ["main", &format!("openid {issuer}"), "client", "verified addresses"] {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part.as_bytes());
     }
@@ -419,8 +440,10 @@ fn realm(provider: &Provider) -> String {
 }
 
 fn cookie_of(site: &Site, provider: &Provider, begun: i64, used: i64) -> Browser {
-    let mut session = Session::begin(Identity { subject: "ann".into(), ..Identity::default() }, 0).unwrap();
-    (session.begun, session.used, session.asked) = (begun, used, begun);
+    let lifetime = Lifetime { idle: Duration::hours(1), max: Duration::hours(8) };
+    let identity = Identity { subject: "ann".into(), ..Identity::default() };
+    let mut session = Session::begin(identity, lifetime, begun).unwrap();
+    session.used = used;
     let purpose = format!("session\napp.example.com\n\n{}", realm(provider));
     let sealed = session.seal(&site.log_ins.keys, &purpose).unwrap();
     Browser { cookies: BTreeMap::from([(SESSION.into(), sealed)]), headers: Vec::new() }
@@ -607,7 +630,9 @@ async fn userinfo_is_asked_again_when_it_is_due() {
             headers: Vec::new(),
         }
     };
-    provider.change(|told| told.userinfo = (200, json!({"sub": "ann", "email": "new@example.com"})));
+    provider.change(|told| {
+        told.userinfo = (200, json!({"sub": "ann", "email": "new@example.com", "email_verified": true}))
+    });
     assert_eq!(site.ask(&mut due(&browser), DEEP).await.user(), "new@example.com ann");
     let asked = provider.change(|told| told.asked.len());
     // With the same old cookie: the answer is known.
@@ -709,15 +734,24 @@ fn faulty_settings_are_refused_at_their_place() {
 }
 
 #[test]
-fn agents_have_no_log_ins() {
+fn log_ins_of_agents_are_for_their_own_host_at_providers_that_everybody_can_reach() {
     let endpoint = EndpointUrl::parse("https://app.example.com").unwrap();
-    for config in [
-        "{type: oauth, config: {provider: github, client_id: a, client_secret: b}}",
-        "{type: openid-connect, config: {issuer_url: 'https://idp.example.com', client_id: a, client_secret: b}}",
+    let openid = "openid-connect, config: {client_id: a, client_secret: b";
+    for (config, message) in [
+        ("oauth, config: {provider: github, client_id: a, client_secret: b}".to_owned(), None),
+        (format!("{openid}, issuer_url: 'https://idp.example.com'}}"), None),
+        (format!("{openid}, issuer_url: 'http://127.0.0.1:1'}}"), Some("http:// is for a server on this machine")),
+        (
+            format!("{openid}, issuer_url: 'https://idp.example.com', auth_cookie_domain: example.com}}"),
+            Some("for its own host alone"),
+        ),
     ] {
-        let text = format!("on_http_request: [{{actions: [{config}]}}]");
-        let errors = Policy::parse(&text, Place::agent(&endpoint)).unwrap_err();
-        assert!(errors.to_string().contains("cloud endpoints only"), "{errors}");
+        let text = format!("on_http_request: [{{actions: [{{type: {config}}}]}}]");
+        match (Policy::parse(&text, Place::agent(&endpoint)), message) {
+            (Ok(policy), None) => assert!(policy.logs_in()),
+            (Err(errors), Some(message)) => assert!(errors.to_string().contains(message), "{errors}"),
+            (found, _) => panic!("{config}: {found:?}"),
+        }
     }
 }
 

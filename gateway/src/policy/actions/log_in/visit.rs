@@ -2,11 +2,11 @@
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
 use http::{HeaderMap, Method};
-use percent_encoding::percent_decode_str;
 
 use adit::endpoint_url::Scheme;
 
 use super::super::super::run::{Run, Subject};
+use crate::login::query;
 
 /// What a log-in has to know of one request.
 #[derive(Debug)]
@@ -56,18 +56,7 @@ impl Visit {
 
     /// The value of a parameter. `Err`: it is there more than once or cannot be read.
     pub(super) fn parameter(&self, name: &str) -> Result<Option<String>, &'static str> {
-        let mut found = None;
-        for pair in self.query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if decoded(key).as_deref() != Some(name) {
-                continue;
-            }
-            let value = decoded(value).ok_or("a parameter is not UTF-8")?;
-            if found.replace(value).is_some() {
-                return Err("a parameter is there more than once");
-            }
-        }
-        Ok(found)
+        query::parameter(&self.query, name)
     }
 
     /// The path with its query, if the visitor can come back to it.
@@ -78,11 +67,6 @@ impl Visit {
             (true, false) => format!("{}?{}", self.path, self.query),
         }
     }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let text = text.replace('+', " ");
-    percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {

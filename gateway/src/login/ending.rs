@@ -1,0 +1,171 @@
+//! Sessions that whoever runs the gateway wants to end: the command leaves a file with the name of each in a folder, and the
+//! running gateway takes them, also one that starts later.
+//!
+//! What is to be done is in the names alone, so that the command can be run by another user than the gateway.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::noted::beside;
+use super::store::{LEEWAY_SECS, Noted, SpendError, Store, ended};
+
+/// The folder in which sessions are named that are to end.
+#[derive(Clone, Debug)]
+pub struct Ending(PathBuf);
+
+/// Why a session goes on.
+#[derive(Debug)]
+pub enum EndingError {
+    /// The folder cannot be read or changed.
+    Folder(io::Error),
+    /// It cannot be remembered that the session has ended.
+    Spend(SpendError),
+}
+
+impl Ending {
+    /// The folder beside a journal.
+    #[must_use]
+    pub fn beside(journal: &Path) -> Self {
+        Self(beside(journal, ".ending"))
+    }
+
+    /// Makes the folder, for the gateway's user alone.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn prepare(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.0)?;
+        std::fs::set_permissions(&self.0, Permissions::from_mode(0o700))
+    }
+
+    /// Asks for the end of a session.
+    ///
+    /// # Errors
+    ///
+    /// The folder is not there, or not to be written.
+    pub fn ask(&self, session: &Noted) -> io::Result<()> {
+        if !is_id(&session.id) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        File::create(self.0.join(format!("{}.{}", session.id, session.ends)))?.sync_all()
+    }
+
+    /// How many still wait to be taken.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read.
+    pub fn waiting(&self) -> io::Result<usize> {
+        Ok(std::fs::read_dir(&self.0)?.count())
+    }
+
+    /// Ends the sessions that are named, at most [`TAKEN_MAX`] at a time, and gives their ids. May block for as long as a disk takes.
+    ///
+    /// # Errors
+    ///
+    /// [`EndingError`]; those before it have ended.
+    pub fn take(&self, store: &dyn Store, now: i64) -> Result<Vec<String>, EndingError> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(EndingError::Folder(error)),
+        };
+        let mut taken = Vec::new();
+        let mut known = None;
+        for entry in entries.take(TAKEN_MAX) {
+            let entry = entry.map_err(EndingError::Folder)?;
+            if let Some((session, ends)) = entry.file_name().to_str().and_then(read_name) {
+                let known = known.get_or_insert_with(|| store.sessions(now));
+                let account = known.iter().find(|noted| noted.id == session).map_or("", |noted| &*noted.account);
+                let until = ends.saturating_add(LEEWAY_SECS);
+                store.spend(account, &ended(session), until, now).map_err(EndingError::Spend)?;
+                taken.push(session.to_owned());
+            }
+            std::fs::remove_file(entry.path()).map_err(EndingError::Folder)?;
+        }
+        Ok(taken)
+    }
+}
+
+impl std::fmt::Display for EndingError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(error) => write!(f, "the folder of sessions that are to end: {error}"),
+            Self::Spend(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for EndingError {}
+
+fn read_name(name: &str) -> Option<(&str, i64)> {
+    let (session, ends) = name.split_once('.')?;
+    Some((session, ends.parse().ok()?)).filter(|(session, _)| is_id(session))
+}
+
+fn is_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !text.is_empty() && text.len() <= ID_BYTES_MAX && text.bytes().all(is_plain)
+}
+
+/// So that one look does not take for ever; the rest comes with the next one.
+pub const TAKEN_MAX: usize = 1000;
+const ID_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::super::spent::Journal;
+    use super::*;
+
+    fn noted(id: &str) -> Noted {
+        let text = String::new();
+        Noted {
+            id: id.into(),
+            account: "main".into(),
+            host: text.clone(),
+            subject: text.clone(),
+            email: text,
+            begun: 0,
+            ends: 100,
+        }
+    }
+
+    #[test]
+    fn session_that_is_asked_to_end_has_ended_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spent");
+        let journal = Journal::open(&path, 0).unwrap();
+        let ending = Ending::beside(&path);
+        assert_eq!(ending.take(&journal, 0).unwrap(), [""; 0]);
+        ending.prepare().unwrap();
+        for id in ["a", "b"] {
+            journal.note(noted(id), 0).unwrap();
+        }
+        ending.ask(&noted("a")).unwrap();
+        assert_eq!((ending.waiting().unwrap(), journal.sessions(0).len()), (1, 2));
+        assert_eq!(ending.take(&journal, 0).unwrap(), ["a"]);
+        assert_eq!(ending.waiting().unwrap(), 0);
+        let again = Journal::open(&path, 0).unwrap();
+        let left: Vec<String> = again.sessions(0).into_iter().map(|session| session.id).collect();
+        assert_eq!(left, ["b"]);
+        assert!(again.is_spent(&ended("a")) && !again.is_spent(&ended("b")));
+        assert!(Journal::open(&path, 100 + LEEWAY_SECS - 1).unwrap().is_spent(&ended("a")));
+    }
+
+    #[test]
+    fn names_that_mean_nothing_are_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spent");
+        let ending = Ending::beside(&path);
+        ending.prepare().unwrap();
+        for name in ["x", "a.b", ".5", "a b.5", &format!("{}.5", "a".repeat(65))] {
+            File::create(folder.path().join("spent.ending").join(name)).unwrap();
+        }
+        assert_eq!(ending.take(&Journal::in_memory(), 0).unwrap(), [""; 0]);
+        assert_eq!(ending.waiting().unwrap(), 0);
+        assert!(ending.ask(&noted("../a")).is_err());
+    }
+}
