@@ -88,6 +88,16 @@ impl Rules {
                 let credentials = list.iter().map(credential).collect::<Result<Vec<String>, String>>()?;
                 self.request.push(rule(name, "basic-auth", &json!({"credentials": credentials})));
             }
+            "OAuth" => {
+                check_members(name, module, &[&["provider"], &PEOPLE_MEMBERS[..]].concat())?;
+                let provider = module.get("provider").and_then(Value::as_str).unwrap_or_default();
+                self.people(name, ("oauth", "oauth"), module, ("provider", provider))?;
+            }
+            "OIDC" => {
+                check_members(name, module, &[&["issuer_url"], &PEOPLE_MEMBERS[..]].concat())?;
+                let issuer = module.get("issuer_url").and_then(Value::as_str).unwrap_or_default();
+                self.people(name, ("openid-connect", "oidc"), module, ("issuer_url", issuer))?;
+            }
             "MutualTLSCA" | "MutualTLSAtEdge" => {
                 check_members(name, module, &["mutual_tls_ca"])?;
                 let authorities =
@@ -124,6 +134,43 @@ impl Rules {
             "RequestHeaders" => headers(name, module, &mut self.request)?,
             "ResponseHeaders" => headers(name, module, &mut self.response)?,
             _ => return Err(unsupported(&[name])),
+        }
+        Ok(())
+    }
+
+    /// Lets in who has logged in, and of them those alone whose address of mail is named, if any is.
+    fn people(
+        &mut self,
+        name: &str,
+        (action, result): (&str, &str),
+        module: &Map<String, Value>,
+        (field, provider): (&str, &str),
+    ) -> Result<(), String> {
+        let text = |member| module.get(member).and_then(Value::as_str).unwrap_or_default();
+        if text("client_id").is_empty() || text("client_secret").is_empty() {
+            return Err(format!(
+                "{name} has no client_id and client_secret: this gateway has no apps of its own at the providers"
+            ));
+        }
+        let mut config = json!({"client_id": text("client_id"), "client_secret": text("client_secret")});
+        config[field] = provider.into();
+        let scopes = texts(name, module, "scopes")?;
+        if !scopes.is_empty() {
+            config["scopes"] = scopes.into();
+        }
+        self.request.push(rule(name, action, &config));
+        let email = format!("actions.ngrok.{result}.identity.email.lower()");
+        let quoted = |text: String| serde_json::to_string(&text).map_err(|error| error.to_string());
+        let mut tests = Vec::new();
+        for address in texts(name, module, "allow_emails")? {
+            tests.push(format!("{email} == {}", quoted(address.to_lowercase())?));
+        }
+        for domain in texts(name, module, "allow_domains")? {
+            tests.push(format!("{email}.endsWith({})", quoted(format!("@{}", domain.to_lowercase()))?));
+        }
+        if !tests.is_empty() {
+            let refuses = format!("!({})", tests.join(" || "));
+            self.request.push(json!({"name": name, "expressions": [refuses], "actions": [{"type": "deny"}]}));
         }
         Ok(())
     }
@@ -232,19 +279,23 @@ fn headers(name: &str, module: &Map<String, Value>, rules: &mut Vec<Value>) -> R
 }
 
 /// In the order in which they act.
-const TRANSLATED: [&str; 11] = [
+const TRANSLATED: [&str; 13] = [
     "IPRestriction",
     "TLSTermination",
     "MutualTLSAtEdge",
     "MutualTLSCA",
     "UserAgentFilter",
     "BasicAuth",
+    "OAuth",
+    "OIDC",
     "WebhookVerification",
     "CircuitBreaker",
     "RequestHeaders",
     "ResponseHeaders",
     "Compression",
 ];
+/// Of the modules that send people to a provider.
+const PEOPLE_MEMBERS: [&str; 5] = ["client_id", "client_secret", "allow_emails", "allow_domains", "scopes"];
 const NAME_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
@@ -326,6 +377,40 @@ mod tests {
         assert!(translated("tcp://a.example.com:1", json!({"IPRestriction": {"allow_cidrs": ["::/0"]}})).is_ok());
     }
 
+    #[tokio::test]
+    async fn people_have_to_log_in_at_the_provider_that_a_module_names() {
+        use crate::login::{LogIns, seal::Keys, spent::Journal};
+        use crate::policy::Tools;
+        use std::sync::Arc;
+
+        let module = json!({"OAuth": {"provider": "google", "client_id": "site", "client_secret": "s3cret",
+            "allow_emails": ["Ann@example.com"], "allow_domains": ["example.org"], "scopes": []}});
+        let policy = translated("https://a.example.com", module).unwrap();
+        assert!(policy.logs_in());
+        let endpoint = EndpointUrl::parse("https://a.example.com").unwrap();
+        let address = "192.0.2.1:1000".parse().unwrap();
+        let connection = Connection {
+            peer: address,
+            local: address,
+            scheme: endpoint.scheme(),
+            endpoint: &endpoint,
+            tls: Tls::Unknown,
+            bind: None,
+            course: None,
+        };
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        head.headers.insert(http::header::HOST, HeaderValue::from_static("a.example.com"));
+        let log_ins = LogIns::new(Keys::derive([&b"k"[..]]), Arc::new(Journal::in_memory()));
+        let tools = Tools { log_ins: Some(Arc::new(log_ins)), ..Tools::default() };
+        let mut state = State::new("main".into(), tools);
+        let mut request = Request { connection, head: &mut head };
+        let verdict = policy.on_http_request(&mut request, &mut state, Position::default()).await;
+        let Verdict::Respond(response) = verdict else { panic!("{verdict:?}") };
+        let location = response.headers[http::header::LOCATION].to_str().unwrap();
+        assert!(location.starts_with("https://accounts.google.com/o/oauth2/v2/auth?"), "{location}");
+        assert!(location.contains("client_id=site") && !location.contains("s3cret"), "{location}");
+    }
+
     #[test]
     fn modules_for_tls_become_one_end_of_tls() {
         let made = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).unwrap();
@@ -375,7 +460,27 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_by_name_and_without_secrets() {
         for (options, reason) in [
             (json!({"MutualTLSCA": {"mutual_tls_ca": "Q0E="}}), "MutualTLSCA"),
-            (json!({"OAuth": {"provider": "google"}, "BasicAuth": {}}), "OAuth"),
+            (json!({"OAuth": {"provider": "google"}}), "OAuth has no client_id"),
+            (json!({"OIDC": {"client_id": "a", "client_secret": "s3cret"}}), "OIDC cannot be honoured"),
+            (
+                json!({"OIDC": {"issuer_url": "http://127.0.0.1", "client_id": "a", "client_secret": "s3cret"}}),
+                "http:// is for a server on this machine",
+            ),
+            (
+                json!({"OAuth": {"provider": "nobody", "client_id": "a", "client_secret": "s3cret"}}),
+                "must be one of amazon",
+            ),
+            (
+                json!({"OAuth": {"provider": "google", "client_id": "a", "sealed_client_secret": "eA==",
+                    "client_secret": "s3cret"}}),
+                "OAuth.sealed_client_secret",
+            ),
+            (
+                json!({"OAuth": {"provider": "google", "client_id": "a", "client_secret": "s3cret"},
+                    "OIDC": {"issuer_url": "https://idp.example.com", "client_id": "a", "client_secret": "s3cret"}}),
+                "second action that logs people in",
+            ),
+            (json!({"SAML": {}, "BasicAuth": {}}), "SAML"),
             (json!({"Compression": {"level": 9}}), "Compression.level"),
             (json!({"CircuitBreaker": {"error_threshold": 2}}), "CircuitBreaker cannot be honoured"),
             (json!({"CircuitBreaker": {"error_threshold": 0.5, "x": 1}}), "CircuitBreaker.x"),
