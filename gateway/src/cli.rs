@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Looks at Traffic Policy documents.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Shows who is logged in by `oauth` or `openid-connect` in a policy, and ends that.
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
     /// Runs a gateway and an agent on this machine, without any file, to try things out.
     Dev(Dev),
     /// Prints the version.
@@ -41,6 +44,44 @@ pub(crate) struct ConfigFile {
     /// The configuration, YAML or JSON.
     #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// Lists the sessions that have begun at this gateway and go on.
+    List(ListSessions),
+    /// Ends sessions, for ever, within seconds; a gateway that does not run ends them when it starts.
+    End(EndSessions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListSessions {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Only those of this account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EndSessions {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// The ids of sessions.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All sessions of this person: its address of mail or the provider's name for it; can be repeated.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) person: Vec<String>,
+    /// All sessions.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only those of this account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 mod cli;
 mod explain;
 mod policy_file;
+mod sessions;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-use self::cli::{Arguments, Command, Dev, Explain, NewToken, PolicyCommand, PolicyFile, TokenCommand};
+use self::cli::{Arguments, Command, Dev, Explain, NewToken, PolicyCommand, PolicyFile, SessionsCommand, TokenCommand};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         Command::Token(TokenCommand::New(arguments)) => new_token(&arguments),
         Command::Policy(PolicyCommand::Check(arguments)) => check_policy(&arguments),
         Command::Policy(PolicyCommand::Explain(arguments)) => explain_policy(&arguments),
+        Command::Sessions(SessionsCommand::List(arguments)) => tell(sessions::list(&arguments)),
+        Command::Sessions(SessionsCommand::End(arguments)) => tell(sessions::end(&arguments)),
         Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
@@ -117,6 +120,21 @@ fn explain_policy(arguments: &Explain) -> u8 {
         }
     }
     EXIT_OK
+}
+
+fn tell(done: Result<String, sessions::Failure>) -> u8 {
+    match done {
+        Ok(text) => {
+            print(text);
+            EXIT_OK
+        }
+        Err(sessions::Failure::Usage(message)) => {
+            complain(message);
+            EXIT_USAGE
+        }
+        Err(sessions::Failure::Config(errors)) => refuse(&errors),
+        Err(sessions::Failure::File(message)) => fail(message),
+    }
 }
 
 fn new_token(arguments: &NewToken) -> u8 {

@@ -6,6 +6,9 @@ mod site;
 
 use std::process::{Command, Output};
 
+use adit_gateway::login::ending::Ending;
+use adit_gateway::login::spent::Journal;
+use adit_gateway::login::store::{Noted, Store};
 use adit_gateway::token::Token;
 use site::{SMALLEST, Site};
 
@@ -466,4 +469,47 @@ fn policy_explain_lets_tls_end_with_the_certificate_of_the_client() {
     let output = gateway(&arguments);
     assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains("has no certificate") && !stderr(&output).contains("c2Vj"), "{}", stderr(&output));
+}
+
+#[test]
+fn sessions_are_listed_and_those_that_are_meant_are_asked_to_end() {
+    let site = Site::new();
+    let file = site.write("gateway.yml", SMALLEST);
+    let run = |arguments: &[&str]| gateway(&[&["sessions"], arguments, &["--config", file.to_str().unwrap()]].concat());
+    let output = run(&["list", "--json"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "[]\n"));
+    let journal = Journal::open(&site.path("identity.spent"), 0).unwrap();
+    for (id, account, subject) in [("one", "main", "ann"), ("two", "other", "ann"), ("three", "main", "bob")] {
+        let texts = [id, account, "app.example.com", subject, ""].map(str::to_owned);
+        let [id, account, host, subject, email] = texts;
+        journal.note(Noted { id, account, host, subject, email, begun: 0, ends: 7_258_118_400 }, 0).unwrap();
+    }
+    let output = run(&["list", "--account", "main"]);
+    let shown = stdout(&output);
+    assert!(
+        shown.contains("one  1970-01-01T00:00:00Z") && shown.contains("three") && !shown.contains("two"),
+        "{shown}"
+    );
+    let output = run(&["end"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--person"), "{}", stderr(&output));
+    // No gateway runs that could take it: the folder is not there before the first start.
+    let ending = Ending::beside(&site.path("identity.spent"));
+    assert_eq!(run(&["end", "one"]).status.code(), Some(1));
+    ending.prepare().unwrap();
+    // Here one runs.
+    let taking = std::thread::spawn(move || {
+        loop {
+            let taken = ending.take(&journal, 0).unwrap();
+            if !taken.is_empty() {
+                return taken;
+            }
+            std::thread::yield_now();
+        }
+    });
+    let output = run(&["end", "--person", "ann", "--account", "main"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "1 sessions have ended\n"));
+    assert_eq!(taking.join().unwrap(), ["one"]);
+    assert!(!stdout(&run(&["list"])).contains("one"));
+    assert_eq!(stdout(&run(&["end", "one"])), "no session is meant: see `sessions list`\n");
 }

@@ -1,0 +1,98 @@
+//! `adit-gateway sessions`: who is logged in, and ending that.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use adit_gateway::config::{Config, ConfigErrors};
+use adit_gateway::login::ending::Ending;
+use adit_gateway::login::spent::Journal;
+use adit_gateway::login::store::{Noted, Store};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::cli::{EndSessions, ListSessions};
+
+/// Why it cannot be done.
+pub(crate) enum Failure {
+    /// The command line says too little.
+    Usage(&'static str),
+    /// The configuration is wrong.
+    Config(ConfigErrors),
+    /// A file cannot be read or written.
+    File(String),
+}
+
+/// The sessions, as lines for people or as JSON.
+pub(crate) fn list(arguments: &ListSessions) -> Result<String, Failure> {
+    let (_, mut sessions) = sessions(&arguments.file.config)?;
+    sessions.retain(|session| arguments.account.as_ref().is_none_or(|account| *account == session.account));
+    if arguments.json {
+        return serde_json::to_string_pretty(&sessions).map_err(|error| Failure::File(error.to_string()));
+    }
+    let lines = sessions.iter().map(|session| Line(session).to_string());
+    let mut text: Vec<String> = [HEADING.to_owned()].into_iter().chain(lines).collect();
+    text.push(format!("{} sessions", sessions.len()));
+    Ok(text.join("\n"))
+}
+
+/// Ends the sessions that the arguments choose, and waits until a running gateway has taken them.
+pub(crate) fn end(arguments: &EndSessions) -> Result<String, Failure> {
+    let chosen = arguments.ids.len() + arguments.person.len();
+    if chosen == 0 && !arguments.all {
+        return Err(Failure::Usage("say which: ids as `sessions list` shows them, --person, or --all"));
+    }
+    let (ending, sessions) = sessions(&arguments.file.config)?;
+    let is_meant = |session: &Noted| {
+        arguments.account.as_ref().is_none_or(|account| *account == session.account)
+            && (arguments.all
+                || arguments.ids.contains(&session.id)
+                || arguments.person.iter().any(|person| *person == session.subject || *person == session.email))
+    };
+    let meant: Vec<&Noted> = sessions.iter().filter(|session| is_meant(session)).collect();
+    if meant.is_empty() {
+        return Ok("no session is meant: see `sessions list`".into());
+    }
+    for session in &meant {
+        ending.ask(session).map_err(|error| Failure::File(format!("{}: {error}", session.id)))?;
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < WAIT {
+        if ending.waiting().map_err(|error| Failure::File(error.to_string()))? == 0 {
+            return Ok(format!("{} sessions have ended", meant.len()));
+        }
+        sleep(LOOK);
+    }
+    Ok(format!("{} sessions will end as soon as the gateway runs", meant.len()))
+}
+
+fn sessions(config: &Path) -> Result<(Ending, Vec<Noted>), Failure> {
+    let (config, _) = Config::load(config).map_err(Failure::Config)?;
+    let file = config.log_ins.spent_file(&config.key_file);
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let shown = |error: io::Error| Failure::File(format!("{}: {error}", file.display()));
+    let journal = Journal::look(&file, now).map_err(shown)?;
+    Ok((Ending::beside(&file), journal.sessions(now)))
+}
+
+/// A session in a table.
+struct Line<'s>(&'s Noted);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Noted { id, account, host, subject, email, begun, ends } = self.0;
+        write!(f, "{id}  {}  {}  {account}  {host}  {subject}  {email}", moment(*begun), moment(*ends))
+    }
+}
+
+fn moment(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+}
+
+const HEADING: &str = "id  begun  ends  account  host  person  mail";
+/// Twice as long as a gateway takes to look.
+const WAIT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
