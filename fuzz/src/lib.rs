@@ -12,6 +12,7 @@ pub mod expression;
 pub mod frame_decode;
 pub mod gateway_config;
 pub mod input;
+pub mod log_in;
 pub mod message;
 pub mod mux_ops;
 pub mod mux_recv;

@@ -11,6 +11,8 @@ mod gateway_config;
 #[path = "../../fuzz/src/input.rs"]
 #[expect(dead_code, reason = "other targets draw words")]
 mod input;
+#[path = "../../fuzz/src/log_in.rs"]
+mod log_in;
 #[path = "../../fuzz/src/policy.rs"]
 mod policy;
 #[path = "../../fuzz/src/policy_grammar.rs"]
@@ -63,4 +65,9 @@ fn template_holds_over_its_corpus() {
 #[test]
 fn proxy_header_holds_over_its_corpus() {
     replay(CORPUS, "proxy_header", proxy_header::proxy_header);
+}
+
+#[test]
+fn log_in_holds_over_its_corpus() {
+    replay(CORPUS, "log_in", log_in::log_in);
 }
