@@ -4,10 +4,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
-use adit_gateway::policy::{Connection, Place, Policy, Position, Request, State, Tls, Verdict};
+use adit_gateway::login::LogIns;
+use adit_gateway::login::cookies;
+use adit_gateway::login::seal::Keys;
+use adit_gateway::login::session::{Identity, Lifetime, Session};
+use adit_gateway::login::spent::Journal;
+use adit_gateway::policy::{Connection, Place, Policy, Position, Request, State, Tls, Tools, Verdict};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
@@ -22,6 +28,7 @@ struct Bench {
     name: &'static str,
     policy: Policy,
     head: http::request::Parts,
+    tools: Tools,
     goal: Duration,
 }
 
@@ -31,7 +38,7 @@ fn main() -> ExitCode {
     let is_test = !std::env::args().any(|argument| argument == "--bench");
     let batches = if is_test { 1 } else { BATCHES };
     let mut code = ExitCode::SUCCESS;
-    for bench in [ten_rules(), runtime.block_on(es256())] {
+    for bench in [ten_rules(), runtime.block_on(es256()), session()] {
         let times = measure(&runtime, &bench, batches);
         let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
         let goal = bench.goal;
@@ -64,8 +71,10 @@ fn measure(runtime: &Runtime, bench: &Bench, batches: usize) -> Vec<Duration> {
         let begin = Instant::now();
         runtime.block_on(async {
             for head in &mut heads {
+                // As the gateway does with every request.
+                let own_cookies = Arc::new(cookies::take(&mut head.headers));
+                let mut state = State::new("main".into(), Tools { own_cookies, ..bench.tools.clone() });
                 let mut request = Request { connection, head };
-                let mut state = State::default();
                 let verdict = bench.policy.on_http_request(&mut request, &mut state, Position::default()).await;
                 assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
             }
@@ -106,6 +115,7 @@ fn ten_rules() -> Bench {
         name: "ten rules, lists of 10,000 networks",
         policy: compile(&document),
         head: head(None),
+        tools: Tools::default(),
         goal: Duration::from_micros(30),
     }
 }
@@ -141,7 +151,43 @@ async fn es256() -> Bench {
         {"actions": [{"type": "forward-internal", "config": {"url": "https://api.internal"}}]},
     ]});
     let head = head(Some(&format!("Bearer {signed}.{signature}")));
-    Bench { name: "JWT with a cached ES256 key", policy: compile(&document), head, goal: Duration::from_micros(150) }
+    let (tools, goal) = (Tools::default(), Duration::from_micros(150));
+    Bench { name: "JWT with a cached ES256 key", policy: compile(&document), head, tools, goal }
+}
+
+/// Somebody who has logged in, with some claims and a header for the upstream.
+fn session() -> Bench {
+    let config = json!({
+        "issuer_url": "https://idp.example.com", "client_id": "client", "client_secret": "hush", "claims": ["groups"],
+        "identity_headers": {"x-user": "email"},
+    });
+    let document = json!({"on_http_request": [
+        {"actions": [{"type": "openid-connect", "config": config}]},
+        {"expressions": ["!actions.ngrok.oidc.identity.email.endsWith('@example.com')"], "actions": [{"type": "deny"}]},
+        {"actions": [{"type": "forward-internal", "config": {"url": "https://api.internal"}}]},
+    ]});
+    let claims = json!({"groups": ["one", "two", "three", "four"]}).as_object().unwrap().clone();
+    let identity = Identity { subject: "ann".into(), email: "ann@example.com".into(), claims, ..Identity::default() };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let lifetime = Lifetime { idle: time::Duration::hours(2), max: time::Duration::hours(8) };
+    let session = Session::begin(identity, lifetime, i64::try_from(now).unwrap()).unwrap();
+    let log_ins = LogIns::new(Keys::derive([&b"key"[..]]), Arc::new(Journal::in_memory()));
+    let sealed = session.seal(&log_ins.keys, &format!("session\napi.example.com\n\n{}", realm())).unwrap();
+    let mut head = head(None);
+    let cookies = format!("session=0123456789abcdef0123456789abcdef; theme=dark; __Host-adit-session={sealed}");
+    head.headers.insert("cookie", cookies.parse().unwrap());
+    let tools = Tools { log_ins: Some(Arc::new(log_ins)), ..Tools::default() };
+    Bench { name: "valid session", policy: compile(&document), head, tools, goal: Duration::from_micros(20) }
+}
+
+/// What the session's cookie is bound to beside the host: account, provider, client, and which addresses of mail count.
+fn realm() -> String {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in ["main", "openid https://idp.example.com", "client", "verified addresses"] {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn compile(document: &Value) -> Policy {
