@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ struct State {
     found: Option<Arc<Metadata>>,
     fetched: Option<Instant>,
     tried: Option<Instant>,
-    failure: String,
+    failure: Option<Flaw>,
 }
 
 /// How a provider describes itself (OpenID Connect Discovery 1.0, section 3).
@@ -96,10 +96,8 @@ impl OpenId {
         let provider = Arc::clone(self);
         let _ = tokio::spawn(async move { provider.refresh().await }).await;
         let state = self.state();
-        state.found.clone().ok_or_else(|| {
-            let reason = format!("{}: {}", self.uri, state.failure);
-            Flaw::new(Wrong::Discovery, reason)
-        })
+        let unknown = || Flaw::new(Wrong::Own, "the provider's description was not fetched");
+        state.found.clone().ok_or_else(|| state.failure.clone().unwrap_or_else(unknown))
     }
 
     async fn refresh(&self) {
@@ -112,19 +110,31 @@ impl OpenId {
             }
             state.tried = Some(now);
         }
-        let fetched = fetch::get(&self.uri, self.reach).await;
-        let read = fetched.and_then(|body| Metadata::read(&body, &self.issuer, self.reach));
+        let described = self.describe().await;
         let mut state = self.state();
-        match read {
+        match described {
             Ok(found) => {
                 state.found = Some(Arc::new(found));
                 state.fetched = Some(Instant::now());
             }
-            Err(failure) => {
-                tracing::warn!(issuer = %self.issuer, "the provider's description cannot be had: {failure}");
-                state.failure = failure;
+            Err(flaw) => {
+                tracing::warn!(issuer = %self.issuer, "the provider's description cannot be had: {}", flaw.reason);
+                state.failure = Some(flaw);
             }
         }
+    }
+
+    /// Fetches the description. A provider that does not answer is told from one that answers something else: visitors
+    /// can wait for the one, and nobody but the operator can mend the other.
+    async fn describe(&self) -> Result<Metadata, Flaw> {
+        let flaw = |wrong, reason: String| Flaw::new(wrong, format!("{}: {reason}", self.uri));
+        let answer = fetch::send(&self.uri, self.reach, fetch::Asking::default()).await;
+        let (status, body) = answer.map_err(|reason| flaw(Wrong::Unreachable, reason))?;
+        if status != StatusCode::OK {
+            let wrong = if status.is_server_error() { Wrong::Unreachable } else { Wrong::Discovery };
+            return Err(flaw(wrong, format!("the answer has status {}", status.as_u16())));
+        }
+        Metadata::read(&body, &self.issuer, self.reach).map_err(|reason| flaw(Wrong::Discovery, reason))
     }
 
     /// Verifies an ID token (OpenID Connect Core 1.0, 3.1.3.7) and gives its claims.

@@ -580,6 +580,21 @@ async fn provider_that_describes_another_issuer_is_refused() {
 }
 
 #[tokio::test]
+async fn provider_that_is_not_there_is_told_from_one_that_says_something_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let provider = Provider::start().await;
+    provider.change(|told| told.issuer = format!("http://{}", listener.local_addr().unwrap()));
+    drop(listener);
+    let refused = Site::new(&provider, "").ask(&mut Browser::default(), DEEP).await.refused();
+    assert_eq!((refused.code, refused.retry.as_deref()), (5201, Some("/ngrok/login")), "{refused:?}");
+    let provider = Provider::start().await;
+    provider.change(|told| told.issuer.push_str("/elsewhere"));
+    let refused = Site::new(&provider, "").ask(&mut Browser::default(), DEEP).await.refused();
+    assert_eq!(refused.code, 5206, "{refused:?}");
+    assert!(refused.reason.unwrap().contains("status 404"));
+}
+
+#[tokio::test]
 async fn provider_that_says_its_issuer_must_say_it() {
     let provider = Provider::start().await;
     provider.change(|told| told.discovery = json!({"authorization_response_iss_parameter_supported": true}));
