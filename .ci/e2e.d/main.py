@@ -21,6 +21,7 @@ import policy_scenarios  # noqa: F401
 import exchange_scenarios  # noqa: F401
 import oidc_scenarios  # noqa: F401
 import log_in_scenarios  # noqa: F401
+import browser_scenarios  # noqa: F401
 import proxied_scenarios  # noqa: F401
 import encryption_scenarios  # noqa: F401
 import acme_scenarios  # noqa: F401

@@ -3,6 +3,7 @@
 import gzip
 import json
 import time
+import urllib.parse
 from contextlib import contextmanager
 
 import stream
@@ -91,6 +92,37 @@ def sdk_modules_do_what_their_names_say(deployment):
                 expect_equal(gzip.decompress(packed.body), plain.body, f"{session.language}: unpacked body")
             text = session.refusal(session.listen, "nobody", "https", f"x{spot.bound}", web_url(deployment), **_UNKNOWN)
             expect("WebhookVerification" in text and secret not in text, f"the refusal says {text}")
+
+
+@scenario("files")
+def sdk_modules_send_people_to_their_provider(deployment):
+    client = {"client_id": "site", "client_secret": "hush-hush"}
+    oauth = {"provider": "google", "allow_emails": ["ann@example.com"], "allow_domains": ["example.org"]}
+    oidc = {"issuer_url": "https://idp.invalid"}
+    with sessions(deployment) as opened:
+        for session in opened:
+            spot = deployment.sdk_place("https", f"{session.language}-web")
+            session.listen("people", "https", spot.bound, web_url(deployment), oauth=oauth | client)
+            answer = fetch(spot.place, "/hello")
+            expect_equal(answer.status, 302, f"{session.language}: status without a log-in")
+            at, _, query = answer.headers["location"].partition("?")
+            asked = dict(urllib.parse.parse_qsl(query))
+            expect_equal(at, "https://accounts.google.com/o/oauth2/v2/auth", f"{session.language}: the provider")
+            expect_equal(asked["client_id"], "site", f"{session.language}: the client")
+            expect_equal(asked["redirect_uri"], f"{spot.place.url}/ngrok/oauth2/callback", f"{session.language}: the way back")
+            forged = fetch(spot.place, "/hello", "-H", "Cookie: __Host-adit-session=x")
+            expect_equal(forged.status, 302, f"{session.language}: status with a cookie that nobody sealed")
+            session.unbind("people")
+
+            session.listen("people", "https", spot.bound, web_url(deployment), oidc=oidc | client)
+            refused = fetch(spot.place, "/hello")
+            code = (refused.status, refused.headers["ngrok-error-code"])
+            expect_equal(code, (502, "ERR_NGROK_5201"), f"{session.language}: while the provider cannot be found")
+            session.unbind("people")
+
+            text = session.refusal(session.listen, "nobody", "https", spot.bound, web_url(deployment), oauth=oauth)
+            expect("OAuth has no client_id" in text, f"{session.language}: the refusal says {text}")
+        expect("hush-hush" not in deployment.gateway_logged(0), "the client's secret is in the log")
 
 
 _UNKNOWN = {"webhook_verification": ["nobody", "hush-hush"]}

@@ -1,6 +1,6 @@
 // An OpenID provider that gives access tokens as JWT for client credentials, and lets everybody log in with any password:
 // `provider.mjs PORT FOLDER_OF_KEYS REDIRECT KID…` publishes these keys, made when they are not there yet, and signs with the
-// first. REDIRECT is where people are sent back to, or `-`.
+// first. REDIRECT is where people are sent back to, several with commas between them, or `-`.
 
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -38,7 +38,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       client_secret: "site-secret",
       grant_types: ["authorization_code", "refresh_token"],
       id_token_signed_response_alg: "ES256",
-      redirect_uris: redirect === "-" ? [] : [redirect],
+      redirect_uris: redirect === "-" ? [] : redirect.split(","),
       response_types: redirect === "-" ? [] : ["code"],
     },
   ],
@@ -47,6 +47,8 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
     accountId: sub,
     claims: () => ({ sub, email: `${sub}@example.com`, email_verified: true, name: sub }),
   }),
+  issueRefreshToken: (_context, client) => client.grantTypeAllowed("refresh_token"),
+  rotateRefreshToken: true,
   jwks: { keys: names.map(key) },
   features: {
     devInteractions: { enabled: redirect !== "-" },

@@ -38,6 +38,14 @@ function endpoint(proto, address, modules) {
 function withModules(builder, modules) {
   if ("compression" in modules) builder.compression();
   if ("circuit_breaker" in modules) builder.circuitBreaker(modules.circuit_breaker);
+  if ("oauth" in modules) {
+    const { provider, allow_emails, allow_domains, client_id, client_secret } = modules.oauth;
+    builder.oauth(provider, allow_emails, allow_domains, [], client_id, client_secret);
+  }
+  if ("oidc" in modules) {
+    const { issuer_url, client_id, client_secret, allow_emails, allow_domains } = modules.oidc;
+    builder.oidc(issuer_url, client_id, client_secret, allow_emails, allow_domains, []);
+  }
   if ("webhook_verification" in modules) builder.webhookVerification(...modules.webhook_verification);
   return builder;
 }

@@ -52,6 +52,10 @@ def with_modules(builder, modules):
         builder = builder.compression()
     if "circuit_breaker" in modules:
         builder = builder.circuit_breaker(modules["circuit_breaker"])
+    if "oauth" in modules:
+        builder = builder.oauth(**modules["oauth"])
+    if "oidc" in modules:
+        builder = builder.oidc(**modules["oidc"])
     if "webhook_verification" in modules:
         builder = builder.webhook_verification(*modules["webhook_verification"])
     return builder

@@ -1,0 +1,103 @@
+// A headless Chromium, driven by lines of JSON on standard input; one line of JSON answers each:
+// `visit.mjs CHROMIUM PROFILE_FOLDER DOMAIN` sends all names below DOMAIN to this machine.
+
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+import * as readline from "node:readline";
+
+const [executablePath, profile, domain] = process.argv.slice(2);
+// The package is installed in the run's own folder, which is the working directory.
+const found = createRequire(process.cwd() + "/node/").resolve("playwright-core");
+const { default: playwright } = await import(pathToFileURL(found).href);
+
+const context = await playwright.chromium.launchPersistentContext(profile, {
+  executablePath,
+  headless: true,
+  // The authority of the run is nobody's; what certificates are worth is tried elsewhere.
+  ignoreHTTPSErrors: true,
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    `--host-resolver-rules=MAP *.${domain} 127.0.0.1`,
+  ],
+});
+context.setDefaultTimeout(15_000);
+const page = context.pages()[0] ?? (await context.newPage());
+let status = 0;
+page.on("response", (response) => {
+  if (response.request().isNavigationRequest() && response.frame() === page.mainFrame()) status = response.status();
+});
+
+// Where nobody answers, the browser has a page of its own.
+async function arrived(navigation) {
+  status = 0;
+  try {
+    await navigation;
+  } catch (error) {
+    if (!error.message.includes("net::ERR_")) throw error;
+    await page.waitForURL(/^chrome-error:/);
+    return { url: page.url(), status: 0, text: error.message };
+  }
+  await page.waitForLoadState();
+  return { url: page.url(), status, text: await page.innerText("body") };
+}
+
+const commands = {
+  async go({ url }) {
+    return arrived(page.goto(url));
+  },
+  async fill({ fields }) {
+    for (const [name, value] of Object.entries(fields)) await page.fill(`[name="${name}"]`, value);
+    return {};
+  },
+  async click({ selector }) {
+    return arrived(Promise.all([page.waitForNavigation(), page.click(selector)]));
+  },
+  // What a script of the page gets, or how a WebSocket of it ends.
+  async fetch({ path }) {
+    return { status: await page.evaluate(async (path) => (await fetch(path, { redirect: "manual" })).status, path) };
+  },
+  async socket({ path, text }) {
+    const said = ([path, text]) =>
+      new Promise((resolve) => {
+        const socket = new WebSocket(`wss://${location.host}${path}`);
+        socket.onopen = () => socket.send(text);
+        socket.onmessage = (event) => resolve(`said ${event.data}`);
+        socket.onerror = () => resolve("refused");
+      });
+    return { said: await page.evaluate(said, [path, text]) };
+  },
+  async cookies() {
+    const names = (await context.cookies()).filter((cookie) => cookie.domain.endsWith(domain));
+    return { cookies: names.map(({ name, domain, secure, httpOnly, sameSite }) => ({ name, domain, secure, httpOnly, sameSite })) };
+  },
+  async forget({ name }) {
+    await context.clearCookies({ name: new RegExp(name) });
+    return {};
+  },
+  async picture({ file }) {
+    await page.screenshot({ path: file });
+    return {};
+  },
+  async stop() {
+    await context.close();
+    process.exit(0);
+  },
+};
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  let answer;
+  try {
+    answer = await commands[command.do](command);
+  } catch (error) {
+    answer = { error: error.message };
+  }
+  console.log(JSON.stringify(answer));
+}
+process.exit(0);
