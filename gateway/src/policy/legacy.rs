@@ -300,10 +300,13 @@ const NAME_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use adit::endpoint_url::EndpointUrl;
     use http::{HeaderValue, StatusCode};
 
-    use super::super::{Connection, Position, Request, State, Tls, Verdict};
+    use super::super::payload::Whole;
+    use super::super::{Connection, Position, Request, State, Tls, Tools, Verdict};
     use super::*;
 
     fn translated(url: &str, options: Value) -> Result<Policy, String> {
@@ -329,7 +332,9 @@ mod tests {
             head.headers.append(*name, HeaderValue::from_static(value));
         }
         let mut request = Request { connection, head: &mut head };
-        let verdict = policy.on_http_request(&mut request, &mut State::default(), Position::default()).await;
+        let tools = Tools { payload: Some(Arc::new(Whole::default())), ..Tools::default() };
+        let mut state = State::new("main".into(), tools);
+        let verdict = policy.on_http_request(&mut request, &mut state, Position::default()).await;
         (verdict, head.headers)
     }
 
@@ -380,8 +385,6 @@ mod tests {
     #[tokio::test]
     async fn people_have_to_log_in_at_the_provider_that_a_module_names() {
         use crate::login::{LogIns, seal::Keys, spent::Journal};
-        use crate::policy::Tools;
-        use std::sync::Arc;
 
         let module = json!({"OAuth": {"provider": "google", "client_id": "site", "client_secret": "s3cret",
             "allow_emails": ["Ann@example.com"], "allow_domains": ["example.org"], "scopes": []}});
