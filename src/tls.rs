@@ -19,8 +19,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
@@ -58,7 +58,7 @@ pub fn connect_config(agent: &AgentConfig) -> Result<Arc<ClientConfig>, TlsError
 pub(crate) fn connect_config_noting(agent: &AgentConfig, presented: &Presented) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = connect_roots(&agent.connect_cas, agent.ssl_cert_file.as_deref())?;
     let provider = Arc::new(cipher_order::provider(agent.tls_ciphers));
-    let verifier = verifier(roots, agent.connect_pins.clone(), &provider, Clock::REAL)?;
+    let verifier = verifier(roots, agent.connect_pins.clone(), &provider, Clock::REAL);
     client_config_of(provider, Arc::new(Noting::new(verifier, presented.clone())), None, Clock::REAL)
 }
 
@@ -75,9 +75,9 @@ pub fn upstream_config(agent: &AgentConfig, tls: &UpstreamTlsConfig) -> Result<A
     let verifier: Arc<dyn ServerCertVerifier> = match (tls.verify, &tls.ca_file) {
         (false, _) => Arc::new(unverified::Unverified(Arc::clone(&provider))),
         (true, Some(source)) => {
-            verifier(termination::authorities([source]).map_err(TlsError::Pem)?, Vec::new(), &provider, Clock::REAL)?
+            verifier(termination::authorities([source]).map_err(TlsError::Pem)?, Vec::new(), &provider, Clock::REAL)
         }
-        (true, None) => verifier(upstream_roots(agent.ssl_cert_file.as_deref())?, Vec::new(), &provider, Clock::REAL)?,
+        (true, None) => verifier(upstream_roots(agent.ssl_cert_file.as_deref())?, Vec::new(), &provider, Clock::REAL),
     };
     let identity = tls.client.as_ref().map(|client| termination::client_identity(client, &provider));
     let identity = identity.transpose().map_err(TlsError::Pem)?.map(SingleCertAndKey::from);
@@ -179,20 +179,12 @@ fn client_config(
     clock: Clock,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(cipher_order::provider(ciphers));
-    let verifier = verifier(roots, pins, &provider, clock)?;
+    let verifier = verifier(roots, pins, &provider, clock);
     client_config_of(provider, verifier, None, clock)
 }
 
-fn verifier(
-    roots: RootCertStore,
-    pins: Vec<PublicKeyPin>,
-    provider: &Arc<CryptoProvider>,
-    clock: Clock,
-) -> Result<Arc<Verifier>, TlsError> {
-    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| TlsError::Provider(rustls::Error::General(error.to_string())))?;
-    Ok(Arc::new(Verifier::new(webpki, pins, clock.build)))
+fn verifier(roots: RootCertStore, pins: Vec<PublicKeyPin>, provider: &CryptoProvider, clock: Clock) -> Arc<Verifier> {
+    Arc::new(Verifier::new(roots, provider.signature_verification_algorithms, pins, clock.build))
 }
 
 fn client_config_of(

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
 use super::clock::unix;
 use crate::config::PublicKeyPin;
@@ -22,16 +23,24 @@ use crate::wall_time::WallTime;
 /// - With pins, the server's own certificate (the leaf) has to have one of these keys, and the system's clock is not
 ///   asked: there has to be a moment, not before `build`, at which the whole chain is valid. A certificate made after
 ///   the build passes thereby; one that had expired before it does not.
+///
+/// It calls webpki as rustls's own verifier does when that has no revocation lists, and spares the code for those.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    webpki: Arc<WebPkiServerVerifier>,
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
     pins: Vec<PublicKeyPin>,
     build: WallTime,
 }
 
 impl Verifier {
-    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, pins: Vec<PublicKeyPin>, build: WallTime) -> Self {
-        Self { webpki, pins, build }
+    pub(super) fn new(
+        roots: RootCertStore,
+        algorithms: WebPkiSupportedAlgorithms,
+        pins: Vec<PublicKeyPin>,
+        build: WallTime,
+    ) -> Self {
+        Self { roots, algorithms, pins, build }
     }
 
     fn check_pin(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
@@ -49,10 +58,15 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verify = |time| self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time);
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        let verify = |time| {
+            let algorithms = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, intermediates, time, algorithms)?;
+            verify_server_name(&leaf, server_name).map(|()| ServerCertVerified::assertion())
+        };
         if self.pins.is_empty() {
             return verify(now).map_err(|error| without_time(error, verify));
         }
@@ -67,7 +81,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -76,11 +90,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
