@@ -68,15 +68,24 @@ def unusable_file_is_refused_by_name(router):
     expect("agent.connect_url" in done.stderr, f"the key is not named: {done.stderr}")
 
 
-def authorities_that_are_not_there_are_missed_by_name(router):
-    """The small build trusts nobody unless it is told whom."""
-    document = router.agent_document()
-    del document["agent"]["connect_cas"]
-    file = router.scratch.write("files/trusted.json", json.dumps(document), 0o600)
+def what_the_small_build_lacks_is_missed_by_name(router):
+    """It trusts nobody unless it is told whom, and has no certificates of its own."""
+    trusting = router.agent_document()
+    del trusting["agent"]["connect_cas"]
+    expect_refused(router, trusting, "agent.connect_cas", "built without the bundled authorities")
+    ending = router.agent_document()
+    ends = {"server_certificate": "/nonexistent/cert.pem", "server_private_key": "/nonexistent/key.pem"}
+    place = {"name": "ending", "url": "tls://ending.internal", "upstream": {"url": "tcp://127.0.0.1:9"}}
+    ending["endpoints"].append(place | {"agent_tls_termination": ends})
+    expect_refused(router, ending, "agent_tls_termination.server_certificate", "built without certificates of its own")
+
+
+def expect_refused(router, document, *words):
+    file = router.scratch.write("files/refused.json", json.dumps(document), 0o600)
     done = subprocess.run([router.binaries["adit"], "check", "--config", file], capture_output=True, text=True, timeout=20)
     expect_equal(done.returncode, 3, "the exit status")
-    for words in ("agent.connect_cas", "built without the bundled authorities"):
-        expect(words in done.stderr, f"{words!r} is not said: {done.stderr}")
+    for text in words:
+        expect(text in done.stderr, f"{text!r} is not said: {done.stderr}")
 
 
 # Those that restart things come last.
@@ -101,4 +110,4 @@ FULL = (
     agent_comes_back_after_a_gateway_crash,
     agent_drains_at_sigterm,
 )
-SMALL = (*SHORT[:-1], authorities_that_are_not_there_are_missed_by_name, SHORT[-1])
+SMALL = (*SHORT[:-1], what_the_small_build_lacks_is_missed_by_name, SHORT[-1])

@@ -1,8 +1,12 @@
 //! Which ciphers the agent offers first. Servers follow the client's order, so the agent, whose CPU is usually the
 //! weaker one, decides what costs it least.
 
-use rustls::CipherSuite;
-use rustls::crypto::{CryptoProvider, ring};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
+use rustls::{CipherSuite, Error};
 
 use crate::config::TlsCiphers;
 
@@ -11,7 +15,20 @@ pub(super) fn provider(ciphers: TlsCiphers) -> CryptoProvider {
     let mut provider = ring::default_provider();
     let (order, _) = choose(ciphers, has_aes_instructions());
     provider.cipher_suites.sort_by_key(|suite| rank(suite.suite(), order));
+    if !cfg!(feature = "own-certificates") {
+        provider.key_provider = &NoKeys;
+    }
     provider
+}
+
+/// Stands, in a build without private keys, where the code for them would be.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("this adit is built without private keys".to_owned()))
+    }
 }
 
 /// Which cipher comes first, and why.
