@@ -116,17 +116,18 @@ def agent(family, small=False):
 
 def build(family, *arguments, flags=FLAGS, std=STD):
     """Builds the agent for a family; returns where the binary is until the next build."""
-    return _cargo(family, flags, "build", "--profile", "firmware", "--bin", "adit", *std, *arguments)[-1]
+    return _cargo(family, flags, "build", "--profile", "firmware", "--bin", "adit", *std, *arguments)["adit"]
 
 
 def tests(family, *selection):
-    """Builds tests of the agent that `selection` names to cargo; returns the paths of their programs."""
+    """Builds tests of the agent that `selection` names to cargo; returns the paths of their programs by their names."""
     std = ("-Zbuild-std=std,panic_abort,test", "-Zpanic-abort-tests")
     return _cargo(family, FLAGS, "test", "--no-run", "--profile", "emulated", *selection, *std)
 
 
 def _cargo(family, flags, command, *arguments):
-    """Runs cargo for a family; returns the paths of the programs that it made, or of the tests if they were wanted."""
+    """Runs cargo for a family; returns the paths of the programs that it made, or of the tests if they were wanted, by
+    the names of what they are made from."""
     line = [CARGO, command, "--locked", "-p", "adit", "--target", family.triple, *arguments]
     line += ["--message-format", "json-render-diagnostics"]
     done = subprocess.run(line, cwd=ROOT, env=environment(family, flags), stdout=subprocess.PIPE, text=True)
@@ -134,4 +135,5 @@ def _cargo(family, flags, command, *arguments):
         raise TargetsError(f"the build for {family.triple} failed")
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     made = [message for message in messages if message.get("executable")]
-    return [Path(message["executable"]) for message in made if message["profile"]["test"] == (command == "test")]
+    wanted = [message for message in made if message["profile"]["test"] == (command == "test")]
+    return {message["target"]["name"]: Path(message["executable"]) for message in wanted}
