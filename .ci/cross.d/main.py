@@ -1,6 +1,5 @@
-"""The agent of each target under emulation against a native gateway: `main.py ADIT_GATEWAY TRIPLE…`.
-
-The agents are those that `targets/check` has built.
+"""Builds the agent of each target, and runs it under emulation against a native gateway:
+`main.py [--keep] ADIT_GATEWAY TRIPLE…`. With `--keep` what was built stays in the cache.
 """
 
 import shlex
@@ -14,7 +13,8 @@ TARGETS = HERE.parent.parent / "targets"
 # The machinery of the end-to-end scenarios (programs, certificates, clients, upstreams), and what is known of targets.
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e.d"), str(TARGETS / "lib")]
 
-import family  # noqa: E402 - found only with the line above
+import builds  # noqa: E402 - found only with the line above
+import family  # noqa: E402
 import router_scenarios  # noqa: E402
 import rust  # noqa: E402
 import scenario  # noqa: E402
@@ -26,9 +26,14 @@ FULL = {"mipsel-unknown-linux-musl", "mips-unknown-linux-musl", "armv5te-unknown
 
 
 def main():
-    gateway, *words = sys.argv[1:]
-    failed = []
-    for target in map(family.load, family.named(words)):
+    words = sys.argv[1:]
+    keep = words[0] == "--keep"
+    gateway, *names = words[1:] if keep else words
+    targets = [family.load(name) for name in family.named(names)]
+    builds.prepare()
+    failed = builds.all_of(targets, keep)
+    # Not before: what is timed needs the machine for itself.
+    for target in targets:
         for build in target.builds:
             start = time.monotonic()
             suite = suite_of(target, build)

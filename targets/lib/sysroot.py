@@ -57,6 +57,13 @@ def make(family):
         return _tools(family, made)
 
 
+def fetch():
+    """The archive of musl's sources in the cache, from Debian if it is not there."""
+    archive = cache.folder("sources") / MUSL
+    debian.source("musl", MUSL_SUITE, MUSL, MUSL_SHA256, archive)
+    return archive
+
+
 def _key(family):
     """Changes with whatever the result depends on."""
     parts = [MUSL_SHA256, debian.version(f"clang-{LLVM}"), *family.clang, *CFLAGS]
@@ -68,9 +75,7 @@ def _build(family, made):
     shutil.rmtree(made, ignore_errors=True)
     work = made / "build"
     work.mkdir(parents=True)
-    archive = cache.folder("sources") / MUSL
-    debian.source("musl", MUSL_SUITE, MUSL, MUSL_SHA256, archive)
-    with tarfile.open(archive) as tar:
+    with tarfile.open(fetch()) as tar:
         tar.extractall(work, filter="data")
     (source,) = work.glob("musl-*")
     flags = " ".join(family.clang)

@@ -1,0 +1,60 @@
+"""Builds and checks the agents of targets, several targets at a time, and runs the tests of the core for some."""
+
+import os
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import cache
+import debian
+import family
+import rust
+import sysroot
+
+# The end of every build, link-time optimisation, has one thread.
+AT_ONCE = 2
+# Big-endian: of all targets the one that differs most from where the tests are run anyway.
+CORE = {"mips-unknown-linux-musl"}
+SECONDS_MAX = 1800
+
+
+def prepare():
+    """Installs and fetches what all builds need: package managers do not bear two at a time."""
+    rust.check()
+    debian.install(*sysroot.PACKAGES)
+    sysroot.fetch()
+    subprocess.run([rust.CARGO, "fetch", "--locked", "--quiet"], cwd=family.ROOT, check=True)
+
+
+def all_of(targets, keep):
+    """Builds and checks every target; returns sentences about those that failed. `keep` leaves what cargo has made."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [failure for failures in pool.map(lambda each: _one(each, keep), targets) for failure in failures]
+
+
+def _one(target, keep):
+    # What an earlier run left must not be taken for the result of this one.
+    shutil.rmtree(rust.path(target).parent, ignore_errors=True)
+    folder = cache.folder("builds", target.triple)
+    steps = ["check", "test"] if target.triple in CORE else ["check"]
+    failed = [f"{target.triple}: targets/{step}" for step in steps if not _step(step, target.triple, folder)]
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    return failed
+
+
+def _step(step, triple, folder):
+    """Runs a script of `targets/`; true if it succeeds. What it says is printed in one piece."""
+    start = time.monotonic()
+    done = subprocess.run(
+        [family.TARGETS / step, triple],
+        env=os.environ | {"ADIT_TARGETS_BUILD": str(folder), "CARGO_TERM_QUIET": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    said = done.stdout if done.returncode else "".join(line for line in done.stdout.splitlines(True) if line.startswith(triple))
+    print(f"{said}cross: {triple}: targets/{step}: {time.monotonic() - start:.0f} s, status {done.returncode}", flush=True)
+    return done.returncode == 0
