@@ -71,7 +71,7 @@ mod tests {
         let location = response.headers[LOCATION].to_str().unwrap();
         assert!(location.starts_with("https://app.example.com/ngrok/oauth2/callback?state=id&ticket="), "{location}");
         assert_eq!(
-            (response.status, &*response.headers[CACHE_CONTROL].to_str().unwrap()),
+            (response.status, response.headers[CACHE_CONTROL].to_str().unwrap()),
             (StatusCode::SEE_OTHER, "no-store")
         );
         for (host, path) in [
