@@ -63,6 +63,16 @@ pub fn set(name: &str, value: &str, reach: &Reach, age: Duration) -> Option<Head
     Some(line)
 }
 
+/// As [`set`], and browsers also send it with a form that another site's page posts here. For what is of no use by itself.
+#[must_use]
+pub fn set_across_sites(name: &str, value: &str, reach: &Reach, age: Duration) -> Option<HeaderValue> {
+    let line = set(name, value, reach, age)?;
+    let line = line.to_str().ok()?.strip_suffix("Lax")?;
+    let mut line = HeaderValue::from_str(&format!("{line}None")).ok()?;
+    line.set_sensitive(true);
+    Some(line)
+}
+
 /// The value of `Set-Cookie` that takes a cookie away.
 #[must_use]
 pub fn clear(name: &str, reach: &Reach) -> Option<HeaderValue> {
@@ -131,5 +141,8 @@ mod tests {
         assert_eq!(line, expected);
         assert_eq!(clear("n", &Reach::Host).unwrap(), "n=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax");
         assert!(format!("{host:?}").contains("Sensitive"));
+        let across = set_across_sites("__Host-adit-login-x", "v", &Reach::Host, Duration::seconds(5)).unwrap();
+        assert_eq!(across, "__Host-adit-login-x=v; Path=/; Max-Age=5; Secure; HttpOnly; SameSite=None");
+        assert!(across.is_sensitive());
     }
 }

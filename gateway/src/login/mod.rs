@@ -10,6 +10,7 @@ pub mod hand_over;
 mod noted;
 pub mod query;
 pub mod return_path;
+pub mod saml;
 pub mod seal;
 pub mod session;
 pub mod spent;

@@ -42,6 +42,29 @@ pub struct Identity {
     /// Claims that the policy asks for.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub claims: Map<String, Json>,
+    /// What only SAML has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saml: Option<Box<SamlIdentity>>,
+}
+
+/// What the session of a SAML log-in keeps beside the rest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SamlIdentity {
+    /// The format of the name, and within which domain and for whom it is one: a log-out has to say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// `NameQualifier`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qualifier: Option<String>,
+    /// `SPNameQualifier`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_qualifier: Option<String>,
+    /// When the session at the provider ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<i64>,
+    /// Those of the policy's groups that the person is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 /// How long sessions last.

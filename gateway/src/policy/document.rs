@@ -382,7 +382,8 @@ impl Reader<'_> {
         let action = (kind.compile)(&mut config, phase, self.place);
         config.finish();
         if action.as_ref().is_some_and(|action| action.logs_in()) && std::mem::replace(&mut self.logs_in, true) {
-            let message = "is the second action that logs people in: a policy can have one, oauth or openid-connect";
+            let message =
+                "is the second action that logs people in: a policy can have one, oauth, openid-connect or saml";
             self.findings.add(type_path, &wrong, LOG_INS_TOO_MANY, message);
         }
         Some(Placed { name: kind.name, action: action? })

@@ -162,6 +162,7 @@ const KINDS: &[&Kind] = &[
     &redirect::KIND,
     &remove_headers::KIND,
     &restrict_ips::KIND,
+    &log_in::saml::KIND,
     &set_vars::KIND,
     &terminate_tls::KIND,
     &url_rewrite::KIND,

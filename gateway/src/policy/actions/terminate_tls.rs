@@ -153,7 +153,7 @@ fn clients(fields: &mut Fields<'_>) -> Option<ClientCheck> {
 }
 
 /// The PEM text of a field, or of the file that it names.
-fn content(text: &str, directory: Option<&Path>) -> Result<Vec<u8>, String> {
+pub(super) fn content(text: &str, directory: Option<&Path>) -> Result<Vec<u8>, String> {
     if text.contains(PEM_BEGIN) {
         return Ok(text.as_bytes().to_vec());
     }

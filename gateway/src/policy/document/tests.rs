@@ -366,12 +366,12 @@ fn all_mistakes_are_reported_at_once() {
 #[test]
 fn message_says_what_would_be_right() {
     let place = agent("https://a.example.com");
-    let errors = Policy::parse("on_http_request: [{actions: [{type: saml}]}]", place).unwrap_err();
+    let errors = Policy::parse("on_http_request: [{actions: [{type: waf}]}]", place).unwrap_err();
     assert_eq!(
         errors.to_string(),
-        "on_http_request[0].actions[0].type: \"saml\": is not an action that this gateway has: on_http_request has \
+        "on_http_request[0].actions[0].type: \"waf\": is not an action that this gateway has: on_http_request has \
          add-headers, basic-auth, circuit-breaker, close-connection, custom-response, deny, forward-internal, http-request, \
-         jwt-validation, log, oauth, openid-connect, oidc, rate-limit, redirect, remove-headers, restrict-ips, set-vars, \
+         jwt-validation, log, oauth, openid-connect, oidc, rate-limit, redirect, remove-headers, restrict-ips, saml, set-vars, \
          url-rewrite, verify-webhook \
          (ERR_NGROK_2201)"
     );

@@ -466,6 +466,7 @@ pub(in crate::policy) const RESULTS: &[&str] = &[
     "oauth",
     "oidc",
     "openid_connect",
+    "saml",
     "basic_auth",
     "rate_limit",
     "circuit_breaker",

@@ -68,7 +68,7 @@ async fn send_in_time(uri: &Uri, reach: Reach, asking: Asking) -> Result<(Status
     *request.headers_mut() = asking.headers;
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_str(host).map_err(|_| "the host name is not valid".to_owned())?);
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("adit-gateway/", env!("CARGO_PKG_VERSION"))));
     let (response, _) =
         ask(uri, reach, Payer::Gateway, request, BODY_BYTES_MAX).await.map_err(|fault| match fault {

@@ -337,11 +337,11 @@ impl Flow<'_> {
     }
 }
 
-fn respond(response: CustomResponse) -> Step {
+pub(super) fn respond(response: CustomResponse) -> Step {
     Step::End(Verdict::Respond(Arc::new(response)))
 }
 
-fn to(url: &str) -> Result<CustomResponse, Flaw> {
+pub(super) fn to(url: &str) -> Result<CustomResponse, Flaw> {
     let line = HeaderValue::from_str(url).map_err(|_| Flaw::new(Wrong::Own, "an address cannot be written"))?;
     let mut response = CustomResponse::empty(StatusCode::FOUND);
     response.headers.insert(LOCATION, line);
@@ -354,7 +354,7 @@ fn with_query(url: &str, fields: &[(&str, &str)]) -> String {
     format!("{url}{separator}{}", form_text(fields))
 }
 
-fn logged_out(log_in: &str) -> CustomResponse {
+pub(super) fn logged_out(log_in: &str) -> CustomResponse {
     let mut response = CustomResponse::empty(StatusCode::OK);
     response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -366,18 +366,18 @@ fn logged_out(log_in: &str) -> CustomResponse {
     response
 }
 
-fn append(headers: &mut HeaderMap, line: Option<HeaderValue>) {
+pub(super) fn append(headers: &mut HeaderMap, line: Option<HeaderValue>) {
     if let Some(line) = line {
         headers.append(SET_COOKIE, line);
     }
 }
 
 /// As at ngrok.
-const LOG_IN_PATH: &str = "/ngrok/login";
-const LOG_OUT_PATH: &str = "/ngrok/logout";
+pub(super) const LOG_IN_PATH: &str = "/ngrok/login";
+pub(super) const LOG_OUT_PATH: &str = "/ngrok/logout";
 /// Log-ins of one browser that may be under way at the same time.
-const ATTEMPTS_MAX: usize = 4;
+pub(super) const ATTEMPTS_MAX: usize = 4;
 /// Cookies of one name that are looked at.
-const COOKIES_MAX: usize = 8;
+pub(super) const COOKIES_MAX: usize = 8;
 /// Providers' codes have up to some hundred bytes; those of Microsoft 2 KiB.
 const CODE_BYTES_MAX: usize = 4096;

@@ -11,6 +11,7 @@ pub(super) mod openid_connect;
 mod provider;
 mod refresh;
 mod result;
+pub(super) mod saml;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -111,6 +111,7 @@ impl Known {
             name: first(self.person).unwrap_or_default(),
             provider_session: String::new(),
             claims: kept.collect(),
+            saml: None,
         })
     }
 }

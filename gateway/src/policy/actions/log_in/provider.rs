@@ -224,5 +224,6 @@ fn identity(said: &Map<String, Json>, wanted: &Wanted) -> Result<Identity, Flaw>
         name: text("name").or_else(|| text("preferred_username")).unwrap_or_default(),
         provider_session: text("sid").unwrap_or_default(),
         claims: kept.collect(),
+        saml: None,
     })
 }

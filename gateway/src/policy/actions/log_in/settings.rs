@@ -76,11 +76,7 @@ pub(super) struct Binding {
 
 impl Settings {
     pub(super) fn read(fields: &mut Fields<'_>, place: Place, idle: &[&'static str], scopes: &[&str]) -> Option<Self> {
-        let auth_id = fields.text("auth_id").unwrap_or_default();
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if auth_id.len() > AUTH_ID_BYTES_MAX || !auth_id.bytes().all(is_name) {
-            fields.wrong("auth_id", CONFIG_VALUE, "must be at most 64 letters, digits, dots, hyphens and underscores");
-        }
+        let auth_id = read_auth_id(fields);
         let client_id = fields.required_template("client_id", "my-client");
         let client_secret = fields.required_secret("client_secret", "${secrets.get('idp', 'secret')}");
         let asked = fields.list("scopes", 0..=SCOPES_MAX, CONFIG_VALUE);
@@ -113,7 +109,7 @@ impl Settings {
         let identity_headers = IdentityHeaders::read(fields, &claims);
         let wanted = Wanted { claims, trusts_email: fields.bool("trust_unverified_email", false) };
         Some(Self {
-            auth_id: auth_id.into(),
+            auth_id,
             client_id: client_id?,
             client_secret: client_secret?,
             scopes,
@@ -149,19 +145,25 @@ impl Settings {
 
     /// What the cookies of a host are bound to. `None`: the host is not of the domain that they are for.
     pub(super) fn binding(&self, host: &str, [account, provider]: [&str; 2], client: &Client) -> Option<Binding> {
-        let site = match &self.cookies {
+        Binding::of(host, &self.cookies, &self.auth_id, realm(&[account, provider, &client.id, self.wanted.says()]))
+    }
+}
+
+impl Binding {
+    /// What the cookies of a host are bound to. `None`: the host is not of the domain that they are for.
+    pub(super) fn of(host: &str, cookies: &Reach, auth_id: &str, realm: String) -> Option<Self> {
+        let site = match cookies {
             Reach::Host => host.to_owned(),
             Reach::Domain(domain) => {
                 let rest = host.strip_suffix(&**domain)?;
                 (rest.is_empty() || rest.ends_with('.')).then(|| format!(".{domain}"))?
             }
         };
-        let dash = if self.auth_id.is_empty() { "" } else { "-" };
-        let named = |kind: &str| cookies::name(&format!("{kind}{dash}{}", self.auth_id), &self.cookies);
-        let realm = realm(&[account, provider, &client.id, self.wanted.says()]);
-        let purpose = |kind: &str| format!("{kind}\n{site}\n{}\n{realm}", self.auth_id);
-        Some(Binding {
-            cookies: self.cookies.clone(),
+        let dash = if auth_id.is_empty() { "" } else { "-" };
+        let named = |kind: &str| cookies::name(&format!("{kind}{dash}{auth_id}"), cookies);
+        let purpose = |kind: &str| format!("{kind}\n{site}\n{auth_id}\n{realm}");
+        Some(Self {
+            cookies: cookies.clone(),
             session: named("session"),
             attempt: format!("{}-", named("login")),
             session_purpose: purpose("session"),
@@ -178,7 +180,7 @@ impl std::fmt::Debug for Settings {
 }
 
 /// A hash over all of them, so that a session ends when the policy names another provider or client.
-fn realm(parts: &[&str]) -> String {
+pub(super) fn realm(parts: &[&str]) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());
@@ -187,8 +189,17 @@ fn realm(parts: &[&str]) -> String {
     context.finish().as_ref().iter().take(REALM_LEN).map(|byte| format!("{byte:02x}")).collect()
 }
 
+pub(super) fn read_auth_id(fields: &mut Fields<'_>) -> Box<str> {
+    let auth_id = fields.text("auth_id").unwrap_or_default();
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if auth_id.len() > AUTH_ID_BYTES_MAX || !auth_id.bytes().all(is_name) {
+        fields.wrong("auth_id", CONFIG_VALUE, "must be at most 64 letters, digits, dots, hyphens and underscores");
+    }
+    auth_id.into()
+}
+
 /// The first of these fields that is there.
-fn read_span(fields: &mut Fields<'_>, names: &[&'static str]) -> Option<Duration> {
+pub(super) fn read_span(fields: &mut Fields<'_>, names: &[&'static str]) -> Option<Duration> {
     let mut found = None;
     for name in names {
         let span = fields.optional_duration(name, SPAN_MIN..=SPAN_MAX);
@@ -197,7 +208,7 @@ fn read_span(fields: &mut Fields<'_>, names: &[&'static str]) -> Option<Duration
     found.and_then(|span| Duration::try_from(span).ok())
 }
 
-fn read_domain(fields: &mut Fields<'_>, place: Place) -> Reach {
+pub(super) fn read_domain(fields: &mut Fields<'_>, place: Place) -> Reach {
     let Some(domain) = fields.text("auth_cookie_domain") else { return Reach::Host };
     if !place.is_cloud() {
         // Browsers would send it to, and take it from, what other agents have below the domain.
@@ -226,14 +237,14 @@ const OURS: &[&str] = &[
     "state",
 ];
 /// As long as a working day at most, and two hours without a request.
-const MAX: Duration = Duration::hours(24);
-const IDLE: Duration = Duration::hours(2);
+pub(super) const MAX: Duration = Duration::hours(24);
+pub(super) const IDLE: Duration = Duration::hours(2);
 const SPAN_MIN: Span = Span::from_secs(1);
 const SPAN_MAX: Span = Span::from_secs(366 * 24 * 3600);
 const AUTH_ID_BYTES_MAX: usize = 64;
 const DOMAIN_BYTES_MAX: usize = 253;
 const SCOPES_MAX: usize = 32;
 const PARAMETERS_MAX: usize = 16;
-const CLAIMS_MAX: usize = 16;
+pub(super) const CLAIMS_MAX: usize = 16;
 /// Bytes of a hash that nobody gains from finding a second text for.
 const REALM_LEN: usize = 16;

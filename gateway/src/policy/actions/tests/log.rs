@@ -91,6 +91,7 @@ const OTHERS: &[&str] = &[
     "openid-connect",
     "redirect",
     "remove-headers",
+    "saml",
     "set-vars",
     "terminate-tls",
     "url-rewrite",
