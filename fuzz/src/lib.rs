@@ -21,4 +21,5 @@ pub mod policy_grammar;
 pub mod policy_rules;
 pub mod proxy_handshake;
 pub mod proxy_header;
+pub mod saml_response;
 pub mod template;

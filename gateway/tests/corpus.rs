@@ -23,7 +23,8 @@ mod policy_rules;
 mod proxy_header;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
-
+#[path = "../../fuzz/src/saml_response.rs"]
+mod saml_response;
 #[path = "../../fuzz/src/template.rs"]
 mod template;
 
@@ -70,4 +71,9 @@ fn proxy_header_holds_over_its_corpus() {
 #[test]
 fn log_in_holds_over_its_corpus() {
     replay(CORPUS, "log_in", log_in::log_in);
+}
+
+#[test]
+fn saml_response_holds_over_its_corpus() {
+    replay(CORPUS, "saml_response", saml_response::saml_response);
 }
