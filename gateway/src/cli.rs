@@ -113,7 +113,7 @@ pub(crate) enum PolicyCommand {
     Check(PolicyFile),
     /// Says what a policy does with a request that the options make up: rules, values, actions, decision.
     #[command(after_help = EXPLAIN_HELP)]
-    Explain(Explain),
+    Explain(Box<Explain>),
 }
 
 /// A document and whom it is for.

@@ -192,6 +192,14 @@ fn policy_explain_asks_nobody_unless_told_and_says_so() {
     assert!(text.contains("or the policy goes on when nobody has it online"), "{text}");
     let (text, _) = explained(&site, behind, &["--offline"]);
     assert!(text.ends_with("body: ERR_NGROK_3200\n"), "{text}");
+    let asking = "on_http_request: [{actions: [{type: http-request, config: {on_error: halt, url: \
+                  'https://check.internal/a?key=s3cret'}}, {type: deny}]}]";
+    let (text, _) = explained(&site, asking, &[]);
+    assert!(
+        text.contains("http-request: not run: it asks the network for what https://check.internal/a answers"),
+        "{text}"
+    );
+    assert!(!text.contains("s3cret") && text.contains("decision: denied with 403"), "{text}");
 }
 
 #[test]
@@ -512,4 +520,18 @@ fn sessions_are_listed_and_those_that_are_meant_are_asked_to_end() {
     assert_eq!(taking.join().unwrap(), ["one"]);
     assert!(!stdout(&run(&["list"])).contains("one"));
     assert_eq!(stdout(&run(&["end", "one"])), "no session is meant: see `sessions list`\n");
+}
+
+#[test]
+fn policy_explain_knows_of_tls_where_no_certificate_is_asked_for() {
+    let site = Site::new();
+    for version in ["1.2", "1.3"] {
+        let document = format!(
+            "on_tcp_connect: [{{actions: [{{type: terminate-tls, config: {{max_version: '{version}'}}}}]}}]\n\
+             on_http_request: [{{expressions: [\"conn.tls.version < '1.3'\"], actions: [{{type: deny}}]}}]"
+        );
+        let (text, _) = explained(&site, &document, &["--agent"]);
+        let decision = if version == "1.2" { "denied with 403 Forbidden" } else { "the endpoint's own agent gets it" };
+        assert!(text.contains(&format!("decision: {decision}")), "{text}");
+    }
 }

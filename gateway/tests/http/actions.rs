@@ -437,3 +437,83 @@ async fn policy_asks_before_a_response_goes_out() {
     let (head, body) = visitor.read_response().await;
     assert_eq!((header(&head, "x-note"), body.as_str()), (Some("hi"), "body"));
 }
+
+#[tokio::test]
+async fn body_of_a_request_of_a_policy_is_what_its_endpoint_checks() {
+    // A signature of nothing, on a request that has a body nevertheless.
+    let headers =
+        "headers: {x-hub-signature-256: 'sha256=91dfac70c5348b04e1babb8b421ac92cec08b565b49ca16130dccb72503647b7'}";
+    for (fields, status) in [(format!("method: GET, {headers}, body: x"), "403"), (headers.to_owned(), "204")] {
+        let policy = asks(&fields).replace("api.internal", "hook.internal");
+        let hook = format!("on_http_request: [{VERIFY} {{actions: [{{type: deny, config: {{status_code: 204}}}}]}}]");
+        let setup = Setup::new(Protocol::Http1).cloud("cloud.test", &policy).internal("hook.internal", &hook);
+        let gateway = setup.start().await;
+        let response = gateway.visit_http1().await.send_request(get("/", "")).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.starts_with(status.as_bytes()), "{fields}: {}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[tokio::test]
+async fn requests_of_policies_are_counted_on_their_way_outside() {
+    let gateway = cloud(Protocol::Http1, "", "").start().await;
+    let mut visitor = gateway.visit().await;
+    for (line, seen) in [("", None), ("Adit-Hops: 1\r\n", Some("1")), ("Adit-Hops: 2\r\nadit-hops: 3\r\n", Some("3"))] {
+        visitor.send(format!("GET / HTTP/1.1\r\nHost: cloud.test\r\n{line}\r\n")).await;
+        let mut upstream = gateway.upstream().await;
+        assert_eq!(header(&upstream.read_head().await, "adit-hops"), seen);
+        upstream.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+        assert!(visitor.read_head().await.starts_with("HTTP/1.1 204"));
+    }
+    for line in ["4", "-1", "x"] {
+        let mut visitor = gateway.visit().await;
+        visitor.send(format!("GET / HTTP/1.1\r\nHost: cloud.test\r\nAdit-Hops: {line}\r\n\r\n")).await;
+        let head = visitor.read_head().await;
+        assert!(head.starts_with("HTTP/1.1 508") && head.contains("ERR_NGROK_3603"), "{head}");
+    }
+    assert_eq!(gateway.opened(), 3);
+}
+
+#[tokio::test]
+async fn policy_counts_on_from_what_a_request_says_and_never_goes_beyond_the_bound() {
+    let policy = asks("on_error: continue, headers: {x-a: b}");
+    let gateway = Setup::new(Protocol::Http1).cloud("cloud.test", &policy).start().await;
+    for (hops, seen) in [("0", "1"), ("2", "3")] {
+        let mut visitor = gateway.visit().await;
+        visitor.send(format!("GET / HTTP/1.1\r\nHost: cloud.test\r\nAdit-Hops: {hops}\r\n\r\n")).await;
+        let mut upstream = gateway.upstream().await;
+        assert_eq!(header(&upstream.read_head().await, "adit-hops"), Some(seen));
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(visitor.read_head().await.starts_with("HTTP/1.1 200"));
+    }
+    let mut visitor = gateway.visit().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: cloud.test\r\nAdit-Hops: 3\r\n\r\n").await;
+    assert!(visitor.read_head().await.starts_with("HTTP/1.1 508"), "nobody makes it go on without a reply");
+    assert_eq!(gateway.opened(), 2);
+}
+
+const DENY_UPLOADS: &str = "{expressions: [\"req.method == 'POST'\"], actions: [{type: deny}]},";
+
+#[tokio::test]
+async fn rest_of_a_refused_upload_is_read_and_the_next_request_is_answered() {
+    let gateway = cloud(Protocol::Http1, DENY_UPLOADS, "").start().await;
+    let mut visitor = gateway.visit().await;
+    let rest = vec![b'x'; 4 * 1024 * 1024];
+    let head = format!("POST / HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: {}\r\n\r\n", rest.len());
+    visitor.send(head).await;
+    assert!(visitor.read_response().await.0.starts_with("HTTP/1.1 403"));
+    visitor.send(rest).await;
+    visitor.send("GET / HTTP/1.1\r\nHost: cloud.test\r\n\r\n").await;
+    answered(&gateway, "HTTP/1.1 204 No Content\r\n\r\n", "").await;
+    assert!(visitor.read_head().await.starts_with("HTTP/1.1 204"));
+}
+
+#[tokio::test]
+async fn what_follows_a_refused_question_for_a_body_is_not_taken_for_one() {
+    let gateway = cloud(Protocol::Http1, DENY_UPLOADS, "").start().await;
+    let mut visitor = gateway.visit().await;
+    let head = "POST / HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 50\r\nExpect: 100-continue\r\n\r\n";
+    visitor.send(head).await;
+    assert!(visitor.read_response().await.0.starts_with("HTTP/1.1 403"), "and no 100 before it");
+    assert_eq!(visitor.read_to_end().await.unwrap(), "", "the connection is closed");
+}

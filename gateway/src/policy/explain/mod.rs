@@ -44,7 +44,7 @@ pub struct Question {
     /// The body of the request; empty when it has none.
     pub body: Bytes,
     /// What the visitor can show in TLS: its certificate, and those between it and an authority. Without it nothing is
-    /// known of TLS.
+    /// known of TLS where one is asked for.
     pub client_certificates: Option<Vec<CertificateDer<'static>>>,
     /// The head of what the agent answers.
     pub response: Option<http::response::Parts>,
@@ -141,8 +141,13 @@ struct Explaining<'p> {
 impl Explaining<'_> {
     /// Lets the visitor's TLS end, and says whether it comes to that.
     fn shake_hands(&mut self, question: &Question, termination: Option<&Termination>) -> bool {
-        let Some(chain) = &question.client_certificates else { return true };
         let check = termination.and_then(Termination::clients);
+        let chain = match (&question.client_certificates, check) {
+            (Some(chain), _) => chain.as_slice(),
+            // Whom it is about is not said, so what becomes of it is not known.
+            (None, Some(_)) => return true,
+            (None, None) => &[],
+        };
         let presented = match check.map(|check| check.judge(chain, UnixTime::now())).transpose() {
             Ok(presented) => presented,
             Err(reason) => {
@@ -151,12 +156,13 @@ impl Explaining<'_> {
             }
         };
         let presented = presented.as_deref();
-        self.certificate = Some(match presented.map(Presented::get) {
-            None => "not asked for".to_owned(),
-            Some(None) => "there is none".to_owned(),
-            Some(Some((_, Ok(())))) => "verified".to_owned(),
-            Some(Some((_, Err(reason)))) => format!("not verified: {reason}"),
-        });
+        if question.client_certificates.is_some() {
+            self.certificate = Some(match presented.and_then(Presented::get) {
+                None => "not asked for".to_owned(),
+                Some((_, Ok(()))) => "verified".to_owned(),
+                Some((_, Err(reason))) => format!("not verified: {reason}"),
+            });
+        }
         self.session = Some(Session::assumed(question.endpoint.host(), termination, presented));
         true
     }
@@ -173,7 +179,7 @@ impl Explaining<'_> {
             return Verdict::Continue;
         }
         // For https the gateway runs the rules once more when TLS has ended, with all that is known then.
-        if question.endpoint.scheme() == Scheme::Https && question.client_certificates.is_some() {
+        if question.endpoint.scheme() == Scheme::Https {
             let begun = Tls::Begun(Some(question.endpoint.host()));
             let is_closed = match self.policy.before_tls(Connection { tls: begun, ..self.connection(question) }) {
                 BeforeTls::Default => !self.shake_hands(question, None),
@@ -281,7 +287,7 @@ impl Explaining<'_> {
 /// Where the policy goes on: behind the end of TLS, or when the endpoint that it forwards to is taken to be offline.
 fn behind(question: &Question, state: &mut State, verdict: &Verdict) -> Option<Position> {
     let (url, position) = match verdict {
-        // Without --client-cert nothing is known of the handshake: conn.tls has no values.
+        // Where a certificate is asked for, nothing is known of the handshake without --client-cert.
         Verdict::TerminateTls { then, .. } => return Some(*then),
         Verdict::Forward { url, on_error: Some(position) } => (url, position),
         _ => return None,

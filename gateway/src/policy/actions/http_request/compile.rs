@@ -35,8 +35,12 @@ pub(super) fn compile(fields: &mut Fields<'_>, _phase: Phase, place: Place) -> O
             return None;
         }
     };
+    // Without its query, in which there may be a secret.
+    let named = url.fixed().map_or_else(|| fixed_server(url.beginning()), |text| text.split(['?', '#']).next());
+    let server = named.unwrap_or("the server of its URL").into();
     Some(Box::new(HttpRequest {
         url,
+        server,
         endpoint,
         method,
         query,

@@ -31,6 +31,8 @@ pub(super) const KIND: Kind = Kind { name: "http-request", phases: HTTP, compile
 #[derive(Debug)]
 struct HttpRequest {
     url: Template,
+    /// What the document says of the server, for people.
+    server: Box<str>,
     /// The server that the URL names whatever its `${…}` become, if it is an internal endpoint.
     endpoint: Option<EndpointUrl>,
     method: Method,
@@ -55,6 +57,10 @@ impl Action for HttpRequest {
 
     fn forwards_to(&self) -> Option<&EndpointUrl> {
         self.endpoint.as_ref()
+    }
+
+    fn asks(&self) -> Option<String> {
+        Some(format!("what {} answers", self.server))
     }
 
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
