@@ -78,7 +78,7 @@ impl Mux {
         result
     }
 
-    fn recv_items<'a>(&mut self, input: &mut &'a [u8], sink: &mut impl Sink) -> Result<(), LinkError> {
+    fn recv_items(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<(), LinkError> {
         let mut run = Run::default();
         let result = self.recv_run(input, &mut run, sink);
         self.deliver_run(&mut run, sink);
