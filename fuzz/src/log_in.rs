@@ -2,7 +2,7 @@
 
 use adit_gateway::login::attempt::Attempt;
 use adit_gateway::login::cookies;
-use adit_gateway::login::hand_over::{open, pass_on, state};
+use adit_gateway::login::hand_over::{Party, open, pass_on, state};
 use adit_gateway::login::query::parameter;
 use adit_gateway::login::return_path::return_path;
 use adit_gateway::login::seal::Keys;
@@ -52,15 +52,16 @@ fn callback(keys: &Keys, text: &str) {
     for name in ["code", "state", "error", "iss"] {
         let _ = parameter(text, name);
     }
-    assert!(pass_on(keys, "main", text, NOW).is_err(), "a state that nobody sealed");
+    assert!(pass_on(keys, MAIN, text, NOW).is_err(), "a state that nobody sealed");
     let home = ("id", "app.example.com");
-    let Ok(state) = state(keys, "main", home, NOW) else { return };
-    let Ok(location) = pass_on(keys, "main", &format!("state={state}&{text}"), NOW) else { return };
+    let Ok(state) = state(keys, MAIN, home, NOW) else { return };
+    let Ok(location) = pass_on(keys, MAIN, &format!("state={state}&{text}"), NOW) else { return };
     assert!(location.starts_with("https://app.example.com/ngrok/oauth2/callback?state=id&ticket="), "{location}");
     assert!(HeaderValue::from_str(&location).is_ok(), "{location}");
     let (_, ticket) = location.split_once("&ticket=").unwrap_or_default();
-    let said = open(keys, "main", home, ticket, NOW);
+    let said = open(keys, MAIN, home, ticket, NOW);
     assert_eq!(said.and_then(|said| said.code), parameter(text, "code").ok().flatten());
 }
 
+const MAIN: Party<'_> = Party { account: "main", client: "mark" };
 const NOW: i64 = 1_000_000_000;

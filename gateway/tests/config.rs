@@ -15,6 +15,7 @@ use adit_gateway::config::acme::ChallengeKind;
 use adit_gateway::config::limits::{self, Limits};
 use adit_gateway::config::listeners::AgentPorts;
 use adit_gateway::config::public_names::PublicRefusal;
+use adit_gateway::login::hand_over::Party;
 use adit_gateway::token::Token;
 use serde_json::{Value, json};
 use site::{SMALLEST, Site};
@@ -855,7 +856,8 @@ fn callback_host_is_a_name_that_browsers_can_go_to() {
     let with = |host: &str| format!("{FULL}log_ins: {{callback_host: '{host}'}}\n");
     let (config, _) = parse(&full_site(), &with("login.example.com:8443")).unwrap();
     let callback_host = config.log_ins.callback_host.unwrap();
-    assert_eq!(callback_host.redirect("main"), "https://login.example.com:8443/ngrok/oauth2/callback/main");
+    let party = Party { account: "a b", client: "mark" };
+    assert_eq!(callback_host.redirect(party), "https://login.example.com:8443/ngrok/oauth2/callback/a%20b/mark");
     for (host, reason) in [
         ("https://login.example.com", "a host name such as login.example.com"),
         ("login.example.net", "no certificate is valid for this name"),

@@ -27,6 +27,8 @@ pub enum PublicRefusal {
     Port(AgentPorts),
     /// It is the name that agents connect to.
     ConnectName,
+    /// It is the name at which providers hand log-ins over.
+    CallbackHost,
     /// A cloud endpoint has the URL, or one that cannot be told from it.
     CloudEndpoint(EndpointUrl),
 }
@@ -70,12 +72,21 @@ impl Config {
             if self.connect.names.iter().any(|name| url.host() == name) {
                 return Err(PublicRefusal::ConnectName);
             }
+            if self.is_callback_host(url.host()) {
+                return Err(PublicRefusal::CallbackHost);
+            }
             if !self.public_names.allows(url.host()) {
                 return Err(PublicRefusal::Name);
             }
         }
         let cloud = self.cloud_endpoints.iter().find(|cloud| self.collide(&cloud.url, url));
         cloud.map_or(Ok(()), |cloud| Err(PublicRefusal::CloudEndpoint(cloud.url.clone())))
+    }
+
+    /// Tells whether nothing but log-ins on their way back is served at a name.
+    #[must_use]
+    pub fn is_callback_host(&self, host: &str) -> bool {
+        self.log_ins.callback_host.as_ref().is_some_and(|callback| callback.host() == host)
     }
 
     /// Checks the same for agents of one account. A name that a cloud endpoint of another account has is not theirs with
@@ -124,7 +135,10 @@ impl PublicRefusal {
     pub const fn code(&self) -> u32 {
         match self {
             Self::NoListener(Scheme::Tcp) | Self::Port(_) => 308,
-            Self::NoListener(Scheme::Http | Scheme::Https | Scheme::Tls) | Self::Name | Self::ConnectName => 316,
+            Self::NoListener(Scheme::Http | Scheme::Https | Scheme::Tls)
+            | Self::Name
+            | Self::ConnectName
+            | Self::CallbackHost => 316,
             Self::CloudEndpoint(_) => 334,
         }
     }
@@ -139,6 +153,7 @@ impl fmt::Display for PublicRefusal {
             ),
             Self::Port(ports) => write!(f, "public tcp endpoints of agents have a port in {ports} on this gateway"),
             Self::ConnectName => f.write_str("this is the name that agents connect to"),
+            Self::CallbackHost => f.write_str("this is the name at which providers hand log-ins over"),
             Self::CloudEndpoint(url) => write!(f, "the gateway itself has the endpoint {url}"),
         }
     }

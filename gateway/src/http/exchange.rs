@@ -182,7 +182,7 @@ impl<R: Reach> Client<R> {
 
     /// What somebody gets whom a provider sends to the gateway's own callback host.
     fn callback(&self, inbound: &Inbound, head: &http::request::Parts) -> Option<Result<CustomResponse, Box<Refused>>> {
-        let log_ins = self.reach.log_ins().filter(|_| self.front.scheme == Scheme::Https)?;
+        let log_ins = self.reach.log_ins()?;
         callback::answer(&log_ins, &inbound.host, head)
     }
 

@@ -76,8 +76,9 @@ async fn serve_https(
     let asked = Asked { scheme: Scheme::Https, host, port, visitor, tls, course: &course };
     let place = Place { scheme: Scheme::Https, host: asked.host, port, visitor: visitor.peer };
     let before = match name {
-        Some(_) => route::before_tls(&*house.gateway, &asked),
-        None => BeforeTls::Default,
+        // No wildcard of an agent decides about the gateway's own name.
+        Some(name) if !house.gateway.config().is_callback_host(name) => route::before_tls(&*house.gateway, &asked),
+        Some(_) | None => BeforeTls::Default,
     };
     let io = Replayed::new(kept, tcp);
     let ended = match before {
@@ -138,6 +139,9 @@ impl<R: Reach> Names for Known<'_, R> {
     }
 
     fn passes_through(&self, name: &str, beside_https: bool) -> bool {
+        if self.config.is_callback_host(name) {
+            return false;
+        }
         let Ok(tls) = self.reach.public(Scheme::Tls, name, self.port) else { return false };
         let https = if beside_https { self.reach.public(Scheme::Https, name, self.port).ok() } else { None };
         https.is_none_or(|https| specificity(&tls) >= specificity(&https))

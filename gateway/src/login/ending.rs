@@ -1,9 +1,9 @@
 //! Sessions that whoever runs the gateway wants to end: the command leaves a file with the name of each in a folder, and the
 //! running gateway takes them, also one that starts later.
 //!
-//! What is to be done is in the names alone, so that the command can be run by another user than the gateway.
+//! What is to be done is in the names alone: the command needs to read nothing of the gateway's.
 
-use std::fs::{File, Permissions};
+use std::fs::{DirEntry, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,9 @@ impl Ending {
         if !is_id(&session.id) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        File::create(self.0.join(format!("{}.{}", session.id, session.ends)))?.sync_all()
+        File::create(self.0.join(format!("{}.{}", session.id, session.ends)))?.sync_all()?;
+        // So that the name survives a crash as well.
+        File::open(&self.0)?.sync_all()
     }
 
     /// How many still wait to be taken.
@@ -73,21 +75,37 @@ impl Ending {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(EndingError::Folder(error)),
         };
-        let mut taken = Vec::new();
-        let mut known = None;
+        let (mut taken, mut failed) = (Vec::new(), None);
         for entry in entries.take(TAKEN_MAX) {
-            let entry = entry.map_err(EndingError::Folder)?;
-            if let Some((session, ends)) = entry.file_name().to_str().and_then(read_name) {
-                let known = known.get_or_insert_with(|| store.sessions(now));
-                let account = known.iter().find(|noted| noted.id == session).map_or("", |noted| &*noted.account);
-                let until = ends.saturating_add(LEEWAY_SECS);
-                store.spend(account, &ended(session), until, now).map_err(EndingError::Spend)?;
-                taken.push(session.to_owned());
+            let ended = entry.map_err(EndingError::Folder).and_then(|entry| take_one(&entry, store, now));
+            match ended {
+                Ok(session) => taken.extend(session),
+                // The others are to end all the same; this one is tried again with the next look.
+                Err(error) => failed = failed.or(Some(error)),
             }
-            std::fs::remove_file(entry.path()).map_err(EndingError::Folder)?;
         }
-        Ok(taken)
+        // What has ended is told first; what has not comes again.
+        match failed {
+            Some(error) if taken.is_empty() => Err(error),
+            Some(error) => {
+                tracing::error!("not every session that is to end has: {error}");
+                Ok(taken)
+            }
+            None => Ok(taken),
+        }
     }
+}
+
+/// It counts for nobody's share but the operator's: an account whose share is used up must not keep its sessions.
+fn take_one(entry: &DirEntry, store: &dyn Store, now: i64) -> Result<Option<String>, EndingError> {
+    let name = entry.file_name();
+    let session = name.to_str().and_then(read_name);
+    if let Some((session, ends)) = session {
+        let until = ends.saturating_add(LEEWAY_SECS);
+        store.spend(OPERATOR, &ended(session), until, now).map_err(EndingError::Spend)?;
+    }
+    std::fs::remove_file(entry.path()).map_err(EndingError::Folder)?;
+    Ok(session.map(|(session, _)| session.to_owned()))
 }
 
 impl std::fmt::Display for EndingError {
@@ -114,6 +132,8 @@ fn is_id(text: &str) -> bool {
 /// So that one look does not take for ever; the rest comes with the next one.
 pub const TAKEN_MAX: usize = 1000;
 const ID_BYTES_MAX: usize = 64;
+/// No account has an empty name.
+const OPERATOR: &str = "";
 
 #[cfg(test)]
 mod tests {
@@ -153,6 +173,25 @@ mod tests {
         assert_eq!(left, ["b"]);
         assert!(again.is_spent(&ended("a")) && !again.is_spent(&ended("b")));
         assert!(Journal::open(&path, 100 + LEEWAY_SECS - 1).unwrap().is_spent(&ended("a")));
+    }
+
+    #[test]
+    fn session_of_an_account_that_has_its_share_ends_all_the_same_and_so_do_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spent");
+        let journal = Journal::open(&path, 0).unwrap();
+        let ending = Ending::beside(&path);
+        ending.prepare().unwrap();
+        std::fs::create_dir(folder.path().join("spent.ending").join("stray")).unwrap();
+        for id in ["a", "b"] {
+            journal.note(noted(id), 0).unwrap();
+            ending.ask(&noted(id)).unwrap();
+        }
+        let mut taken = ending.take(&journal, 0).unwrap();
+        taken.sort();
+        assert_eq!(taken, ["a", "b"], "a folder that cannot be removed stops nobody");
+        assert!(journal.is_spent(&ended("a")) && journal.is_spent(&ended("b")));
+        assert!(matches!(ending.take(&journal, 0), Err(EndingError::Folder(_))), "and is told when nothing else is");
     }
 
     #[test]

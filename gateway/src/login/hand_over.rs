@@ -6,11 +6,14 @@
 //! The endpoint takes the ticket only from the browser that began the log-in there, so that nothing is gained by sending
 //! somebody else to either of them, and the session's cookie is set by the endpoint itself.
 //!
-//! The address has the account in it. A provider gives codes only for addresses that its client has registered, so that the
-//! code for one account's client cannot be made to arrive at an endpoint of another account, which could bring it into a
-//! log-in of its own.
+//! The address has the account in it, and a mark of provider and client. A provider gives codes only for addresses that its
+//! client has registered, so that the code for one client cannot be made to arrive at an endpoint of another account, or at
+//! one with another provider, either of which could bring it into a log-in of its own (RFC 9700, 4.4.2).
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::query::{encode, form_text, parameter};
@@ -22,6 +25,15 @@ pub struct CallbackHost {
     host: Box<str>,
     /// With the port, if it is not that of the scheme.
     authority: Box<str>,
+}
+
+/// Whose log-ins an address is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'p> {
+    /// The account of the endpoints.
+    pub account: &'p str,
+    /// The mark of a client at a provider, see [`mark`].
+    pub client: &'p str,
 }
 
 /// What a provider sends back, beside `state`.
@@ -93,11 +105,20 @@ impl CallbackHost {
         &self.host
     }
 
-    /// What has to be registered at providers for all endpoints of an account.
+    /// What has to be registered at a provider, for all endpoints of an account.
     #[must_use]
-    pub fn redirect(&self, account: &str) -> String {
-        format!("https://{}{CALLBACK_PATH}/{}", self.authority, encode(account))
+    pub fn redirect(&self, party: Party<'_>) -> String {
+        format!("https://{}{CALLBACK_PATH}/{}/{}", self.authority, encode(party.account), encode(party.client))
     }
+}
+
+/// Tells a client at a provider apart from all others.
+#[must_use]
+pub fn mark(provider: &str, client: &str) -> String {
+    let digest = digest(&SHA256, format!("{provider}\n{client}").as_bytes());
+    let mut mark = URL_SAFE_NO_PAD.encode(digest);
+    mark.truncate(MARK_LEN);
+    mark
 }
 
 /// The `state` for a log-in that began at an endpoint; it ends at a time in seconds since 1970.
@@ -105,9 +126,9 @@ impl CallbackHost {
 /// # Errors
 ///
 /// [`SealError`]
-pub fn state(keys: &Keys, account: &str, (id, authority): (&str, &str), ends: i64) -> Result<String, SealError> {
+pub fn state(keys: &Keys, party: Party<'_>, (id, authority): (&str, &str), ends: i64) -> Result<String, SealError> {
     let home = Home { id: id.to_owned(), authority: authority.to_owned(), ends };
-    keys.seal(&state_purpose(account), &serde_json::to_vec(&home).map_err(|_| SealError)?)
+    keys.seal(&state_purpose(party), &serde_json::to_vec(&home).map_err(|_| SealError)?)
 }
 
 /// Where a browser goes that a provider has sent to the callback host, with the query of that request.
@@ -115,7 +136,7 @@ pub fn state(keys: &Keys, account: &str, (id, authority): (&str, &str), ends: i6
 /// # Errors
 ///
 /// [`HandOverError`]
-pub fn pass_on(keys: &Keys, account: &str, query: &str, now: i64) -> Result<String, HandOverError> {
+pub fn pass_on(keys: &Keys, party: Party<'_>, query: &str, now: i64) -> Result<String, HandOverError> {
     let get = |name| parameter(query, name).map_err(HandOverError::Malformed);
     let state = get("state")?.ok_or(HandOverError::State)?;
     let said = Said {
@@ -124,7 +145,7 @@ pub fn pass_on(keys: &Keys, account: &str, query: &str, now: i64) -> Result<Stri
         error_description: get("error_description")?,
         iss: get("iss")?,
     };
-    let home = keys.open(&state_purpose(account), &state).ok_or(HandOverError::State)?;
+    let home = keys.open(&state_purpose(party), &state).ok_or(HandOverError::State)?;
     let home: Home = serde_json::from_slice(&home).map_err(|_| HandOverError::State)?;
     if now > home.ends {
         return Err(HandOverError::Late);
@@ -134,15 +155,15 @@ pub fn pass_on(keys: &Keys, account: &str, query: &str, now: i64) -> Result<Stri
     }
     let ticket = Ticket { id: home.id, ends: now.saturating_add(TICKET_SECS), said };
     let plain = serde_json::to_vec(&ticket).map_err(|_| HandOverError::Seal)?;
-    let sealed = keys.seal(&ticket_purpose(account, &home.authority), &plain).map_err(|_| HandOverError::Seal)?;
+    let sealed = keys.seal(&ticket_purpose(party, &home.authority), &plain).map_err(|_| HandOverError::Seal)?;
     let query = form_text(&[("state", &ticket.id), ("ticket", &sealed)]);
     Ok(format!("https://{}{CALLBACK_PATH}?{query}", home.authority))
 }
 
 /// What the provider said of a log-in of this id, for an endpoint. `None`: the ticket is not for it, or too old.
 #[must_use]
-pub fn open(keys: &Keys, account: &str, (id, authority): (&str, &str), ticket: &str, now: i64) -> Option<Said> {
-    let plain = keys.open_long(&ticket_purpose(account, authority), ticket, TICKET_BYTES_MAX)?;
+pub fn open(keys: &Keys, party: Party<'_>, (id, authority): (&str, &str), ticket: &str, now: i64) -> Option<Said> {
+    let plain = keys.open_long(&ticket_purpose(party, authority), ticket, TICKET_BYTES_MAX)?;
     let ticket: Ticket = serde_json::from_slice(&plain).ok()?;
     (ticket.id == id && now <= ticket.ends).then_some(ticket.said)
 }
@@ -163,16 +184,18 @@ impl std::fmt::Debug for Said {
     }
 }
 
-fn state_purpose(account: &str) -> String {
-    format!("state\n{account}")
+fn state_purpose(Party { account, client }: Party<'_>) -> String {
+    format!("state\n{account}\n{client}")
 }
 
-fn ticket_purpose(account: &str, authority: &str) -> String {
-    format!("ticket\n{account}\n{authority}")
+fn ticket_purpose(Party { account, client }: Party<'_>, authority: &str) -> String {
+    format!("ticket\n{account}\n{client}\n{authority}")
 }
 
-/// The reserved path of every endpoint with a log-in; at the callback host, the account follows.
+/// The reserved path of every endpoint with a log-in; at the callback host, account and mark follow.
 pub const CALLBACK_PATH: &str = "/ngrok/oauth2/callback";
+/// 72 bits: nobody finds a provider with the mark of another.
+const MARK_LEN: usize = 12;
 /// Codes of Microsoft have 2 KiB, and an error may bring words with it.
 pub const SAID_BYTES_MAX: usize = 6 * 1024;
 /// What the largest one has when each of its bytes is written as six (`\u0000`), and then in base64.
@@ -184,6 +207,8 @@ const TICKET_SECS: i64 = 120;
 mod tests {
     use super::*;
 
+    const MAIN: Party<'_> = Party { account: "main", client: "mark" };
+    const OTHER: Party<'_> = Party { account: "other", client: "mark" };
     const HOME: (&str, &str) = ("id", "app.example.com:8443");
 
     fn keys() -> Keys {
@@ -197,34 +222,34 @@ mod tests {
     }
 
     fn passed(query: &str) -> Result<String, HandOverError> {
-        let state = state(&keys(), "main", HOME, 1000).unwrap();
-        pass_on(&keys(), "main", &query.replace("STATE", &state), 500)
+        let state = state(&keys(), MAIN, HOME, 1000).unwrap();
+        pass_on(&keys(), MAIN, &query.replace("STATE", &state), 500)
     }
 
     #[test]
     fn what_the_provider_says_arrives_at_the_endpoint_that_began_and_nowhere_else() {
         let location = passed("state=STATE&code=a%26b&iss=https%3A%2F%2Fidp.example.com").unwrap();
         let sealed = ticket(&location);
-        let said = open(&keys(), "main", HOME, &sealed, 500).unwrap();
+        let said = open(&keys(), MAIN, HOME, &sealed, 500).unwrap();
         assert_eq!((said.code.as_deref(), said.iss.as_deref()), (Some("a&b"), Some("https://idp.example.com")));
-        assert_eq!(open(&keys(), "main", HOME, &sealed, 500 + TICKET_SECS + 1), None, "it is old");
-        assert_eq!(open(&keys(), "other", HOME, &sealed, 500), None, "another account");
-        assert_eq!(open(&keys(), "main", ("other", HOME.1), &sealed, 500), None, "another log-in");
-        assert_eq!(open(&keys(), "main", ("id", "evil.example.com"), &sealed, 500), None, "another host");
-        assert_eq!(open(&Keys::derive([&b"x"[..]]), "main", HOME, &sealed, 500), None, "another gateway");
+        assert_eq!(open(&keys(), MAIN, HOME, &sealed, 500 + TICKET_SECS + 1), None, "it is old");
+        assert_eq!(open(&keys(), OTHER, HOME, &sealed, 500), None, "another account");
+        assert_eq!(open(&keys(), MAIN, ("other", HOME.1), &sealed, 500), None, "another log-in");
+        assert_eq!(open(&keys(), MAIN, ("id", "evil.example.com"), &sealed, 500), None, "another host");
+        assert_eq!(open(&Keys::derive([&b"x"[..]]), MAIN, HOME, &sealed, 500), None, "another gateway");
         assert!(!location.contains("a%26b") && !format!("{said:?}").contains("a&b"), "the code is not to be read");
     }
 
     #[test]
     fn state_that_was_not_sealed_for_the_account_leads_nowhere() {
-        let state = state(&keys(), "main", HOME, 1000).unwrap();
+        let state = state(&keys(), MAIN, HOME, 1000).unwrap();
         let query = format!("state={state}&code=a");
-        assert!(pass_on(&keys(), "main", &query, 1000).is_ok());
-        assert_eq!(pass_on(&keys(), "main", &query, 1001), Err(HandOverError::Late));
-        assert_eq!(pass_on(&keys(), "other", &query, 500), Err(HandOverError::State));
-        assert_eq!(pass_on(&Keys::derive([&b"x"[..]]), "main", &query, 500), Err(HandOverError::State));
+        assert!(pass_on(&keys(), MAIN, &query, 1000).is_ok());
+        assert_eq!(pass_on(&keys(), MAIN, &query, 1001), Err(HandOverError::Late));
+        assert_eq!(pass_on(&keys(), OTHER, &query, 500), Err(HandOverError::State));
+        assert_eq!(pass_on(&Keys::derive([&b"x"[..]]), MAIN, &query, 500), Err(HandOverError::State));
         for query in ["", "code=a", "state=&code=a", "state=x&code=a"] {
-            assert_eq!(pass_on(&keys(), "main", query, 500), Err(HandOverError::State), "{query}");
+            assert_eq!(pass_on(&keys(), MAIN, query, 500), Err(HandOverError::State), "{query}");
         }
         assert!(matches!(passed("state=STATE&state=STATE"), Err(HandOverError::Malformed(_))));
         assert!(matches!(passed("state=STATE&code=%ff"), Err(HandOverError::Malformed(_))));
@@ -235,7 +260,7 @@ mod tests {
     fn longest_words_fit_and_longer_ones_are_refused() {
         let words = "%00".repeat(SAID_BYTES_MAX);
         let sealed = ticket(&passed(&format!("state=STATE&error_description={words}")).unwrap());
-        assert!(open(&keys(), "main", HOME, &sealed, 500).is_some());
+        assert!(open(&keys(), MAIN, HOME, &sealed, 500).is_some());
         assert_eq!(passed(&format!("state=STATE&code={words}a")), Err(HandOverError::Long));
     }
 
@@ -243,11 +268,11 @@ mod tests {
     fn host_is_a_public_name() {
         let host = CallbackHost::parse("Login.Example.com").unwrap();
         assert_eq!(
-            (host.host(), &*host.redirect("a.b")),
-            ("login.example.com", "https://login.example.com/ngrok/oauth2/callback/a.b")
+            (host.host(), &*host.redirect(Party { account: "a.b", ..MAIN })),
+            ("login.example.com", "https://login.example.com/ngrok/oauth2/callback/a.b/mark")
         );
         let host = CallbackHost::parse("login.example.com:8443").unwrap();
-        assert_eq!(host.redirect("main"), "https://login.example.com:8443/ngrok/oauth2/callback/main");
+        assert_eq!(host.redirect(MAIN), "https://login.example.com:8443/ngrok/oauth2/callback/main/mark");
         for text in
             ["", "a b", "*.example.com", "login.internal", "https://login.example.com", "login.example.com/x", "a@b.c"]
         {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use super::session::Identity;
+use super::session::{COOKIE_BYTES_MAX, Identity};
 use super::store::has_share;
 
 /// What a provider gave with a log-in.
@@ -69,8 +69,9 @@ impl TokenStore {
     /// Keeps the tokens of a session that begins; those of the account's oldest ones go when it has no room.
     pub fn put(&mut self, account: &Arc<str>, session: &str, tokens: Tokens) {
         self.remove(session);
-        // A refreshed token may be as large again.
-        let len = ENTRY_BYTES + tokens.len().min(TOKENS_BYTES_MAX);
+        // With a refresh they may become as large as they can be.
+        let is_refreshable = !tokens.refresh.is_empty() && tokens.len() <= TOKENS_BYTES_MAX;
+        let len = ENTRY_BYTES + if is_refreshable { TOKENS_BYTES_MAX } else { tokens.len().min(TOKENS_BYTES_MAX) };
         let tokens = if tokens.len() > TOKENS_BYTES_MAX { Tokens::default() } else { tokens };
         while !self.has_room(account, len) {
             let oldest = self.accounts.get(account).and_then(|account| account.order.front().cloned());
@@ -131,8 +132,9 @@ impl fmt::Debug for TokenStore {
 pub const TOKENS_BYTES_MAX: usize = 32 * 1024;
 /// Of all sessions together, of which an account alone has half: tens of thousands with tokens of the usual size.
 const STORE_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// What an entry takes beside its tokens.
-const ENTRY_BYTES: usize = 512;
+/// What an entry takes beside its tokens: its place, and who it was when the provider was asked last, which is kept only if
+/// it fits into a cookie.
+const ENTRY_BYTES: usize = 512 + 2 * COOKIE_BYTES_MAX;
 
 #[cfg(test)]
 mod tests {
@@ -168,6 +170,13 @@ mod tests {
         let mut store = TokenStore::default();
         store.put(&account("main"), "a", tokens(TOKENS_BYTES_MAX + 1));
         assert!(store.find("a").unwrap().lock().await.tokens.is_empty());
+    }
+
+    #[test]
+    fn tokens_that_can_be_refreshed_count_as_the_largest() {
+        let mut store = TokenStore::default();
+        store.put(&account("main"), "a", Tokens { refresh: "r".into(), ..tokens(10) });
+        assert_eq!(store.bytes, ENTRY_BYTES + TOKENS_BYTES_MAX);
     }
 
     #[test]

@@ -249,14 +249,18 @@ impl Policy {
         self.withheld = actions.flat_map(|placed| placed.action.tells_upstream_in()).collect();
     }
 
-    /// Takes these headers out of a request. Many servers cannot tell `_` from `-` in a name.
+    /// Takes these headers out of a request. Many servers cannot tell `_` from `-` in a name, some no sign from another.
     fn withhold(&self, headers: &mut HeaderMap) {
         if self.withheld.is_empty() {
             return;
         }
+        let folded = |name: &HeaderName| {
+            let fold = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '-' };
+            name.as_str().chars().map(fold).collect::<String>()
+        };
         let is_withheld = |name: &HeaderName| {
-            let plain = name.as_str().replace('_', "-");
-            self.withheld.iter().any(|withheld| withheld.as_str().replace('_', "-") == plain)
+            let plain = folded(name);
+            self.withheld.iter().any(|withheld| folded(withheld) == plain)
         };
         let forged: Vec<HeaderName> = headers.keys().filter(|name| is_withheld(name)).cloned().collect();
         for name in forged {

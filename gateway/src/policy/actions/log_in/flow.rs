@@ -20,7 +20,7 @@ use super::visit::Visit;
 use crate::login::LogIns;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
-use crate::login::hand_over::{self, CALLBACK_PATH, Said};
+use crate::login::hand_over::{self, CALLBACK_PATH, Party, Said};
 use crate::login::query::form_text;
 use crate::login::return_path::return_path;
 use crate::login::seal::SealError;
@@ -109,13 +109,15 @@ impl Flow<'_> {
     /// The session that the visitor's cookie holds, if it was not ended.
     fn session(&self, run: &mut Run<'_, '_, '_>) -> Option<Session> {
         let mut given = cookies::values(&run.state.own_cookies, &self.binding.session).take(COOKIES_MAX);
-        let open = |text| Session::open(&self.log_ins.keys, &self.binding.session_purpose, text);
-        let session = given.find_map(open)?;
-        if self.log_ins.is_spent(&ended(&session.id)) {
-            tracing::info!("the cookie of an ended session came");
-            return None;
-        }
-        Some(session)
+        // One that has ended may stand before a good one: a name beside this one can set it.
+        given.find_map(|text| {
+            let session = Session::open(&self.log_ins.keys, &self.binding.session_purpose, text)?;
+            let is_ended = self.log_ins.is_spent(&ended(&session.id));
+            if is_ended {
+                tracing::info!("the cookie of an ended session came");
+            }
+            (!is_ended).then_some(session)
+        })
     }
 
     /// Writes the session's cookie with the response.
@@ -221,7 +223,7 @@ impl Flow<'_> {
             return Ok(attempt.id.clone());
         }
         let home = (&*attempt.id, &*self.visit.authority);
-        hand_over::state(&self.log_ins.keys, &self.account, home, attempt.ends())
+        hand_over::state(&self.log_ins.keys, self.party(&self.mark()), home, attempt.ends())
     }
 
     /// The log-in that this browser has begun, and what the provider says of it.
@@ -239,7 +241,7 @@ impl Flow<'_> {
             let ticket =
                 ticket.ok_or_else(|| Flaw::new(Wrong::State, "the callback did not come by the callback host"))?;
             let home = (&*attempt.id, &*self.visit.authority);
-            let said = hand_over::open(&self.log_ins.keys, &self.account, home, &ticket, self.now);
+            let said = hand_over::open(&self.log_ins.keys, self.party(&self.mark()), home, &ticket, self.now);
             let none = || Flaw::new(Wrong::State, "the ticket is not for this log-in at this endpoint, or too old");
             return Ok((attempt, said.ok_or_else(none)?));
         }
@@ -282,9 +284,8 @@ impl Flow<'_> {
         let mut hint = Tokens::default();
         if let Some(session) = self.session(run) {
             let until = session.ends.saturating_add(LEEWAY_SECS);
-            if let Err(flaw) = self.spend(ended(&session.id), until, Wrong::Own).await {
-                tracing::error!("a copy of an ended session's cookie would still count: {}", flaw.reason);
-            }
+            // Who is told to be logged out has to be.
+            self.spend(ended(&session.id), until, Wrong::Own).await?;
             let kept = self.log_ins.tokens().find(&session.id);
             if let Some(kept) = kept {
                 hint = kept.lock().await.tokens.clone();
@@ -320,10 +321,18 @@ impl Flow<'_> {
         }
     }
 
+    fn mark(&self) -> String {
+        hand_over::mark(&self.action.provider.identity(), &self.client.id)
+    }
+
+    fn party<'p>(&'p self, client: &'p str) -> Party<'p> {
+        Party { account: &self.account, client }
+    }
+
     /// Where the provider sends people back to.
     fn redirect(&self) -> String {
         match &self.log_ins.callback_host {
-            Some(host) => host.redirect(&self.account),
+            Some(host) => host.redirect(self.party(&self.mark())),
             None => format!("https://{}{CALLBACK_PATH}", self.visit.authority),
         }
     }

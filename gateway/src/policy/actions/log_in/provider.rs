@@ -147,9 +147,7 @@ impl Provider {
         } else {
             before.claims.clone()
         };
-        for (name, value) in others {
-            said.entry(name).or_insert(value);
-        }
+        complete(&mut said, others);
         let mut found = identity(&said, wanted).map_err(NoAnswer::Flaw)?;
         if found.provider_session.is_empty() {
             found.provider_session.clone_from(&before.provider_session);
@@ -191,10 +189,20 @@ async fn completed(
     let Some(userinfo) = metadata.userinfo.as_ref().filter(|_| !is_whole) else { return Ok(said) };
     let more = object(exchange::about(userinfo, provider.reach(), access, None).await?).map_err(NoAnswer::Flaw)?;
     check_subject(&more, &said).map_err(NoAnswer::Flaw)?;
-    for (name, value) in more {
+    complete(&mut said, more);
+    Ok(said)
+}
+
+/// Adds what is not there. Whether an address is verified is said of the one that stands beside it.
+fn complete(said: &mut Map<String, Json>, mut others: Map<String, Json>) {
+    if said.contains_key("email") {
+        others.remove("email_verified");
+    } else if others.contains_key("email") {
+        said.remove("email_verified");
+    }
+    for (name, value) in others {
         said.entry(name).or_insert(value);
     }
-    Ok(said)
 }
 
 /// OpenID Connect Core 1.0, 5.3.2: otherwise it may be about somebody else.

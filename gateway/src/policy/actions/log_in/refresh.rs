@@ -8,7 +8,7 @@ use super::exchange::NoAnswer;
 use super::flaw::{Flaw, Wrong};
 use super::provider::Provider;
 use super::settings::{Client, Wanted};
-use crate::login::session::{Identity, Session};
+use crate::login::session::{COOKIE_BYTES_MAX, Identity, Session};
 use crate::login::tokens::{Kept, TOKENS_BYTES_MAX};
 
 /// What it takes to ask.
@@ -55,6 +55,13 @@ impl Refresh {
         let identity = self.provider.identify((&kept.tokens, is_new), &before, to_ask, self.now).await?;
         if identity.subject != before.subject {
             return Err(NoAnswer::Expired("the provider says that it is somebody else".into()));
+        }
+        // What fits into no cookie would be kept here, counted by nobody.
+        if serde_json::to_vec(&identity).map_or(true, |text| text.len() > COOKIE_BYTES_MAX) {
+            return Err(NoAnswer::Flaw(Flaw::new(
+                Wrong::Large,
+                "what the provider says now does not fit into a cookie",
+            )));
         }
         kept.refreshed = Some((identity.clone(), self.now));
         Ok(identity)
