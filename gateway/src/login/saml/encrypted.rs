@@ -58,7 +58,13 @@ fn check(tree: &Tree<'_>, around: Around) -> Result<(), Refusal> {
         return Err(wrong("its key is not encrypted with RSA-OAEP".into()));
     }
     let info = tree.required(data, DSIG, "KeyInfo").map_err(wrong)?;
-    let is_known = |node| *key == node || tree.is(node, DSIG, "RetrievalMethod");
+    // The one key, in place or by its ID.
+    let id = tree.attribute(*key, "Id");
+    let is_reference = |node| {
+        let uri = tree.attribute(node, "URI").and_then(|uri| uri.strip_prefix('#'));
+        tree.is(node, DSIG, "RetrievalMethod") && uri.is_some() && uri == id
+    };
+    let is_known = |node| *key == node || is_reference(node);
     if tree.children(info).any(|node| !is_known(node)) {
         return Err(wrong("its KeyInfo has more than an EncryptedKey".into()));
     }

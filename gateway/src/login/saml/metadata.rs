@@ -125,7 +125,8 @@ fn keys(tree: &Tree<'_>, role: NodeId) -> Result<Vec<Key>, String> {
         }
         for info in tree.named(descriptor, DSIG, "KeyInfo") {
             for data in tree.named(info, DSIG, "X509Data") {
-                for node in tree.named(data, DSIG, "X509Certificate") {
+                // What follows the first one is its chain: whoever holds those keys does not speak for the provider.
+                if let Some(node) = tree.named(data, DSIG, "X509Certificate").next() {
                     let text: String = tree.content(node).unwrap_or_default().split_ascii_whitespace().collect();
                     certificates.push(STANDARD.decode(text).map_err(|_| "one of its certificates is not base64")?);
                 }

@@ -74,6 +74,8 @@ pub fn check(bytes: &[u8], comments: Comments) -> Result<&str, Unfit> {
         return Err(Unfit::Long);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Unfit::Encoding)?;
+    // Entra ID begins its metadata with the mark of UTF-8.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut depth, mut elements) = (0_usize, 0_usize);
     // White space before the declaration makes it an instruction.
     let mut rest = behind_declaration(text)?;

@@ -37,6 +37,8 @@ pub struct Vouched {
     pub in_response_to: Option<String>,
     /// From when on the assertion counts no more, in seconds since 1970.
     pub expires: i64,
+    /// When the person proved who it is, if the provider says so; in seconds since 1970.
+    pub authenticated: Option<i64>,
     /// When the session at the provider ends, if it says so; in seconds since 1970.
     pub session_ends: Option<i64>,
     /// Who it is.
@@ -63,10 +65,8 @@ pub struct Subject {
 /// One thing that a provider says of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its name.
+    /// Its name. The one for people beside it says nothing (SAML Core, 2.7.3.1).
     pub name: String,
-    /// The name for people.
-    pub friendly: Option<String>,
     /// Its values; those that are no texts are left out.
     pub values: Vec<String>,
 }
@@ -152,12 +152,13 @@ impl Vouched {
         let conditions_end = check_conditions(tree, assertion, expected)?;
         let subject = tree.required(assertion, ASSERTION, "Subject").map_err(Refusal::form)?;
         let confirmed = confirmation(tree, subject, expected)?;
-        let (session, session_ends) = statement(tree, assertion, expected.now)?;
+        let Statement { session, ends: session_ends, authenticated } = statement(tree, assertion, expected.now)?;
         let expires = conditions_end.map_or(confirmed.expires, |end| end.min(confirmed.expires));
         Ok(Self {
             assertion: id.to_owned(),
             in_response_to: confirmed.in_response_to,
             expires: expires.saturating_add(LEEWAY_SECS),
+            authenticated,
             session_ends,
             subject: name(tree, subject)?,
             session,
@@ -243,19 +244,25 @@ struct Confirmed {
     expires: i64,
 }
 
-/// The first confirmation that is as it has to be; otherwise what is wrong with the last one.
+/// The first confirmation that is as it has to be, with the latest end of all that are: so long the assertion could come
+/// again. If there is none, what is wrong with the last one.
 fn confirmation(tree: &Tree<'_>, subject: NodeId, expected: Expected<'_>) -> Result<Confirmed, Refusal> {
     let mut wrong = Refusal::claims("the assertion has no SubjectConfirmation of the method bearer");
+    let mut first: Option<Confirmed> = None;
     for one in tree.named(subject, ASSERTION, "SubjectConfirmation") {
         if tree.attribute(one, "Method") != Some(BEARER) {
             continue;
         }
         match bearer(tree, one, expected) {
-            Ok(confirmed) => return Ok(confirmed),
+            Ok(confirmed) => {
+                let expires = confirmed.expires;
+                let first = first.get_or_insert(confirmed);
+                first.expires = first.expires.max(expires);
+            }
             Err(refusal) => wrong = refusal,
         }
     }
-    Err(wrong)
+    first.ok_or(wrong)
 }
 
 fn bearer(tree: &Tree<'_>, confirmation: NodeId, expected: Expected<'_>) -> Result<Confirmed, Refusal> {
@@ -289,16 +296,23 @@ fn instant(tree: &Tree<'_>, node: NodeId, name: &str) -> Result<Option<i64>, Ref
     Ok(Some(time.unix_timestamp()))
 }
 
-/// The name of the session at the provider, and its end.
-fn statement(tree: &Tree<'_>, assertion: NodeId, now: i64) -> Result<(Option<String>, Option<i64>), Refusal> {
+/// What the provider says of its own session.
+struct Statement {
+    session: Option<String>,
+    ends: Option<i64>,
+    authenticated: Option<i64>,
+}
+
+fn statement(tree: &Tree<'_>, assertion: NodeId, now: i64) -> Result<Statement, Refusal> {
     let statement = tree.required(assertion, ASSERTION, "AuthnStatement");
     let statement = statement.map_err(|reason| Refusal::new(Fault::Statement, reason))?;
     let ends = instant(tree, statement, "SessionNotOnOrAfter")?;
     if ends.is_some_and(|ends| now >= ends.saturating_add(LEEWAY_SECS)) {
         return Err(Refusal::claims("the session at the provider is over (SessionNotOnOrAfter)"));
     }
+    let authenticated = instant(tree, statement, "AuthnInstant")?;
     let session = tree.attribute(statement, "SessionIndex").filter(|index| index.len() <= ID_BYTES_MAX);
-    Ok((session.map(str::to_owned), ends))
+    Ok(Statement { session: session.map(str::to_owned), ends, authenticated })
 }
 
 fn name(tree: &Tree<'_>, subject: NodeId) -> Result<Subject, Refusal> {
@@ -326,8 +340,7 @@ fn attributes(tree: &Tree<'_>, assertion: NodeId) -> Result<Vec<Attribute>, Refu
         for one in tree.named(statement, ASSERTION, "Attribute") {
             let Some(name) = tree.attribute(one, "Name") else { continue };
             let values = tree.named(one, ASSERTION, "AttributeValue").filter_map(|value| tree.content(value)).collect();
-            let friendly = tree.attribute(one, "FriendlyName").map(str::to_owned);
-            found.push(Attribute { name: name.to_owned(), friendly, values });
+            found.push(Attribute { name: name.to_owned(), values });
         }
     }
     Ok(found)

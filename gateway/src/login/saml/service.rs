@@ -101,6 +101,9 @@ pub struct Service<'s> {
     pub name_format: &'s str,
     /// Whether requests are signed.
     pub signs: bool,
+    /// Whether the provider's session is ended with ours. Log-outs that begin at the provider are not taken, so without
+    /// it the provider gets no address for them.
+    pub ends_there: bool,
     /// Our key, if there is one.
     pub key: Option<&'s OwnKey>,
 }
@@ -123,14 +126,19 @@ impl Service<'_> {
              <md:EncryptionMethod Algorithm=\"http://www.w3.org/2009/xmlenc11#aes128-gcm\"/>\
              <md:EncryptionMethod Algorithm=\"{XMLENC}rsa-oaep-mgf1p\"/>"
         );
-        let (entity_id, acs, log_out) = (escaped(self.entity_id), escaped(self.acs), escaped(self.log_out));
+        let (entity_id, acs) = (escaped(self.entity_id), escaped(self.acs));
+        let log_out = if self.ends_there {
+            let place = escaped(self.log_out);
+            format!("<md:SingleLogoutService Binding=\"{BINDING_REDIRECT}\" Location=\"{place}\"/>")
+        } else {
+            String::new()
+        };
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{entity_id}\">\
              <md:SPSSODescriptor AuthnRequestsSigned=\"{signs}\" WantAssertionsSigned=\"true\" \
              protocolSupportEnumeration=\"{PROTOCOL}\">{signing}{encryption}\
-             <md:SingleLogoutService Binding=\"{BINDING_REDIRECT}\" Location=\"{log_out}\"/>\
-             <md:NameIDFormat>{format}</md:NameIDFormat>\
+             {log_out}<md:NameIDFormat>{format}</md:NameIDFormat>\
              <md:AssertionConsumerService Binding=\"{BINDING_POST}\" Location=\"{acs}\" index=\"0\" isDefault=\"true\"/>\
              </md:SPSSODescriptor></md:EntityDescriptor>\n",
             signs = self.signs,

@@ -30,7 +30,11 @@ impl Shape {
         let (assertion, is_encrypted) = match (plain.as_slice(), encrypted.as_slice()) {
             ([one], []) => (*one, false),
             ([], [one]) => (*one, true),
-            ([], []) => return Err(Refusal::form("there is no assertion")),
+            ([], []) => {
+                // A provider that says no has nothing to vouch for: its word is the reason.
+                super::response::check_status(tree, response)?;
+                return Err(Refusal::form("there is no assertion"));
+            }
             _ => return Err(Refusal::form("there is more than one assertion")),
         };
         if tree.document.parent(assertion) != Some(response) {

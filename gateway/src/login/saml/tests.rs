@@ -249,6 +249,9 @@ fn response_for_others_or_of_another_time_is_refused() {
     refused(&statement(ended), &provider, Fault::Claims, "SessionNotOnOrAfter");
     let failed = with(&|told| told.status = "urn:oasis:names:tc:SAML:2.0:status:Responder");
     refused(&failed, &provider, Fault::Status, "status:Responder");
+    let no = Told { status: "urn:oasis:names:tc:SAML:2.0:status:Responder", ..Told::default() };
+    refused(&no.response("", ""), &provider, Fault::Status, "status:Responder");
+    refused(&Told::default().response("", ""), &provider, Fault::Form, "there is no assertion");
     let told = Told::default();
     let other = Told { in_response_to: Some("_other".into()), ..Told::default() };
     refused(&other.response("", &provider.assertion(&told)), &provider, Fault::Claims, "answer different requests");
@@ -309,6 +312,7 @@ fn own_requests_are_signed_so_that_others_can_verify_them() {
         log_out: "https://app.example.com/ngrok/saml/slo",
         name_format: "urn:x&y",
         signs: true,
+        ends_there: true,
         key: Some(&own),
     };
     let request = LogInRequest { id: "_id", destination: "https://idp.example.com/sso", force: true, now: NOW };
@@ -349,6 +353,11 @@ fn metadata_that_cannot_be_relied_on_is_refused() {
     assert!(wrong(&good.replace("entityID=", "validUntil=\"2020-01-01T00:00:00Z\" entityID=")).contains("validUntil"));
     assert!(wrong(&format!("<!DOCTYPE x>{good}")).contains("document type"));
     assert!(wrong("{}").contains("well-formed"));
+    let marked = format!("\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>{good}");
+    assert!(Metadata::read(marked.as_bytes(), NOW).is_ok());
+    let (before, behind) = good.split_once("</ds:X509Data>").unwrap();
+    let chain = format!("{before}<ds:X509Certificate>none</ds:X509Certificate></ds:X509Data>{behind}");
+    assert_eq!(Metadata::read(chain.as_bytes(), NOW).unwrap().keys.len(), 1, "a chain is no key");
     let _ = template("_x", ECDSA, SHA256);
 }
 

@@ -65,7 +65,7 @@ impl Description {
     pub(super) async fn metadata(&self, now: i64) -> Result<Arc<Metadata>, Flaw> {
         let (metadata, place) = match self {
             Self::Fixed(metadata) => (Ok(Arc::clone(metadata)), "the policy"),
-            Self::Fetched(fetched) => (fetched.metadata().await, &*fetched.url),
+            Self::Fetched(fetched) => (fetched.metadata(now).await, &*fetched.url),
         };
         let metadata = metadata.map_err(|failure| Flaw::new(Wrong::Metadata, format!("{place}: {failure}")))?;
         if metadata.valid_until.is_some_and(|until| until <= now) {
@@ -76,28 +76,29 @@ impl Description {
 }
 
 impl Fetched {
-    async fn metadata(self: &Arc<Self>) -> Result<Arc<Metadata>, String> {
+    /// `unix` is the time in seconds since 1970, by which a description may be out of date before it is old.
+    async fn metadata(self: &Arc<Self>, unix: i64) -> Result<Arc<Metadata>, String> {
         let now = Instant::now();
         let (found, is_fresh, may_try) = {
             let state = self.state();
-            (state.found.clone(), state.is_fresh(now), state.may_try(now))
+            (state.found.clone(), state.is_fresh(now, unix), state.may_try(now))
         };
         if let Some(found) = found.filter(|_| is_fresh || !may_try) {
             return Ok(found);
         }
         // Apart from this request: a visitor who leaves must not take the fetch for all others along.
         let fetched = Arc::clone(self);
-        let _ = tokio::spawn(async move { fetched.refresh().await }).await;
+        let _ = tokio::spawn(async move { fetched.refresh(unix).await }).await;
         let state = self.state();
         state.found.clone().ok_or_else(|| state.failure.clone())
     }
 
-    async fn refresh(&self) {
+    async fn refresh(&self, unix: i64) {
         let _one_at_a_time = self.fetching.lock().await;
         {
             let now = Instant::now();
             let mut state = self.state();
-            if state.is_fresh(now) || !state.may_try(now) {
+            if state.is_fresh(now, unix) || !state.may_try(now) {
                 return;
             }
             state.tried = Some(now);
@@ -131,8 +132,9 @@ impl Fetched {
 }
 
 impl State {
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
+    fn is_fresh(&self, now: Instant, unix: i64) -> bool {
+        let is_valid = self.found.as_ref().is_some_and(|found| found.valid_until.is_none_or(|until| until > unix));
+        is_valid && self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
     }
 
     fn may_try(&self, now: Instant) -> bool {

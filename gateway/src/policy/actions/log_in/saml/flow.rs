@@ -26,6 +26,7 @@ use crate::login::LogIns;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
 use crate::login::return_path::return_path;
+use crate::login::saml::LEEWAY_SECS;
 use crate::login::saml::log_out::{LogOutRequest, read_answer};
 use crate::login::saml::metadata::{Address, Binding, Metadata};
 use crate::login::saml::plain_xml::BYTES_MAX;
@@ -72,7 +73,7 @@ impl Flow<'_> {
         let session = self.session(run);
         let over = session.as_ref().and_then(|session| {
             let there = session.identity.saml.as_ref().and_then(|saml| saml.ends);
-            let is_over_there = there.is_some_and(|ends| self.now >= ends);
+            let is_over_there = there.is_some_and(|ends| self.now >= ends.saturating_add(LEEWAY_SECS));
             session.check(lifetime, self.now).err().or(is_over_there.then_some(Over::Aged))
         });
         let Some(mut session) = session.filter(|_| over.is_none()) else {
@@ -148,6 +149,13 @@ impl Flow<'_> {
 
     /// Takes the visitor back from the provider.
     async fn finish(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
+        let attempts = cookies::names_beginning(&run.state.own_cookies, &self.binding.attempt, attempt::LABEL_LEN);
+        let has_begun = { attempts }.next().is_some();
+        if !has_begun && !self.configuration.allows_unsolicited {
+            // Before any work is done for it.
+            let reason = "this browser has begun no log-in, and allow_idp_initiated is false";
+            return Err(Flaw::new(Wrong::Unsolicited, reason));
+        }
         let form = Form::read(run).await?;
         let message = form.message.ok_or_else(|| Flaw::new(Wrong::Form, "the form has no SAMLResponse"))?;
         let metadata = self.configuration.provider.metadata(self.now).await?;
@@ -161,6 +169,7 @@ impl Flow<'_> {
         };
         let vouched = Vouched::read(&decoded(&message)?, expected)?;
         let attempt = self.answered(run, vouched.in_response_to.as_deref(), &form.relay_state)?;
+        self.check_anew(vouched.authenticated, attempt.as_ref())?;
         let again = format!("saml {} {}", metadata.entity_id, vouched.assertion);
         if self.log_ins.is_spent(&again) || attempt.as_ref().is_some_and(|one| self.log_ins.is_spent(&used(&one.id))) {
             return Err(reused());
@@ -187,6 +196,17 @@ impl Flow<'_> {
         let (endpoint, visitor) = (run.connection().endpoint, run.connection().peer);
         tracing::info!(%endpoint, %visitor, subject = %shown(&session.identity.subject), "logged in");
         Ok(respond(response))
+    }
+
+    /// With `force_authn`, the person has to have proved who it is since the log-in began: the wish for it has travelled
+    /// through the browser, which could take it out.
+    fn check_anew(&self, authenticated: Option<i64>, attempt: Option<&Attempt>) -> Result<(), Flaw> {
+        let since = attempt.map_or(self.now, |attempt| attempt.begun).saturating_sub(LEEWAY_SECS);
+        if self.configuration.force && authenticated.is_none_or(|at| at < since) {
+            let reason = "the person did not log in anew (AuthnInstant), as force_authn wants";
+            return Err(Flaw::new(Wrong::Claims, reason));
+        }
+        Ok(())
     }
 
     /// The log-in of this browser that the response answers. `None`: it answers none, and need not.
@@ -295,6 +315,7 @@ impl Flow<'_> {
             log_out: &self.places.log_out,
             name_format: &self.configuration.name_format,
             signs: self.configuration.signs,
+            ends_there: self.configuration.ends_provider_session,
             key: self.configuration.key.as_ref(),
         }
     }

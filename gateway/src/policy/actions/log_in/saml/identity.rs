@@ -53,11 +53,7 @@ pub(super) fn subject(identity: &Identity) -> Subject {
 
 /// The values of the attributes with one of these names.
 fn values<'v>(attributes: &'v [Attribute], names: &'v [&str]) -> impl Iterator<Item = &'v String> {
-    let is_one = move |one: &&Attribute| {
-        let is_friendly = one.friendly.as_deref().is_some_and(|friendly| names.contains(&friendly));
-        is_friendly || names.contains(&&*one.name)
-    };
-    attributes.iter().filter(is_one).flat_map(|one| &one.values)
+    attributes.iter().filter(move |one| names.contains(&&*one.name)).flat_map(|one| &one.values)
 }
 
 /// Publishes what is known.

@@ -69,7 +69,9 @@ impl Saml {
         }
         let places = self.0.places(&visit.authority);
         let groups = self.0.authorized_groups.join("\n");
-        let realm = realm(&[&run.state.account, "saml", &self.0.provider.identity(), &places.entity_id, &groups]);
+        let attribute = self.0.groups_attribute.as_deref().unwrap_or_default();
+        let provider = self.0.provider.identity();
+        let realm = realm(&[&run.state.account, "saml", &provider, &places.entity_id, &groups, attribute]);
         let binding = Binding::of(&visit.host, &self.0.cookies, &self.0.auth_id, realm).ok_or_else(|| {
             Flaw::new(Wrong::Own, format!("{} is not of the domain in auth_cookie_domain", visit.host))
         })?;

@@ -26,7 +26,7 @@ use super::super::super::super::{
 use super::super::settings::realm;
 use crate::login::LogIns;
 use crate::login::cookies;
-use crate::login::saml::pretend::{ENTITY, Provider, Told, attributes, own_pair};
+use crate::login::saml::pretend::{ENTITY, Provider, Told, attributes, instant, own_pair};
 use crate::login::seal::Keys;
 use crate::login::session::Session;
 use crate::login::spent::Journal;
@@ -267,7 +267,10 @@ async fn response_counts_once_in_the_browser_that_asked_and_nowhere_else() {
     let mut browser = Browser::default();
     let (id, relay) = site.leave(&mut browser, "/").await;
     let (before, response) = (browser.clone(), site.provider.response(&site.told(&id)));
-    assert_eq!(site.post(&mut Browser::default(), &response, &relay).await.code(), 5300);
+    assert_eq!(site.post(&mut Browser::default(), &response, &relay).await.code(), 5302);
+    let mut another = Browser::default();
+    site.leave(&mut another, "/").await;
+    assert_eq!(site.post(&mut another, &response, &relay).await.code(), 5300);
     assert_eq!(site.post(&mut browser.clone(), &response, "other").await.code(), 5300);
     assert_eq!(site.post(&mut browser, &response, &relay).await.location(), "/");
     let again = site.post(&mut before.clone(), &response, &relay).await.refused();
@@ -304,6 +307,43 @@ async fn log_in_that_begins_at_the_provider_needs_the_policys_leave() {
         assert_eq!(site.get(&mut browser, "/").await.user(), "ann@example.com ann ");
         assert_eq!(site.post(&mut Browser::default(), &response, relay).await.code(), 5305, "replayed");
     }
+}
+
+#[tokio::test]
+async fn wish_for_a_new_log_in_is_checked_and_not_only_sent() {
+    let site = Site::new(", force_authn: true");
+    for (age, is_taken) in [(0, true), (50, true), (3600, false)] {
+        let mut browser = Browser::default();
+        let (id, relay) = site.leave(&mut browser, "/").await;
+        let told = site.told(&id);
+        let at = instant(told.now - age);
+        let statements = told.statements.replace("2027-01-15T08:00:00Z", &at);
+        let response = site.provider.response(&Told { id: format!("_a{age}"), statements, ..told });
+        let answer = site.post(&mut browser, &response, &relay).await;
+        if is_taken {
+            assert_eq!(answer.location(), "/");
+        } else {
+            assert_eq!(answer.code(), 5304);
+        }
+    }
+    let mut browser = Browser::default();
+    let (id, relay) = site.leave(&mut browser, "/").await;
+    let told = site.told(&id);
+    let statements = told.statements.replace("AuthnInstant=\"2027-01-15T08:00:00Z\"", "");
+    let response = site.provider.response(&Told { statements, ..told });
+    assert_eq!(site.post(&mut browser, &response, &relay).await.code(), 5304, "the provider does not say when");
+}
+
+#[tokio::test]
+async fn name_for_people_makes_no_member_of_a_group() {
+    let site = Site::new(", authorized_groups: [staff]");
+    let mut browser = Browser::default();
+    let (id, relay) = site.leave(&mut browser, "/").await;
+    let statement = Told::default().statements;
+    let nick = attributes(&[("urn:x:nick", "staff")]).replace("Name=", "FriendlyName=\"groups\" Name=");
+    let statements = format!("{}{nick}", statement.split("<saml:AttributeStatement>").next().unwrap());
+    let response = site.provider.response(&Told { statements, ..site.told(&id) });
+    assert_eq!(site.post(&mut browser, &response, &relay).await.code(), 5312);
 }
 
 #[tokio::test]
@@ -356,13 +396,21 @@ async fn what_is_no_page_is_refused_and_forms_are_read_strictly() {
     let site = Site::new("");
     let refused = site.ask(&mut Browser::default(), Method::POST, "/api", "").await.refused();
     assert_eq!((refused.code, refused.status), (3101, StatusCode::UNAUTHORIZED));
+    let mut browser = Browser::default();
+    site.leave(&mut browser, "/").await;
     for body in ["", "SAMLResponse=%21", "SAMLResponse=PGEvPg%3D%3D&SAMLResponse=PGEvPg%3D%3D", "RelayState=x"] {
-        let answer = site.ask(&mut Browser::default(), Method::POST, "/ngrok/saml/acs", body).await;
+        let answer = site.ask(&mut browser, Method::POST, "/ngrok/saml/acs", body).await;
         assert_eq!(answer.code(), 5301, "{body}");
     }
     let long = format!("SAMLResponse={}", "A".repeat(400_000));
-    let answer = site.ask(&mut Browser::default(), Method::POST, "/ngrok/saml/acs", &long).await.refused();
+    let answer = site.ask(&mut browser, Method::POST, "/ngrok/saml/acs", &long).await.refused();
     assert!(answer.reason.unwrap().contains("more than 262144 bytes"));
+}
+
+/// What sessions of this policy are sealed for.
+fn session_purpose() -> String {
+    let realm = realm(&["main", "saml", "entity https://idp.example.com/metadata", ENTITY, "", ""]);
+    format!("session\napp.example.com\n\n{realm}")
 }
 
 #[tokio::test]
@@ -371,11 +419,17 @@ async fn session_ends_with_the_one_at_the_provider() {
     let mut browser = Browser::default();
     let (id, relay) = site.leave(&mut browser, "/").await;
     let told = site.told(&id);
-    // Over already, and taken because clocks differ.
-    let ends = crate::login::saml::pretend::instant(told.now - 10);
+    // Over already, and taken because clocks differ, as long as the session is.
+    let now = told.now;
+    let ends = instant(now - 10);
     let statements = told.statements.replace("SessionIndex", &format!("SessionNotOnOrAfter=\"{ends}\" SessionIndex"));
     let response = site.provider.response(&Told { statements, ..told });
     assert_eq!(site.post(&mut browser, &response, &relay).await.location(), "/");
+    assert_eq!(site.get(&mut browser, "/").await.user(), "ann@example.com ann ");
+    let (name, sealed) = browser.0.pop_first().unwrap();
+    let mut session = Session::open(&site.log_ins.keys, &session_purpose(), &sealed).unwrap();
+    session.identity.saml.as_mut().unwrap().ends = Some(now - 61);
+    browser.0.insert(name, session.seal(&site.log_ins.keys, &session_purpose()).unwrap());
     assert!(site.get(&mut browser, "/").await.location().starts_with("https://idp.example.com/"));
 }
 
@@ -389,9 +443,7 @@ async fn claims_are_kept_for_later_rules() {
     let response = site.provider.response(&Told { statements: format!("{}{more}", told.statements), ..told });
     assert_eq!(site.post(&mut browser, &response, &relay).await.location(), "/");
     let sealed = browser.0.values().next().unwrap();
-    let realm = realm(&["main", "saml", "entity https://idp.example.com/metadata", ENTITY, ""]);
-    let purpose = format!("session\napp.example.com\n\n{realm}");
-    let session = Session::open(&site.log_ins.keys, &purpose, sealed).unwrap();
+    let session = Session::open(&site.log_ins.keys, &session_purpose(), sealed).unwrap();
     assert_eq!(serde_json::Value::from(session.identity.claims), serde_json::json!({"title": ["lead"]}));
 }
 
