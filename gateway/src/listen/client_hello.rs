@@ -108,8 +108,8 @@ impl<IO> Replayed<IO> {
         Self { kept, given: 0, ahead: 0, io }
     }
 
-    /// The same for connections that carry much: TLS asks for 4 KiB at a time, the system is asked for [`AHEAD_BYTES`]. While
-    /// nothing comes it holds no buffer.
+    /// The same for connections that carry much: TLS asks for 4 KiB at a time, the system is asked for 64 KiB. While nothing
+    /// comes it holds no buffer.
     pub fn reading_ahead(kept: Vec<u8>, io: IO) -> Self {
         Self { ahead: AHEAD_BYTES, ..Self::new(kept, io) }
     }

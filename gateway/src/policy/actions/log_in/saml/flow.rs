@@ -26,7 +26,6 @@ use crate::login::LogIns;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
 use crate::login::return_path::return_path;
-use crate::login::saml::LEEWAY_SECS;
 use crate::login::saml::log_out::{LogOutRequest, read_answer};
 use crate::login::saml::metadata::{Address, Binding, Metadata};
 use crate::login::saml::plain_xml::BYTES_MAX;
