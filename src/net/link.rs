@@ -28,6 +28,8 @@ pub(crate) struct Link {
     unflushed: usize,
     /// How many of them there may be, see [`Link::write_tls`].
     batch: usize,
+    /// The socket was full since they began to be put together.
+    was_full: bool,
     first_records: FirstRecords,
     /// The end of our direction was given to the socket.
     write_ended: bool,
@@ -96,6 +98,7 @@ impl Link {
             control: Vec::new(),
             unflushed: 0,
             batch: FRAME_MAX,
+            was_full: false,
             first_records: FirstRecords::default(),
             write_ended: false,
         })
@@ -156,19 +159,21 @@ impl Link {
                 0 => return Err(LinkEnd::Closed),
                 taken => at += taken,
             }
-            if let Err(error) = self.tls.process_new_packets() {
+            let processed = self.tls.process_new_packets();
+            let drained = loop {
+                match self.tls.reader().read(&mut self.scratch[*plaintext..at]) {
+                    Ok(0) => break Err(LinkEnd::Closed),
+                    Ok(len) => *plaintext += len,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                    Err(error) => break Err(LinkEnd::Socket(error)),
+                }
+            };
+            if let Err(error) = processed {
                 // The alert that says why.
                 let _ = self.tls.write_tls(&mut self.socket);
                 return Err(LinkEnd::Tls(error));
             }
-            loop {
-                match self.tls.reader().read(&mut self.scratch[*plaintext..at]) {
-                    Ok(0) => return Err(LinkEnd::Closed),
-                    Ok(len) => *plaintext += len,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(LinkEnd::Socket(error)),
-                }
-            }
+            drained?;
         }
         Ok(())
     }
@@ -265,14 +270,14 @@ impl Link {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.writable = false;
-                    self.batch = FRAME_MAX;
+                    (self.batch, self.was_full) = (FRAME_MAX, true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         if !self.tls.wants_write() {
-            if self.unflushed >= self.batch {
+            if !std::mem::take(&mut self.was_full) && self.unflushed >= self.batch {
                 self.batch = (2 * self.batch).min(BATCH_MAX);
             }
             self.unflushed = 0;

@@ -126,7 +126,7 @@ impl UpstreamIo {
             *slice = IoSlice::new(chunk);
             count += 1;
         }
-        let slices = &slices[..count];
+        let mut slices = &mut slices[..count];
         if self.tls.is_none() {
             let written = write_plain(&mut self.socket, &mut self.ready, slices);
             // A broken pipe is what a peer leaves that had ended in good order before.
@@ -135,17 +135,20 @@ impl UpstreamIo {
             return written;
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut taken = 0;
         loop {
-            let Some(tls) = &mut self.tls else { return Ok(0) };
+            let Some(tls) = &mut self.tls else { return Ok(taken) };
             let len = tls.connection.writer().write_vectored(slices)?;
-            tls.writer_full = len < wanted;
+            taken += len;
+            tls.writer_full = taken < wanted;
             let made_room = self.flush()?;
-            if len > 0 || wanted == 0 {
-                return Ok(len);
+            if taken == wanted || (taken > 0 && !made_room) {
+                return Ok(taken);
             }
             if !made_room {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+            IoSlice::advance_slices(&mut slices, len);
         }
     }
 

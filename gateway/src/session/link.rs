@@ -133,7 +133,16 @@ impl Link {
     pub(crate) fn fill(&self, out: &mut Vec<u8>, batch: usize) {
         let mut state = self.lock();
         state.session.poll_transmit(out, BATCH_MAX);
-        while out.len() <= batch.min(BATCH_MAX).saturating_sub(FRAME_MAX) && state.grant_one(out) {}
+        let enough = batch.min(BATCH_MAX - FRAME_MAX + 1);
+        while out.len() < enough {
+            if out.capacity() - out.len() < FRAME_MAX {
+                // Once, and not by doubling while it grows.
+                out.reserve_exact(enough - out.len() + FRAME_MAX);
+            }
+            if !state.grant_one(out) {
+                return;
+            }
+        }
     }
 
     /// Who to wake when there is something to write, or the session is to end.
@@ -397,10 +406,6 @@ impl State {
             return true;
         }
         let Some(header) = self.session.commit(grant, len) else { return true };
-        if out.capacity() == 0 {
-            // Once, and not by doubling while it grows.
-            out.reserve_exact(BATCH_MAX);
-        }
         out.extend_from_slice(&header);
         let (front, back) = stream.outgoing.as_slices();
         let front = front.get(..len).unwrap_or(front);
@@ -477,7 +482,7 @@ fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
 }
 
 /// Bytes that a stream's user may be ahead of the link: what fills one batch. With 500 streams that all stand still it is
-/// 32 MiB for a session.
+/// 32 MiB for a session, and as much again of what was read of visitors to come next.
 pub(crate) const OUTGOING_MAX: usize = BURST_FRAMES * FRAME_DATA_MAX;
 /// Bytes on their way to the socket at a time. Heartbeats, credit and aborts wait behind no more than these.
 pub(super) const BATCH_MAX: usize = BURST_FRAMES * FRAME_MAX;

@@ -24,6 +24,8 @@ pub(super) struct Wire<IO> {
     written: usize,
     /// How much is taken from the session at a time, see [`Wire::poll_write`].
     batch: usize,
+    /// The transport was full since the batch was taken that is on its way.
+    was_full: bool,
     /// The transport may still hold encrypted bytes.
     unflushed: bool,
     first_records: FirstRecords,
@@ -54,6 +56,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             out: Vec::new(),
             written: 0,
             batch: FRAME_MAX,
+            was_full: false,
             unflushed: false,
             first_records: FirstRecords::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -113,7 +116,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
         let written = self.poll_batches(cx);
         if written.is_pending() {
-            self.batch = FRAME_MAX;
+            (self.batch, self.was_full) = (FRAME_MAX, true);
         }
         written
     }
@@ -137,7 +140,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                 self.unflushed = true;
             }
             ready!(self.poll_flush(cx))?;
-            if self.written >= self.batch {
+            if !std::mem::take(&mut self.was_full) && self.written >= self.batch {
                 self.batch = (2 * self.batch).min(BATCH_MAX);
             }
             self.out.clear();
@@ -247,6 +250,54 @@ mod tests {
     impl AsyncRead for Noting {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
+        }
+    }
+
+    /// A transport that takes everything, or nothing.
+    struct Door {
+        is_open: bool,
+    }
+
+    impl AsyncWrite for Door {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if self.is_open { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Door {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn batch_grows_while_everything_is_taken_and_is_a_frame_after_a_transport_that_was_full() {
+        let now = Instant::now();
+        let link = Arc::new(Link::new(GatewaySession::new(Limits::default(), now), now));
+        let mut wire = Wire::new(Door { is_open: true }, link);
+        for (is_open, len, batch) in [
+            (true, FRAME_MAX, 2 * FRAME_MAX),
+            (true, FRAME_MAX, 2 * FRAME_MAX),
+            (true, 2 * FRAME_MAX, BATCH_MAX),
+            (true, BATCH_MAX, BATCH_MAX),
+            (false, BATCH_MAX, FRAME_MAX),
+            (true, FRAME_MAX, 2 * FRAME_MAX),
+        ] {
+            (wire.io.is_open, wire.out, wire.written) = (is_open, vec![7; len], 0);
+            let written = std::future::poll_fn(|cx| Poll::Ready(wire.poll_write(cx))).await;
+            assert_eq!(written.is_ready(), is_open);
+            // What was put together before the transport was full says nothing of it.
+            wire.io.is_open = true;
+            std::future::poll_fn(|cx| wire.poll_write(cx)).await.unwrap();
+            assert_eq!(wire.batch, batch, "{is_open} {len}");
         }
     }
 

@@ -160,6 +160,17 @@ fn writer_that_was_full_goes_on_when_the_socket_has_room_again() {
 }
 
 #[test]
+fn more_than_tls_takes_at_once_goes_to_a_socket_that_has_room() {
+    let (mut io, mut server) = pair();
+    let pieces = [[1; 16_000], [2; 16_000], [3; 16_000], [4; 16_000]];
+    assert!(pieces.as_flattened().len() > WRITER_MAX);
+    assert_eq!(io.write(pieces.iter().map(<[u8; 16_000]>::as_slice)).unwrap(), 64_000);
+    let mut came = vec![0; 64_000];
+    server.read_exact(&mut came).unwrap();
+    assert_eq!(came, pieces.as_flattened());
+}
+
+#[test]
 fn connection_holds_more_while_something_waits_in_it() {
     let (mut io, mut server) = pair();
     server.write_all(&[7; 1000]).unwrap();
