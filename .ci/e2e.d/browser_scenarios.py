@@ -1,5 +1,7 @@
 """People who log in with a real browser, and what they see when it does not work."""
 
+import base64
+import hashlib
 import json
 import subprocess
 import time
@@ -115,7 +117,12 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
     def change(document):
         document["log_ins"] = {"callback_host": f"{LOGIN}:{deployment.port}"}
 
-    redirect = f"https://{LOGIN}:{deployment.port}{CALLBACK}/main"
+    def redirect(provider):
+        # The mark of this client at this provider.
+        digest = hashlib.sha256(f"openid {provider.issuer}\npeople".encode()).digest()
+        mark = base64.urlsafe_b64encode(digest).decode()[:12]
+        return f"https://{LOGIN}:{deployment.port}{CALLBACK}/main/{mark}"
+
     try:
         with _site(deployment, "openid-connect", change=change, redirect=redirect) as (provider, place, browser, _):
             _sessions(deployment, "end", "--all")
@@ -129,7 +136,8 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
             page = browser.go(second)
             expect_equal((page.url, page.status), (second, 200), "the second endpoint, without another address at the provider")
             expect_equal(sorted(cookie["domain"] for cookie in browser.cookies()), sorted([HOST, SECOND]), "hosts with cookies")
-            _shows(browser, browser.go(f"{redirect}?code=a&state=x"), "callback-host", 400, "5200")
+            _shows(browser, browser.go(f"{redirect(provider)}?code=a&state=x"), "callback-host", 400, "5200")
+            expect_equal(browser.go(f"https://{LOGIN}:{deployment.port}/").status, 404, "nothing else is at the callback host")
 
             # Whoever runs the gateway ends the session, for good.
             listed = _sessions(deployment, "list", "--json")
@@ -173,7 +181,7 @@ def _site(deployment, kind, more=None, change=lambda document: None, redirect=No
     """Two cloud endpoints behind the same log-in, at a provider that runs; and a browser."""
     provider = Provider(deployment.scratch)
     hosts = [f"https://{host}:{deployment.port}{CALLBACK}" for host in (HOST, SECOND)]
-    provider.start("one", redirect=redirect or ",".join(hosts))
+    provider.start("one", redirect=redirect(provider) if redirect else ",".join(hosts))
     config = {"client_id": "people", "client_secret": "site-secret"} | (more or {})
     if kind == "oauth":
         at = provider.issuer

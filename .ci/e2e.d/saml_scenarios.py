@@ -73,7 +73,7 @@ def _refuses(deployment, kind, old=None, new=None):
             expect(old in good, f"{old!r} is not in {good}")
             _post(place, mine, form, good.replace(old, new), 502, 5303)
             _post(place, mine, form, _unsigned(good), 502, 5303)
-        _post(place, Browser(deployment, place), form, good, 400, 5300)
+        _post(place, Browser(deployment, place), form, good, 403, 5302)
         head, end = good.rsplit("</", 1)
         _post(place, mine, form, f"{head}<!-- --></{end}", 400, 5301)
         expect_equal(counted.requests, before, "requests that reached the upstream")
