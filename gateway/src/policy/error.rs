@@ -169,8 +169,6 @@ pub(super) const PHASE_SCHEME: u32 = 2230;
 pub(super) const NOT_TERMINATING: u32 = 2235;
 /// ERR_NGROK_2239: a policy has more than one action that logs people in.
 pub(super) const LOG_INS_TOO_MANY: u32 = 2239;
-/// ERR_NGROK_2251: a variable of `set-vars` refers to another one.
-pub(super) const VARS_OF_VARS: u32 = 2251;
 /// ERR_NGROK_2262: internal HTTP endpoints have no connection of their own.
 pub(super) const INTERNAL_HTTP_CONNECT: u32 = 2262;
 /// ERR_NGROK_2264: there are too many rules.

@@ -179,6 +179,11 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
         expression.holds_with(&facts(&self.subject, (vars, results), (self.now, *received)), budget, values)
     }
 
+    pub(super) fn value(&mut self, expression: &Expression) -> Result<Value, Fault> {
+        let State { received, vars, results, budget, .. } = &mut *self.state;
+        expression.evaluate(&facts(&self.subject, (vars, results), (self.now, *received)), budget)
+    }
+
     /// The value of an expression as a text.
     pub(super) fn shown(&mut self, expression: &Expression) -> Result<String, Fault> {
         let State { received, vars, results, budget, .. } = &mut *self.state;

@@ -77,9 +77,12 @@ impl Template {
         }
     }
 
-    /// True when one of its expressions refers to what `set-vars` sets.
-    pub(super) fn names_vars(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.names_vars()))
+    /// Its expression, if it is nothing else.
+    pub(super) fn lone_expression(&self) -> Option<&Expression> {
+        match self.parts.as_slice() {
+            [Part::Expression(expression)] => Some(expression),
+            _ => None,
+        }
     }
 
     /// The text with the values of its expressions in it.

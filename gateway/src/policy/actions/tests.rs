@@ -189,6 +189,69 @@ async fn vars_hold_values_for_later_rules_and_phases() {
 }
 
 #[tokio::test]
+async fn vars_keep_the_types_of_their_values() {
+    for (value, expression) in [
+        ("\"${conn.client_port}\"", "vars.v == 5000"),
+        ("\"${inCidrRange(conn.client_ip, '192.0.2.0/24')}\"", "vars.v == false"),
+        ("\"${[conn.client_ip]}\"", "vars.v == ['10.1.2.3']"),
+        ("\"${conn.client_port}!\"", "vars.v == '5000!'"),
+        ("\"${conn.client_port}${conn.client_port}\"", "vars.v == '50005000'"),
+        ("true", "vars.v"),
+        ("7", "vars.v == 7 && vars.v != '7'"),
+        ("-1.5", "vars.v == -1.5"),
+        ("null", "vars.v == null"),
+        ("''", "vars.v == ''"),
+        ("[1, \"${req.method}\", [false]]", "vars.v == [1, 'GET', [false]]"),
+        ("{a: {b: \"${conn.client_port}\"}, c: \"is ${req.method}\"}", "vars.v.a.b == 5000 && vars.v.c == 'is GET'"),
+        ("[]", "size(vars.v) == 0"),
+    ] {
+        let rules = format!(
+            "[{{actions: [{{type: set-vars, config: {{vars: [{{v: {value}}}]}}}}]}}, {{expressions: [\"{expression}\"], \
+             actions: [{{type: deny}}]}}]"
+        );
+        assert_eq!(Bench::new(&rules).ask().await, Verdict::Deny { status: StatusCode::FORBIDDEN }, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn vars_may_refer_to_earlier_ones() {
+    let rules = "[{actions: [{type: set-vars, config: {vars: [{a: 1}, {b: '${vars.a + 1}'}, {c: ['${vars.b}']}]}}, {type: \
+                 set-vars, config: {vars: [{a: '${vars.a + 10}'}]}}, {type: custom-response, config: {body: \
+                 '${vars.a} ${vars.b} ${vars.c}'}}]}]";
+    assert_eq!(shown(&mut Bench::new(rules)).await, "11 2 [2]");
+    let later = "[{actions: [{type: set-vars, config: {vars: [{a: '${vars.b}'}, {b: 1}]}}]}]";
+    assert_eq!(refused(Bench::new(later).ask().await).code, 2300);
+}
+
+#[tokio::test]
+async fn vars_made_of_vars_stay_within_bounds() {
+    let chain = |count: usize, made_of: &str| {
+        let items: Vec<String> = (1..count)
+            .map(|at| format!("{{v{at}: '{}'}}", made_of.replace('#', &format!("vars.v{}", at - 1))))
+            .collect();
+        format!("[{{actions: [{{type: set-vars, config: {{vars: [{{v0: 1}}, {}]}}}}]}}]", items.join(", "))
+    };
+    let deep = |count| chain(count, "${[#]}");
+    assert_eq!(Bench::new(&deep(33)).ask().await, Verdict::Continue);
+    let reason = refused(Bench::new(&deep(34)).ask().await).reason.unwrap_or_default();
+    assert_eq!(reason, "v33: the value is nested more than 32 deep");
+    let wide = chain(40, "${[#, #]}");
+    let reason = refused(Bench::new(&wide).ask().await).reason.unwrap_or_default();
+    assert!(reason.ends_with("the evaluation takes more than 200000 steps"), "{reason}");
+}
+
+#[test]
+fn vars_of_a_document_are_nested_only_so_deep() {
+    let endpoint = EndpointUrl::parse("https://app.example.com").unwrap();
+    for (depth, code) in [(32, None), (33, Some(2204))] {
+        let value = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let rules = format!("on_http_request: [{{actions: [{{type: set-vars, config: {{vars: [{{a: {value}}}]}}}}]}}]");
+        let found = Policy::parse(&rules, Place::agent(&endpoint)).err().map(|errors| errors.errors()[0].code);
+        assert_eq!(found, code, "{depth}");
+    }
+}
+
+#[tokio::test]
 async fn headers_are_added_and_removed() {
     let mut bench = Bench::new(
         "[{actions: [{type: add-headers, config: {headers: {X-A: '2', host: other.example.com, x-b: '${req.method}'}}}, \

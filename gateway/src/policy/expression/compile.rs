@@ -70,8 +70,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Gives the node, and whether it refers to what `set-vars` sets. `names` are known as if a loop around it bound them.
-pub(super) fn compile(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<(Node, bool), Mistake> {
+/// Gives the node. `names` are known as if a loop around it bound them.
+pub(super) fn compile(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<Node, Mistake> {
     if source.len() > EXPRESSION_BYTES_MAX {
         return Err(format!("has {} bytes: at most {EXPRESSION_BYTES_MAX} are possible", source.len()));
     }
@@ -82,9 +82,8 @@ pub(super) fn compile(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<
         format!("is not an expression of CEL: {}", cut(first))
     })?;
     let locals = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut compiler = Compiler { scope, locals, depth: 0, nodes: 0, names_vars: false };
-    let node = compiler.node(&parsed)?;
-    Ok((node, compiler.names_vars))
+    let mut compiler = Compiler { scope, locals, depth: 0, nodes: 0 };
+    compiler.node(&parsed)
 }
 
 /// The parser's words may quote the whole expression.
@@ -98,7 +97,6 @@ struct Compiler<'a> {
     locals: Vec<String>,
     depth: u16,
     nodes: usize,
-    names_vars: bool,
 }
 
 impl Compiler<'_> {
@@ -159,7 +157,6 @@ impl Compiler<'_> {
     fn variable(&mut self, name: &str) -> Result<Node, Mistake> {
         let variable = variables::find(name).ok_or_else(|| variables::unknown(name))?;
         variable.check(name, self.scope.phase)?;
-        self.names_vars |= variable == Variable::Vars;
         Ok(Node::Variable(variable))
     }
 

@@ -30,7 +30,6 @@ use evaluate::Evaluation;
 pub(super) struct Expression {
     root: Node,
     source: Box<str>,
-    names_vars: bool,
 }
 
 impl Expression {
@@ -49,18 +48,13 @@ impl Expression {
     ///
     /// As [`Expression::compile`].
     pub(super) fn compile_with(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<Self, Mistake> {
-        let (root, names_vars) = compile::compile(source, scope, names)?;
-        Ok(Self { root, source: source.into(), names_vars })
+        let root = compile::compile(source, scope, names)?;
+        Ok(Self { root, source: source.into() })
     }
 
     /// Its text.
     pub(super) fn source(&self) -> &str {
         &self.source
-    }
-
-    /// True when it refers to what `set-vars` sets.
-    pub(super) fn names_vars(&self) -> bool {
-        self.names_vars
     }
 
     /// Evaluates it; what that costs is taken from `budget`.

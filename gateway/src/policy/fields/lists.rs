@@ -98,13 +98,13 @@ impl<'a> Fields<'a> {
         map.iter().filter_map(|(key, value)| Some((key.as_str(), self.compile(path.key(key), value, true)?))).collect()
     }
 
-    /// A list of objects with one entry each, whose values may have `${…}` in them; a lone object counts as well.
+    /// A list of objects with one entry each; a lone object counts as well.
     pub(in crate::policy) fn single_entries(
         &mut self,
         name: &'static str,
         count: RangeInclusive<usize>,
         over_max: u32,
-    ) -> Vec<(usize, &'a str, Template)> {
+    ) -> Vec<(usize, &'a str, &'a Value)> {
         let base = self.path;
         let path = base.key(name);
         let mut entries = Vec::new();
@@ -117,11 +117,7 @@ impl<'a> Fields<'a> {
             if map.len() != 1 {
                 self.findings.add(path, value, CONFIG, "must have one entry: write the others as items of their own");
             }
-            for (key, value) in map {
-                if let Some(template) = self.compile(path.key(key), value, true) {
-                    entries.push((index, key.as_str(), template));
-                }
-            }
+            entries.extend(map.iter().map(|(key, value)| (index, key.as_str(), value)));
         }
         entries
     }
