@@ -98,10 +98,9 @@ impl TokenKind {
         let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
         match self {
             Self::Jwt => matches!(typ, None | Some("jwt" | "at+jwt" | "it+jwt")),
-            Self::AccessToken => matches!(typ, None | Some("jwt" | "at+jwt")),
-            Self::IdToken => matches!(typ, None | Some("jwt" | "it+jwt")),
-            Self::AtJwt => typ == Some("at+jwt"),
-            Self::ItJwt => typ == Some("it+jwt"),
+            // Many issuers name no type, or only the general one.
+            Self::AccessToken | Self::AtJwt => matches!(typ, None | Some("jwt" | "at+jwt")),
+            Self::IdToken | Self::ItJwt => matches!(typ, None | Some("jwt" | "it+jwt")),
             Self::Plain => matches!(typ, None | Some("jwt")),
         }
     }

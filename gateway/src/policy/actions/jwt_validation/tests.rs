@@ -276,8 +276,8 @@ fn typ_of_a_token_has_to_agree_with_what_it_is_for() {
         ("jwt", &[None, Some("JWT"), Some("at+jwt"), Some("application/at+jwt"), Some("it+jwt")][..], "dpop+jwt"),
         ("access_token", &[None, Some("JWT"), Some("at+jwt")], "it+jwt"),
         ("id_token", &[None, Some("jwt"), Some("it+jwt")], "at+jwt"),
-        ("at+jwt", &[Some("AT+JWT")], "jwt"),
-        ("it+jwt", &[Some("it+jwt")], "jwt"),
+        ("at+jwt", &[None, Some("JWT"), Some("AT+JWT")], "it+jwt"),
+        ("it+jwt", &[None, Some("JWT"), Some("it+jwt")], "at+jwt"),
         ("plain", &[None, Some("JWT")], "at+jwt"),
     ] {
         let parsed = TokenKind::named(kind).unwrap();
