@@ -106,7 +106,7 @@ on_tcp_connect: no rules
 on_http_request
   rule 0 \"only the office\": applies
     restrict-ips: goes on
-      actions.ngrok.restrict_ips = {\"action\":\"allow\",\"matched_cidr\":\"192.0.2.0/24\"}
+      actions.ngrok.restrict_ips = {\"action\":\"allow\",\"error\":{\"code\":\"\",\"message\":\"\"},\"matched_cidr\":\"192.0.2.0/24\"}
   rule 1 \"no strangers in admin\": applies
     true: req.url.path.startsWith('/admin')
       req.url.path = \"/admin\"

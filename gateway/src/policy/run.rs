@@ -215,9 +215,22 @@ impl<'r, 'a, 'b> Run<'r, 'a, 'b> {
         self.state.budget.spend(steps)
     }
 
-    /// Keeps what an action found out as `actions.ngrok.NAME`.
+    /// Keeps what an action found out as `actions.ngrok.NAME`. An `error` is always in it: conditions that look at its
+    /// `code` must have a value also when nothing went wrong.
     pub(super) fn set_result(&mut self, name: &'static str, value: Value) {
-        self.state.results.insert(name.into(), value);
+        self.state.results.insert(name.into(), with_error(value));
+    }
+}
+
+/// A result with an `error` of empty texts, if it has none.
+fn with_error(result: Value) -> Value {
+    match result {
+        Value::Map(mut entries) if !entries.contains_key("error") => {
+            let none = Value::map([("code", Value::text("")), ("message", Value::text(""))]);
+            Arc::make_mut(&mut entries).insert("error".into(), none);
+            Value::Map(entries)
+        }
+        other => other,
     }
 }
 

@@ -44,10 +44,12 @@ impl Action for BasicAuth {
         };
         // Only a name that has proven itself is kept: what somebody merely says may be a password in the wrong place.
         let name = given.as_deref().filter(|_| is_known).and_then(|given| given.split_once(':')).map(|(name, _)| name);
-        let mut result = vec![
-            ("credentials", Value::map([("username", Value::text(name.unwrap_or_default()))])),
+        let credentials = [
+            ("presented", Value::Bool(given.is_some())),
+            ("username", Value::text(name.unwrap_or_default())),
             ("authorized", Value::Bool(is_known)),
         ];
+        let mut result = vec![("credentials", Value::map(credentials)), ("authorized", Value::Bool(is_known))];
         if !is_known {
             let code = Value::text(&error_code(BASIC_AUTH_REFUSED));
             result.push(("error", Value::map([("code", code), ("message", Value::text(MESSAGE))])));

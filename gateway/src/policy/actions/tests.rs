@@ -645,11 +645,32 @@ fn mistakes_of_terminate_tls_are_found_and_show_no_key() {
 #[tokio::test]
 async fn basic_auth_without_enforcement_only_says_what_it_found() {
     let rules = "[{actions: [{type: basic-auth, config: {credentials: ['ann:longenough'], enforce: false}}, {type: \
-                 custom-response, config: {body: \"${actions.ngrok.basic_auth.authorized} \
-                 ${has(actions.ngrok.basic_auth.error) ? actions.ngrok.basic_auth.error.code : 'none'}\"}}]}]";
-    assert_eq!(shown(&mut Bench::new(rules)).await, "false ERR_NGROK_3204");
-    let mut known = Bench::new(rules).header("authorization", "Basic YW5uOmxvbmdlbm91Z2g=");
-    assert_eq!(shown(&mut known).await, "true none");
+                 custom-response, config: {body: '${actions.ngrok.basic_auth.authorized} \
+                 ${actions.ngrok.basic_auth.credentials} ${actions.ngrok.basic_auth.error.code}'}}]}]";
+    for (authorization, expected) in [
+        (None, r#"false {"authorized":false,"presented":false,"username":""} ERR_NGROK_3204"#),
+        (Some("Basic YW5uOndyb25n"), r#"false {"authorized":false,"presented":true,"username":""} ERR_NGROK_3204"#),
+        (Some("Basic YW5uOmxvbmdlbm91Z2g="), r#"true {"authorized":true,"presented":true,"username":"ann"} "#),
+    ] {
+        let mut bench = Bench::new(rules);
+        if let Some(authorization) = authorization {
+            bench = bench.header("authorization", authorization);
+        }
+        assert_eq!(shown(&mut bench).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn result_of_success_has_an_error_without_a_code() {
+    for (allow, expected) in [("10.0.0.0/8", "[] true"), ("192.0.2.0/24", "[ERR_NGROK_3203] false")] {
+        let rules = format!(
+            "[{{actions: [{{type: restrict-ips, config: {{allow: [{allow}], enforce: false}}}}]}}, {{expressions: \
+             [\"actions.ngrok.restrict_ips.error.code in ['', 'ERR_NGROK_3203']\"], actions: [{{type: custom-response, \
+             config: {{body: \"[${{actions.ngrok.restrict_ips.error.code}}] ${{actions.ngrok.restrict_ips.error.message == \
+             ''}}\"}}}}]}}]"
+        );
+        assert_eq!(shown(&mut Bench::new(&rules)).await, expected);
+    }
 }
 
 #[tokio::test]
