@@ -74,11 +74,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// From here on, values without quotes count as texts as well.
-    pub(super) fn take_scalars(&mut self) {
-        self.takes_scalars = true;
-    }
-
     /// What the operator lends to the policy.
     pub(super) fn lent(&self) -> Lent<'a> {
         self.scope.lent

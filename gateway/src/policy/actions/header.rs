@@ -12,9 +12,9 @@ use super::super::template::Template;
 /// Headers to set, by name.
 pub(super) type Headers = Vec<(HeaderName, Template)>;
 
-/// Reads an object of header names and templates.
+/// Reads an object of header names and templates; `true` or `1` without quotes will do.
 pub(super) fn read(fields: &mut Fields<'_>, field: &'static str, least: usize) -> Headers {
-    let entries = fields.templates(field, least..=HEADERS_MAX, HEADERS_TOO_MANY);
+    let entries = fields.scalar_templates(field, least..=HEADERS_MAX, HEADERS_TOO_MANY);
     let mut headers = Headers::new();
     for (name, template) in entries {
         let parsed = match parse_name(name) {

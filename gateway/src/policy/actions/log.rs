@@ -40,8 +40,7 @@ impl Action for Log {
 }
 
 fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<dyn Action>> {
-    fields.take_scalars();
-    let metadata = fields.templates("metadata", 1..=ENTRIES_MAX, CONFIG);
+    let metadata = fields.scalar_templates("metadata", 1..=ENTRIES_MAX, CONFIG);
     let metadata = metadata.into_iter().map(|(name, template)| (name.into(), template)).collect();
     let mask = match fields.lent() {
         Lent::All(own) => own.mask().clone(),

@@ -252,6 +252,20 @@ fn vars_of_a_document_are_nested_only_so_deep() {
 }
 
 #[tokio::test]
+async fn headers_take_values_without_quotes() {
+    let headers = "headers: {x-yes: true, x-count: 1}";
+    let expected = [("x-yes", "true"), ("x-count", "1")];
+    let mut bench = Bench::new(&format!("[{{actions: [{{type: add-headers, config: {{{headers}}}}}]}}]"));
+    assert_eq!(bench.ask().await, Verdict::Continue);
+    expected.iter().for_each(|(name, value)| assert_eq!(lines(&bench.head.headers, name), [*value]));
+    for action in ["type: redirect, config: {to: 'https://b.example.com/', ", "type: custom-response, config: {"] {
+        let answer = Bench::new(&format!("[{{actions: [{{{action}{headers}}}}}]}}]")).ask().await;
+        let Verdict::Respond(response) = answer else { panic!("{action}: {answer:?}") };
+        expected.iter().for_each(|(name, value)| assert_eq!(lines(&response.headers, name), [*value], "{action}"));
+    }
+}
+
+#[tokio::test]
 async fn headers_are_added_and_removed() {
     let mut bench = Bench::new(
         "[{actions: [{type: add-headers, config: {headers: {X-A: '2', host: other.example.com, x-b: '${req.method}'}}}, \

@@ -325,7 +325,7 @@ const FAULTY: &[Faulty] = &[
         &[("on_http_request[0].actions[0].config.headers", 2203)],
     ),
     (
-        "on_http_request: [{actions: [{type: custom-response, config: {headers: {'a b': x, c: 1, d: \"x\\ny\", \
+        "on_http_request: [{actions: [{type: custom-response, config: {headers: {'a b': x, c: [1], d: \"x\\ny\", \
          e: '${x}', ngrok-error-code: ERR_NGROK_1, Transfer-Encoding: chunked}}}]}]",
         HTTPS,
         &[
@@ -461,7 +461,7 @@ const FAULTY_ACTIONS: &[FaultyAction] = &[
     ),
     (
         "add-headers",
-        "{headers: {a: \"x\\ny\", b: 1, c: '${1 +}'}}",
+        "{headers: {a: \"x\\ny\", b: [1], c: '${1 +}'}}",
         &[("headers.b", 2203), ("headers.c", 2213), ("headers.a", 2211)],
     ),
     (

@@ -98,6 +98,19 @@ impl<'a> Fields<'a> {
         map.iter().filter_map(|(key, value)| Some((key.as_str(), self.compile(path.key(key), value, true)?))).collect()
     }
 
+    /// As [`Fields::templates`]; values without quotes count as texts.
+    pub(in crate::policy) fn scalar_templates(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+        over_max: u32,
+    ) -> Vec<(&'a str, Template)> {
+        let takes_scalars = std::mem::replace(&mut self.takes_scalars, true);
+        let templates = self.templates(name, count, over_max);
+        self.takes_scalars = takes_scalars;
+        templates
+    }
+
     /// A list of objects with one entry each; a lone object counts as well.
     pub(in crate::policy) fn single_entries(
         &mut self,
