@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use adit::endpoint_url::Scheme;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -67,6 +67,7 @@ impl<R: Reach> Client<R> {
         let format = Format::preferred(request.headers());
         let (mut head, body) = request.into_parts();
         let version = head.version;
+        let is_bare = version == Version::HTTP_2 && head.method == Method::HEAD;
         let waiting = self.activity.wait();
         let payload = Arc::new(Ahead::new(body));
         // Before any policy runs, and whatever it does: nobody but a log-in has a use for them.
@@ -92,9 +93,14 @@ impl<R: Reach> Client<R> {
             Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
             Ok(Outcome::Own(mut head, body)) => {
                 trail.complete(&mut head.headers);
+                let body = if is_bare { without_body(&mut head, &body) } else { body };
                 Ok(own(head, body, under_way).map(|body| body.with_rest(rest)))
             }
-            Err(End::Failed(failure)) => Ok(refusal(&failure, format, under_way).map(|body| body.with_rest(rest))),
+            Err(End::Failed(failure)) => {
+                let (mut head, body) = failure.response(format).into_parts();
+                let body = if is_bare { without_body(&mut head, &body) } else { body };
+                Ok(own(head, body, under_way).map(|body| body.with_rest(rest)))
+            }
             Err(End::Closed) => Err(Closed),
         }
     }
@@ -385,6 +391,16 @@ fn instead(verdict: Verdict) -> Result<Outcome, End> {
         Verdict::Refuse(refused) => Err(Failure::Policy(refused).into()),
         Verdict::Close | Verdict::Continue | Verdict::Forward { .. } | Verdict::TerminateTls { .. } => Err(End::Closed),
     }
+}
+
+/// Makes the answer to a request with HEAD, and gives the body that is left: none. It says how long a body would be. With
+/// HTTP/1 the connection takes care of that; with HTTP/2 a body would be an error of the protocol.
+fn without_body(head: &mut http::response::Parts, body: &Bytes) -> Bytes {
+    let is_compressed = head.extensions.remove::<Compression>().is_some();
+    if !body.is_empty() && !is_compressed {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
+    }
+    Bytes::new()
 }
 
 /// A response of the gateway's own.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use adit_gateway::http::{Limits, Protocol};
+use http_body_util::BodyExt;
 use hyper::Request;
 
 use crate::support::{Agent, Gateway, Setup, empty, header, http1};
@@ -57,6 +58,39 @@ async fn offline_endpoint_is_503_over_http2_also_with_a_body() {
     let response = visitor.send_request(request).await.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["adit-error-code"], "ERR_NGROK_3200");
+}
+
+#[tokio::test]
+async fn head_over_http2_gets_the_length_of_every_own_answer_and_no_body() {
+    let policy = "{on_http_request: [
+        {expressions: [\"req.url.path == '/text'\"],
+         actions: [{type: custom-response, config: {status_code: 200, body: hello}}]},
+        {expressions: [\"req.url.path == '/auth'\"],
+         actions: [{type: basic-auth, config: {credentials: ['user:password']}}]},
+        {actions: [{type: forward-internal, config: {url: 'https://api.internal'}}]}],
+        on_http_response: [{actions: [{type: custom-response, config: {status_code: 203, body: instead}}]}]}";
+    let gateway = Setup::new(Protocol::Http2).cloud("cloud.test", policy).start().await;
+    for (url, status) in [
+        ("https://nobody.test/", 503),
+        ("https://cloud.test/text", 203),
+        ("https://cloud.test/auth", 401),
+        ("https://cloud.test/other", 203),
+    ] {
+        let mut visitor = gateway.visit_http2().await;
+        let request = Request::head(url).body(empty()).unwrap();
+        let asked = tokio::spawn(async move { visitor.send_request(request).await });
+        if url.ends_with("/other") {
+            let mut upstream = gateway.upstream().await;
+            upstream.read_head().await;
+            upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+        }
+        let response = asked.await.unwrap().unwrap();
+        let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        assert_eq!(response.status(), status, "{url}");
+        assert!(length >= 7, "{url}: {length}");
+        let body = response.into_body().collect().await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        assert_eq!(body.to_bytes(), "", "{url}");
+    }
 }
 
 #[tokio::test]
