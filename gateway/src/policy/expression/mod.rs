@@ -13,6 +13,7 @@ mod lookups;
 mod loops;
 mod operators;
 mod tls;
+mod url_path;
 mod user_agent;
 mod value;
 mod variables;

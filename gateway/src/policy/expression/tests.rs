@@ -21,6 +21,10 @@ fn evaluate(source: &str) -> Result<Value, String> {
 }
 
 fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
+    evaluate_at("/a%20b/c?x=1&y=%26&x=two+words&z", source, budget)
+}
+
+fn evaluate_at(uri: &str, source: &str, budget: &mut Budget) -> Result<Value, Fault> {
     let names = BTreeSet::from(["site".to_owned()]);
     let scope = Scope { phase: Phase::HttpResponse, vars: &names, lent: Lent::Nothing };
     let expression = Expression::compile(source, scope).unwrap_or_else(|mistake| panic!("{source}: {mistake}"));
@@ -60,7 +64,7 @@ fn evaluate_within(source: &str, budget: &mut Budget) -> Result<Value, Fault> {
         ("location", "/next"),
         ("content-type", "text/html"),
     ]);
-    let uri = "/a%20b/c?x=1&y=%26&x=two+words&z".parse().unwrap();
+    let uri = uri.parse().unwrap();
     let request = RequestFacts { method: &Method::POST, uri: &uri, version: Version::HTTP_2, headers: &headers };
     let vars = BTreeMap::from([(Arc::from("site"), Value::text("clinic"))]);
     let result = Value::map([("action", Value::text("allow"))]);
@@ -177,6 +181,20 @@ fn true_is_what_the_reference_says_is_true() {
     ] {
         assert_eq!(evaluate(source), Ok(Value::Bool(true)), "{source}");
     }
+}
+
+#[test]
+fn other_spelling_of_a_path_is_the_same_path_and_raw_variables_have_it_as_it_came() {
+    for uri in ["//admin?q=//", "/./admin?q=//", "/x/../admin?q=//", "/%2e/admin?q=//", "/x/%2E%2e/%61dmin?q=//"] {
+        let source = format!(
+            "req.url.path == '/admin' && req.url.path.matches('^/admin$')
+             && req.url == 'https://api.example.com:8443/admin?q=//' && req.url.uri == '{uri}'
+             && req.url.raw == 'https://Api.example.com:8443{uri}' && req.url.raw_path + '?q=//' == '{uri}'"
+        );
+        assert_eq!(evaluate_at(uri, &source, &mut Budget::default()), Ok(Value::Bool(true)), "{uri}");
+    }
+    let source = "req.url == 'https://api.example.com:8443' && req.url.path == '*'";
+    assert_eq!(evaluate_at("*", source, &mut Budget::default()), Ok(Value::Bool(true)));
 }
 
 #[test]

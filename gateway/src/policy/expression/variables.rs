@@ -17,6 +17,7 @@ use super::compile::Mistake;
 use super::cookies::{grouped, request_cookies, response_cookies};
 use super::evaluate::Fault;
 use super::tls::{self, TlsVariable};
+use super::url_path;
 use super::user_agent::{Agent, Kind};
 use super::value::{Value, shown_time};
 
@@ -296,8 +297,7 @@ fn of_user_agent(variable: Variable, line: &str) -> Value {
 fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> Result<Value, Fault> {
     let RequestFacts { method, uri, version, headers } = request;
     let authority = || authority(headers).unwrap_or_default();
-    let url =
-        |authority: String| format!("{scheme}://{authority}{}", uri.path_and_query().map_or("/", |path| path.as_str()));
+    let raw = uri.path_and_query().map_or("/", |path| path.as_str());
     match variable {
         Variable::Method => Ok(Value::text(method.as_str())),
         Variable::Host | Variable::UrlAuthority => Ok(Value::text(&authority())),
@@ -323,21 +323,33 @@ fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> 
         | Variable::AgentIsBot => Ok(of_user_agent(variable, &header(headers, &USER_AGENT).unwrap_or_default())),
         // A request that has one in its target is refused before any policy runs.
         Variable::UserPassword => Ok(Value::text("")),
-        Variable::Url => Ok(Value::text(&url(authority()))),
-        Variable::RawUrl => Ok(Value::text(&url(header(headers, &HOST).unwrap_or_default()))),
+        Variable::Url => Ok(Value::text(&format!("{scheme}://{}{}", authority(), normalised_target(uri)))),
+        Variable::RawUrl => {
+            let host = header(headers, &HOST).unwrap_or_default();
+            Ok(Value::text(&format!("{scheme}://{host}{raw}")))
+        }
         Variable::UrlScheme => Ok(Value::text(scheme.as_str())),
         Variable::UrlHost => Ok(Value::text(split_port(&authority()).0)),
         Variable::UrlPort => {
             let port = split_port(&authority()).1.and_then(|port| port.parse().ok());
             port.map(Value::Int).ok_or_else(|| Fault::Missing("port in the URL".into()))
         }
-        Variable::UrlPath => Ok(Value::text(&percent_decode_str(uri.path()).decode_utf8_lossy())),
+        Variable::UrlPath => {
+            let decoded = percent_decode_str(uri.path()).decode_utf8_lossy();
+            Ok(Value::text(&url_path::normalised(&decoded)))
+        }
         Variable::UrlRawPath => Ok(Value::text(uri.path())),
-        Variable::UrlUri => Ok(Value::text(uri.path_and_query().map_or("/", |path| path.as_str()))),
+        Variable::UrlUri => Ok(Value::text(raw)),
         Variable::UrlQuery => Ok(Value::text(uri.query().unwrap_or_default())),
         Variable::QueryParams => Ok(query_params(uri.query().unwrap_or_default())),
         other => Err(Fault::Missing(format!("{other:?}"))),
     }
+}
+
+/// Path and query as `req.url` has them. The `*` of OPTIONS asks for the server as a whole, whose URL has no path.
+fn normalised_target(uri: &http::Uri) -> String {
+    let path = if uri.path() == "*" { String::new() } else { url_path::normalised_encoded(uri.path()) };
+    uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
 }
 
 fn of_response(variable: Variable, status: StatusCode, headers: &HeaderMap) -> Result<Value, Fault> {
