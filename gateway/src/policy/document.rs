@@ -231,10 +231,17 @@ impl Reader<'_> {
             let Some(rule) = self.rule(phase, value, path.index(index), is_ended) else {
                 continue;
             };
-            is_ended |= rule.surely_ends();
+            is_ended |= rule.surely_ends() && !self.has_conditions(value);
             rules.push(rule);
         }
         rules
+    }
+
+    /// True when the text of a rule has expressions, also such as could not be compiled: a rule that a mistake left without
+    /// conditions does not end the policy.
+    fn has_conditions(&self, rule: &Value) -> bool {
+        let expressions = rule.as_object().and_then(|fields| self.field(fields, "expressions"));
+        expressions.is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()))
     }
 
     fn is_phase_possible(&mut self, phase: Phase, path: Path<'_>) -> bool {

@@ -385,6 +385,16 @@ fn unreadable_document_is_not_quoted() {
 }
 
 #[test]
+fn rule_with_a_faulty_expression_does_not_make_those_behind_it_unreachable() {
+    let document = "on_http_request: [{expressions: ['req.method = \"GET\"'], actions: [{type: deny}]}, {actions: [{type: deny}]}]";
+    let expected = [("on_http_request[0].expressions[0]".to_owned(), EXPRESSION)];
+    assert_eq!(mistakes(document, agent("https://a.example.com")), expected);
+    let document = "on_http_request: [{expressions: [], actions: [{type: deny}]}, {actions: [{type: deny}]}]";
+    let expected = [("on_http_request[1].actions[0].type".to_owned(), UNREACHABLE)];
+    assert_eq!(mistakes(document, agent("https://a.example.com")), expected);
+}
+
+#[test]
 fn rules_at_the_bound_are_accepted_and_one_more_refused() {
     let rule = "{actions: [{type: deny}]}";
     let document = |count: usize| format!("on_tcp_connect: [{}]", vec![rule; count].join(","));
