@@ -320,7 +320,7 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            match Expression::compile(source, Scope { phase, vars: &self.vars, lent: self.lent }) {
+            match Expression::condition(source, Scope { phase, vars: &self.vars, lent: self.lent }, &[]) {
                 Ok(expression) => expressions.push(expression),
                 Err(mistake) => self.findings.add(path.index(index), value, EXPRESSION, mistake),
             }

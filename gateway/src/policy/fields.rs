@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
                 return None;
             }
         };
-        match Expression::compile_with(source, self.scope, names) {
+        match Expression::condition(source, self.scope, names) {
             Ok(expression) => Some(expression),
             Err(mistake) => {
                 self.wrong(name, EXPRESSION, mistake);

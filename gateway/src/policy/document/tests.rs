@@ -395,6 +395,15 @@ fn rule_with_a_faulty_expression_does_not_make_those_behind_it_unreachable() {
 }
 
 #[test]
+fn expression_that_is_never_true_or_false_is_refused() {
+    for expression in ["req.method", "1 + 1"] {
+        let document = format!("on_http_request: [{{expressions: [{expression}], actions: [{{type: deny}}]}}]");
+        let expected = [("on_http_request[0].expressions[0]".to_owned(), EXPRESSION)];
+        assert_eq!(mistakes(&document, agent("https://a.example.com")), expected, "{expression}");
+    }
+}
+
+#[test]
 fn rules_at_the_bound_are_accepted_and_one_more_refused() {
     let rule = "{actions: [{type: deny}]}";
     let document = |count: usize| format!("on_tcp_connect: [{}]", vec![rule; count].join(","));

@@ -9,6 +9,7 @@ mod compile;
 mod cookies;
 mod evaluate;
 mod functions;
+mod kinds;
 mod lookups;
 mod loops;
 mod operators;
@@ -40,16 +41,20 @@ impl Expression {
     ///
     /// What is wrong with it; parts of it may be quoted.
     pub(super) fn compile(source: &str, scope: Scope<'_>) -> Result<Self, Mistake> {
-        Self::compile_with(source, scope, &[])
+        let root = compile::compile(source, scope, &[])?;
+        Ok(Self { root, source: source.into() })
     }
 
-    /// As [`Expression::compile`], of one that may also use these names, whose values come with each evaluation.
+    /// As [`Expression::compile`], of a condition. It may also use these names, whose values come with each evaluation.
     ///
     /// # Errors
     ///
-    /// As [`Expression::compile`].
-    pub(super) fn compile_with(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<Self, Mistake> {
+    /// As [`Expression::compile`], and when it can be seen that it is never true or false.
+    pub(super) fn condition(source: &str, scope: Scope<'_>, names: &[&str]) -> Result<Self, Mistake> {
         let root = compile::compile(source, scope, names)?;
+        if let Some(kind) = kinds::never_bool(&root) {
+            return Err(format!("is {kind}, and never true or false: compare it with something, as in value == 'a'"));
+        }
         Ok(Self { root, source: source.into() })
     }
 

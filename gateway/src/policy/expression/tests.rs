@@ -281,6 +281,53 @@ fn faulty_expression_is_refused_when_it_is_loaded() {
 }
 
 #[test]
+fn condition_that_is_plainly_neither_true_nor_false_is_refused() {
+    let names = BTreeSet::from(["site".to_owned()]);
+    let condition = |source: &str| {
+        let scope = Scope { phase: Phase::HttpResponse, vars: &names, lent: Lent::Nothing };
+        Expression::condition(source, scope, &[]).map(drop)
+    };
+    for (source, kind) in [
+        ("'a'", "a string"),
+        ("1", "an int"),
+        ("null", "null"),
+        ("1 + 1", "a sum"),
+        ("size(req.url) % 2", "a number"),
+        ("-1.5 * 2.0", "a number"),
+        ("[true]", "a list"),
+        ("{'a': true}", "a map"),
+        ("[1].map(x, true)", "a list"),
+        ("[1].filter(x, true)", "a list"),
+        ("req.method", "a string"),
+        ("req.headers", "a map"),
+        ("vars", "a map"),
+        ("req.content_encoding", "a list"),
+        ("res.status_code", "a number"),
+        ("conn.ts.start", "a timestamp"),
+        ("conn.tls.sni", "a text, a list or a time"),
+    ] {
+        let mistake = condition(source).expect_err(source);
+        assert!(mistake.starts_with(&format!("is {kind}, and never true or false")), "{source}: {mistake}");
+    }
+    for source in [
+        "true",
+        "!true",
+        "1 < 2",
+        "'a' in ['a']",
+        "[1].all(x, true)",
+        "req.user_agent.is_bot",
+        "conn.tls.client.verified",
+        "vars.site",
+        "actions.ngrok.rate_limit.limited",
+        "req.method == 'GET' ? true : false",
+        "getReqHeader('x')[0]",
+        "bool('true')",
+    ] {
+        assert_eq!(condition(source), Ok(()), "{source}");
+    }
+}
+
+#[test]
 fn deep_and_endless_expressions_are_refused_without_effort() {
     for part in ["(", "[", "{", "!", "-", "!-", "a?", "a.", "a[", "f(", "1+", "'", "[1].map(x,", "true?", "{'a':"] {
         for repeat in [100, 1000, 16 * 1024 / part.len()] {

@@ -49,6 +49,13 @@ pub(super) enum Field {
     Extensions,
 }
 
+impl TlsVariable {
+    /// True for those that are true or false.
+    pub(super) fn is_bool(self) -> bool {
+        matches!(self, Self::IsResumed | Self::IsVerified)
+    }
+}
+
 /// Finds a variable by its whole name.
 pub(super) fn find(name: &str) -> Option<TlsVariable> {
     let name = name.strip_prefix(PREFIX)?;
