@@ -3,7 +3,7 @@
 use http::header::HOST;
 
 use super::super::error::HEADER_NAME;
-use super::super::expression::Fault;
+use super::super::expression::{Fault, Value};
 use super::super::fields::Fields;
 use super::super::phase::Phase;
 use super::super::place::Place;
@@ -24,6 +24,9 @@ impl Action for AddHeaders {
             Ok(added) => added,
             Err(fault) => return Outcome::failed("headers", &fault),
         };
+        let shown =
+            added.iter().map(|(name, value)| (name.as_str(), Value::text(&String::from_utf8_lossy(value.as_bytes()))));
+        let result = Value::map([("headers_added", Value::map(shown))]);
         let Some(headers) = run.headers() else { return Outcome::NEXT };
         for (name, value) in added {
             let is_full = if name == HOST {
@@ -35,6 +38,7 @@ impl Action for AddHeaders {
                 return Outcome::failed("headers", &Fault::Invalid("there is no room for another header".into()));
             }
         }
+        run.set_result("add_headers", result);
         Outcome::NEXT
     }
 }

@@ -1,6 +1,7 @@
 //! `log`: writes values into the gateway's log.
 
 use super::super::error::CONFIG;
+use super::super::expression::Value;
 use super::super::fields::Fields;
 use super::super::mask::Mask;
 use super::super::own::Lent;
@@ -21,9 +22,6 @@ struct Log {
 
 impl Action for Log {
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
-        if run.is_preview {
-            return Outcome::NEXT;
-        }
         let mut values = serde_json::Map::new();
         for (name, template) in &self.metadata {
             // A line of the log is no reason to refuse a request.
@@ -31,10 +29,15 @@ impl Action for Log {
             let text: String = self.mask.hide(&text).chars().take(VALUE_CHARS_MAX).collect();
             values.insert(name.to_string(), text.into());
         }
-        run.trace_note(|| format!("logs {}", serde_json::Value::Object(values.clone())));
+        let values = serde_json::Value::Object(values);
+        run.set_result("log", Value::map([("metadata", Value::from_json(&values))]));
+        if run.is_preview {
+            return Outcome::NEXT;
+        }
+        run.trace_note(|| format!("logs {}", values));
         let connection = run.connection();
         let (visitor, endpoint) = (connection.peer, connection.endpoint);
-        tracing::info!(%endpoint, %visitor, metadata = %serde_json::Value::Object(values), "logged by policy");
+        tracing::info!(%endpoint, %visitor, metadata = %values, "logged by policy");
         Outcome::NEXT
     }
 }

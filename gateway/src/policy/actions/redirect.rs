@@ -7,7 +7,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 
 use super::super::error::{CONFIG_VALUE, RANGE};
-use super::super::expression::{Fault, Value};
+use super::super::expression::Fault;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
 use super::super::place::Place;
@@ -44,10 +44,10 @@ impl Redirect {
     /// The answer; none when the URL would be the same.
     fn response(&self, run: &mut Run<'_, '_, '_>) -> Result<Option<CustomResponse>, Fault> {
         let Some(url) = url_rewrite::url_of(run) else { return Ok(None) };
-        let Some(new) = self.rewriting.apply(&url, run)?.filter(|new| *new != url) else { return Ok(None) };
+        let Some(new) = self.rewriting.apply(&url, run)?.filter(|new| new.url != url) else { return Ok(None) };
         let mut headers: HeaderMap = header::render(&self.headers, run)?.into_iter().collect();
-        headers.insert(LOCATION, header::header_value(&new)?);
-        run.set_result("redirect", Value::map([("source", Value::text(&url)), ("destination", Value::text(&new))]));
+        headers.insert(LOCATION, header::header_value(&new.url)?);
+        run.set_result("redirect", url_rewrite::result(&url, &new.url, new.matches));
         Ok(Some(CustomResponse { status: self.status, headers, body: Bytes::new() }))
     }
 }

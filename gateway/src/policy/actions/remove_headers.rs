@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::super::error::{HEADER_NAME, HEADERS_TOO_MANY};
+use super::super::expression::Value;
 use super::super::fields::Fields;
 use super::super::phase::Phase;
 use super::super::place::Place;
@@ -23,9 +24,9 @@ impl Action for RemoveHeaders {
 
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
         if let Some(headers) = run.headers() {
-            for name in &self.names {
-                headers.remove(name);
-            }
+            let removed = self.names.iter().filter(|name| headers.remove(*name).is_some());
+            let removed = Value::list(removed.map(|name| Value::text(name.as_str())));
+            run.set_result("remove_headers", Value::map([("headers_removed", removed)]));
         }
         Outcome::NEXT
     }

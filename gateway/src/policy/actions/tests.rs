@@ -316,6 +316,56 @@ async fn redirect_sends_elsewhere_unless_nothing_changes() {
 }
 
 #[tokio::test]
+async fn actions_leave_behind_what_they_did() {
+    for (action, shown_by, expected) in [
+        (
+            "{type: add-headers, config: {headers: {X-A: '${req.method}', x-b: 2}}}",
+            "${actions.ngrok.add_headers.headers_added}",
+            r#"{"x-a":"GET","x-b":"2"}"#,
+        ),
+        (
+            "{type: remove-headers, config: {headers: [X-Old, x-none]}}",
+            "${actions.ngrok.remove_headers.headers_removed}",
+            r#"["x-old"]"#,
+        ),
+        (
+            "{type: log, config: {metadata: {a: '${req.method}', b: 1}}}",
+            "${actions.ngrok.log.metadata}",
+            r#"{"a":"GET","b":"1"}"#,
+        ),
+        (
+            "{type: url-rewrite, config: {from: 'o[a-z]+', to: new}}",
+            "${actions.ngrok.url_rewrite.matches} ${actions.ngrok.url_rewrite.url}",
+            r#"["om","old"] https://app.example.cnew/new/path?x=1"#,
+        ),
+        (
+            "{type: url-rewrite, config: {to: /new}}",
+            "${actions.ngrok.url_rewrite.matches} ${actions.ngrok.url_rewrite.url}",
+            "[] /new",
+        ),
+        (
+            "{type: url-rewrite, config: {from: none, to: /new}}",
+            "${actions.ngrok.url_rewrite.matches} ${actions.ngrok.url_rewrite.url}",
+            "[] https://app.example.com/old/path?x=1",
+        ),
+        (
+            "{type: rate-limit, config: {name: a, algorithm: sliding_window, capacity: 9, rate: 60s, bucket_key: \
+             [conn.client_ip, req.method]}}",
+            "${actions.ngrok.rate_limit.bucket_key}",
+            "10.1.2.3,GET",
+        ),
+    ] {
+        let rules = format!("[{{actions: [{action}, {{type: custom-response, config: {{body: '{shown_by}'}}}}]}}]");
+        assert_eq!(shown(&mut Bench::new(&rules).header("x-old", "1")).await, expected, "{action}");
+    }
+    let mut bench = Bench::new("[{actions: [{type: redirect, config: {from: 'old', to: 'ab'}}]}]");
+    assert!(matches!(bench.ask().await, Verdict::Respond(_)));
+    let result = bench.state.results["redirect"].shown();
+    assert!(result.contains(r#""matches":["old"]"#), "{result}");
+    assert!(result.contains(r#""url":"https://app.example.com/ab/path?x=1""#), "{result}");
+}
+
+#[tokio::test]
 async fn url_is_rewritten_for_the_agent_alone() {
     for (config, uri) in [
         ("from: '/old/', to: '/new/'", "/new/path?x=1"),

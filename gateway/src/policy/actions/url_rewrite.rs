@@ -34,6 +34,14 @@ enum From {
     Worked(Template),
 }
 
+/// What a URL has become.
+#[derive(Debug)]
+pub(super) struct Rewritten {
+    pub(super) url: String,
+    /// The parts of the old URL that matched; none when the policy has no pattern.
+    pub(super) matches: Vec<Value>,
+}
+
 impl Rewriting {
     pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let from = fields.template("from");
@@ -53,13 +61,14 @@ impl Rewriting {
     }
 
     /// The new URL; none when the old one does not match.
-    pub(super) fn apply(&self, url: &str, run: &mut Run<'_, '_, '_>) -> Result<Option<String>, Fault> {
+    pub(super) fn apply(&self, url: &str, run: &mut Run<'_, '_, '_>) -> Result<Option<Rewritten>, Fault> {
         let to = run.pieces(&self.to)?;
+        let mut matches = Vec::new();
         let mut new = NewUrl { to: &to, old: url, text: String::new() };
         let pattern = match &self.from {
             None => {
                 new.expand(None, run)?;
-                return Ok(Some(new.text));
+                return Ok(Some(Rewritten { url: new.text, matches }));
             }
             Some(From::Fixed(pattern)) => pattern,
             Some(From::Worked(template)) => &compile_pattern(&run.render(template)?).map_err(Fault::Invalid)?,
@@ -67,13 +76,20 @@ impl Rewriting {
         let mut end = None;
         for captures in pattern.captures_iter(url) {
             let Some(found) = captures.get(0) else { continue };
+            run.spend(1)?;
+            matches.push(Value::text(found.as_str()));
             new.push(url.get(end.unwrap_or(0)..found.start()).unwrap_or_default())?;
             new.expand(Some(&captures), run)?;
             end = Some(found.end());
         }
         let Some(end) = end else { return Ok(None) };
         new.push(url.get(end..).unwrap_or_default())?;
-        Ok(Some(new.text))
+        Ok(Some(Rewritten { url: new.text, matches }))
+    }
+
+    /// True when the new URL begins with the name of another host, as the policy has it: `//cdn.example.com/`.
+    pub(super) fn names_host(&self) -> bool {
+        self.to.beginning().starts_with("//")
     }
 }
 
@@ -139,9 +155,14 @@ impl NewUrl<'_> {
 /// The whole URL of the request that runs.
 pub(super) fn url_of(run: &Run<'_, '_, '_>) -> Option<String> {
     let Subject::Request(request) = &run.subject else { return None };
-    let host = authority(&request.head.headers)?;
     let path = request.head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    Some(format!("{}://{host}{path}", request.connection.scheme))
+    Some(format!("{}{path}", origin_of(run)?))
+}
+
+/// The beginning of that URL: scheme and authority.
+pub(super) fn origin_of(run: &Run<'_, '_, '_>) -> Option<String> {
+    let Subject::Request(request) = &run.subject else { return None };
+    Some(format!("{}://{}", request.connection.scheme, authority(&request.head.headers)?))
 }
 
 fn part(name: &str, url: &str, captures: Option<&Captures<'_>>) -> Option<String> {
@@ -173,20 +194,33 @@ impl Action for UrlRewrite {
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
         let Some(url) = url_of(run) else { return Outcome::NEXT };
         let rewritten = self.rewriting.apply(&url, run);
-        let path = rewritten.and_then(|new| new.map(|new| path_of(&new).map(|path| (path, new))).transpose());
+        let path = rewritten.and_then(|new| new.map(|new| path_of(&new.url).map(|path| (path, new))).transpose());
         match path {
             Ok(Some((path, new))) => {
                 if let Subject::Request(request) = &mut run.subject {
                     request.head.uri = path.into();
                 }
-                let result = [("source", Value::text(&url)), ("destination", Value::text(&new))];
-                run.set_result("url_rewrite", Value::map(result));
+                run.set_result("url_rewrite", result(&url, &new.url, new.matches));
                 Outcome::NEXT
             }
-            Ok(None) => Outcome::NEXT,
+            Ok(None) => {
+                run.set_result("url_rewrite", result(&url, &url, Vec::new()));
+                Outcome::NEXT
+            }
             Err(fault) => Outcome::failed("to", &fault),
         }
     }
+}
+
+/// What the action leaves behind.
+pub(super) fn result(old: &str, new: &str, matches: Vec<Value>) -> Value {
+    let new = Value::text(new);
+    Value::map([
+        ("matches", Value::list(matches)),
+        ("url", new.clone()),
+        ("source", Value::text(old)),
+        ("destination", new),
+    ])
 }
 
 /// What of a URL goes to the agent. The endpoint stays the same, whatever host the new URL has.
@@ -214,7 +248,7 @@ fn compile(fields: &mut Fields<'_>, _phase: Phase, _place: Place) -> Option<Box<
 }
 
 /// What a new URL may become.
-const URL_BYTES_MAX: usize = 32 * 1024;
+pub(super) const URL_BYTES_MAX: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -472,6 +472,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// The actions that leave results behind.
 pub(in crate::policy) const RESULTS: &[&str] = &[
+    "add_headers",
+    "remove_headers",
     "forward_internal",
     "restrict_ips",
     "jwt_validation",

@@ -38,13 +38,17 @@ impl Action for RateLimit {
     }
 
     fn run<'r>(&'r self, run: &'r mut Run<'_, '_, '_>) -> Outcome<'r> {
-        let key = match self.key(run) {
-            Ok(key) => key,
+        let (key, shown) = match self.key(run) {
+            Ok(found) => found,
             Err(fault) => return Outcome::failed("bucket_key", &fault),
         };
         let now = Instant::now();
         let taken = self.counts.take(&run.state.account, key, now);
-        let mut result = vec![("limited", Value::Bool(taken.is_err())), ("name", Value::text(&self.name))];
+        let mut result = vec![
+            ("limited", Value::Bool(taken.is_err())),
+            ("name", Value::text(&self.name)),
+            ("bucket_key", Value::text(&shown)),
+        ];
         if taken.is_err() {
             let code = Value::text(&error_code(RATE_EXCEEDED));
             result.push(("error", Value::map([("code", code), ("message", Value::text(MESSAGE))])));
@@ -63,8 +67,9 @@ impl Action for RateLimit {
 }
 
 impl RateLimit {
-    /// What the values of the keys come to, in a length that does not depend on what a visitor sends.
-    fn key(&self, run: &mut Run<'_, '_, '_>) -> Result<[u8; KEY_LEN], Fault> {
+    /// What the values of the keys come to: in a length that does not depend on what a visitor sends, and to be shown.
+    fn key(&self, run: &mut Run<'_, '_, '_>) -> Result<([u8; KEY_LEN], String), Fault> {
+        let mut texts = Vec::with_capacity(self.keys.len());
         let mut context = Context::new(&SHA256);
         for expression in &self.keys {
             // Requests without what the key asks for share a count.
@@ -75,10 +80,11 @@ impl RateLimit {
             };
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(text.as_bytes());
+            texts.push(text);
         }
         let digest = context.finish();
         let (key, _) = digest.as_ref().split_first_chunk().ok_or(Fault::Cost)?;
-        Ok(*key)
+        Ok((*key, texts.join(",")))
     }
 }
 
