@@ -302,6 +302,10 @@ async fn redirect_sends_elsewhere_unless_nothing_changes() {
         ("from: '^http:', to: 'https:'", 302, None),
         ("from: '/old', to: '/old'", 302, None),
         ("from: '${req.url.path}', to: '/x'", 302, Some("https://app.example.com/x?x=1")),
+        ("to: '$uri?$args'", 302, None),
+        ("to: '/login'", 302, Some("https://app.example.com/login")),
+        ("to: '/$uri'", 302, Some("https://app.example.com//old/path")),
+        ("to: '//new.example.com$uri'", 302, Some("//new.example.com/old/path")),
     ] {
         let verdict = Bench::new(&format!("[{{actions: [{{type: redirect, config: {{{config}}}}}]}}]")).ask().await;
         match (verdict, location) {
@@ -313,6 +317,31 @@ async fn redirect_sends_elsewhere_unless_nothing_changes() {
             other => panic!("{config}: {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn redirect_escapes_what_no_uri_can_have() {
+    for (city, escaped) in [
+        ("San Francisco", "San%20Francisco"),
+        ("München", "M%C3%BCnchen"),
+        ("M%C3%BCnchen", "M%C3%BCnchen"),
+        ("100%", "100%25"),
+        ("%4", "%254"),
+        ("%zz%41", "%25zz%41"),
+        ("a&b=c/d?e#f[1]", "a&b=c/d?e#f[1]"),
+        (r#"<"\^`{|}>"#, "%3C%22%5C%5E%60%7B%7C%7D%3E"),
+    ] {
+        let rules = "[{actions: [{type: redirect, config: {to: \"/geo?city=${req.headers['x-city'][0]}\"}}]}]";
+        let answer = Bench::new(rules).header("x-city", city).ask().await;
+        let Verdict::Respond(response) = answer else { panic!("{city}: {answer:?}") };
+        assert_eq!(response.headers[LOCATION], format!("https://app.example.com/geo?city={escaped}"), "{city}");
+    }
+    // What grows beyond the bound of a URL is none.
+    let rules = "[{actions: [{type: redirect, config: {to: \"/${req.headers['x-city'][0]}\"}}]}]";
+    let fits = (32 * 1024 - "https://app.example.com/".len()) / 3;
+    let ask = async |spaces: usize| Bench::new(rules).header("x-city", &format!("{}a", " ".repeat(spaces))).ask().await;
+    assert!(matches!(ask(fits - 1).await, Verdict::Respond(_)));
+    assert_eq!(refused(ask(fits + 1).await).code, 2300);
 }
 
 #[tokio::test]
@@ -358,11 +387,11 @@ async fn actions_leave_behind_what_they_did() {
         let rules = format!("[{{actions: [{action}, {{type: custom-response, config: {{body: '{shown_by}'}}}}]}}]");
         assert_eq!(shown(&mut Bench::new(&rules).header("x-old", "1")).await, expected, "{action}");
     }
-    let mut bench = Bench::new("[{actions: [{type: redirect, config: {from: 'old', to: 'ab'}}]}]");
+    let mut bench = Bench::new("[{actions: [{type: redirect, config: {from: 'old', to: 'a b'}}]}]");
     assert!(matches!(bench.ask().await, Verdict::Respond(_)));
     let result = bench.state.results["redirect"].shown();
     assert!(result.contains(r#""matches":["old"]"#), "{result}");
-    assert!(result.contains(r#""url":"https://app.example.com/ab/path?x=1""#), "{result}");
+    assert!(result.contains(r#""url":"https://app.example.com/a%20b/path?x=1""#), "{result}");
 }
 
 #[tokio::test]
