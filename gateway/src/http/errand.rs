@@ -17,8 +17,8 @@ use super::headers::{self, Framing};
 use super::reach::{Reach, Target};
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::policy::{
-    Asking, Course, CustomResponse, ERRAND_HOPS_MAX, ErrandFault, Errands, REPLY_BYTES_MAX, Tls, Tools, Verdict, Whole,
-    has_body,
+    Asking, Bodyless, Course, CustomResponse, ERRAND_HOPS_MAX, ErrandFault, Errands, REPLY_BYTES_MAX, Tls, Tools,
+    Verdict, Whole, has_body,
 };
 use crate::route::{self, Asked, Decision, Trail};
 
@@ -78,6 +78,9 @@ impl<R: Reach> Errand<R> {
         let course = Course::begin();
         let asked = Asked { scheme: url.scheme(), host: url.host(), port: url.port(), visitor, tls, course: &course };
         let next = self.after(self.hops.saturating_add(1));
+        if body.is_empty() {
+            head.extensions.insert(Bodyless);
+        }
         let payload = Arc::new(Whole(body.clone()));
         let mut trail =
             Trail::with(Tools { payload: Some(payload), errands: Some(Arc::new(next)), ..Tools::default() });

@@ -27,7 +27,9 @@ use super::remainder::Remainder;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::login::cookies;
-use crate::policy::{Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Errands, Refused, Tls, Tools, Verdict};
+use crate::policy::{
+    Bodyless, Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Errands, Refused, Tls, Tools, Verdict,
+};
 use crate::route::{self, Asked, Decision, Trail};
 
 /// One visitor's connection, as all requests on it see it.
@@ -69,6 +71,9 @@ impl<R: Reach> Client<R> {
         let version = head.version;
         let is_bare = version == Version::HTTP_2 && head.method == Method::HEAD;
         let waiting = self.activity.wait();
+        if body.is_end_stream() {
+            head.extensions.insert(Bodyless);
+        }
         let payload = Arc::new(Ahead::new(body));
         // Before any policy runs, and whatever it does: nobody but a log-in has a use for them.
         let own_cookies = Arc::new(cookies::take(&mut head.headers));
@@ -431,6 +436,9 @@ pub(super) fn copy_of(head: &http::request::Parts) -> http::request::Parts {
     copy.uri = head.uri.clone();
     copy.version = head.version;
     copy.headers = head.headers.clone();
+    if let Some(bodyless) = head.extensions.get::<Bodyless>() {
+        copy.extensions.insert(*bodyless);
+    }
     copy
 }
 

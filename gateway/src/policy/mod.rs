@@ -45,7 +45,7 @@ pub use errand::{Asking, ERRAND_HOPS, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault,
 pub use error::{PolicyError, PolicyErrors};
 pub use mask::Mask;
 pub use own::{Own, Vaults};
-pub use payload::{PAYLOAD_BYTES_MAX, Payload, PayloadFault, Reading, Whole};
+pub use payload::{Bodyless, PAYLOAD_BYTES_MAX, Payload, PayloadFault, Reading, Whole};
 pub use phase::{BeforeTls, Policy, Position};
 pub use place::Place;
 pub use run::{State, Tools};

@@ -23,6 +23,10 @@ impl Payload for Whole {
     }
 }
 
+/// Among the extensions of a request's head: the request has no body at all, whatever its headers leave open.
+#[derive(Clone, Copy, Debug)]
+pub struct Bodyless;
+
 /// A body on its way.
 pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Bytes, PayloadFault>> + Send + 'a>>;
 

@@ -13,7 +13,7 @@ use super::errand::Errands;
 use super::explain::Trace;
 use super::expression::{Budget, Expression, Facts, Fault, RequestFacts, Value};
 use super::mask::Mask;
-use super::payload::Payload;
+use super::payload::{Bodyless, Payload};
 use super::phase::{Position, Values};
 use super::template::{Piece, Template};
 use super::{Connection, Request, Response};
@@ -251,7 +251,8 @@ fn facts<'f>(
 }
 
 fn request_facts(head: &Parts) -> RequestFacts<'_> {
-    RequestFacts { method: &head.method, uri: &head.uri, version: head.version, headers: &head.headers }
+    let has_no_body = head.extensions.get::<Bodyless>().is_some();
+    RequestFacts { method: &head.method, uri: &head.uri, version: head.version, headers: &head.headers, has_no_body }
 }
 
 /// A code as clients know it.

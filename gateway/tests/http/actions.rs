@@ -517,3 +517,43 @@ async fn what_follows_a_refused_question_for_a_body_is_not_taken_for_one() {
     assert!(visitor.read_response().await.0.starts_with("HTTP/1.1 403"), "and no 100 before it");
     assert_eq!(visitor.read_to_end().await.unwrap(), "", "the connection is closed");
 }
+
+#[tokio::test]
+async fn length_of_no_body_at_all_is_zero_and_one_that_is_not_known_has_no_value() {
+    const SHOWN: &str = "{actions: [{type: add-headers, config: {headers: {x-length: \
+                         \"${has(req.content_length) ? string(req.content_length) : 'unknown'}\"}}}]}";
+    let stops = "{expressions: ['req.content_length > 6'], actions: [{type: deny, config: {status_code: 413}}]},";
+    let answers = "{actions: [{type: custom-response, config: {status_code: 200, body: x}}]}";
+    let own = |protocol: Protocol| {
+        let policy = format!("{{on_http_request: [{stops}{answers}], on_http_response: [{SHOWN}]}}");
+        Setup::new(protocol).cloud("cloud.test", &policy)
+    };
+    let full = |body: &'static str| Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let gateway = own(protocol).start().await;
+        for (method, body, status, length) in [
+            ("GET", empty(), 200, Some("0")),
+            ("HEAD", empty(), 200, Some("0")),
+            ("POST", full("hello"), 200, Some("5")),
+            ("POST", full("too long"), 413, None),
+        ] {
+            let request = Request::builder().method(method).uri("https://cloud.test/").header("host", "cloud.test");
+            let request = request.body(body).unwrap();
+            let response = match protocol {
+                Protocol::Http2 => gateway.visit_http2().await.send_request(request).await.unwrap(),
+                _ => gateway.visit_http1().await.send_request(request).await.unwrap(),
+            };
+            let shown = response.headers().get("x-length").map(|length| length.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), shown), (status, length), "{method} {protocol:?}");
+        }
+    }
+    let pieces = futures::stream::iter([Ok(hyper::body::Frame::data(Bytes::from("hello")))]);
+    let body = BodyExt::boxed(http_body_util::StreamBody::new(pieces));
+    let request = Request::post("https://cloud.test/").body(body).unwrap();
+    let gateway = own(Protocol::Http2).start().await;
+    let response = gateway.visit_http2().await.send_request(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), code(&response).1), (500, "ERR_NGROK_2300"), "a rule that protects");
+    // What is known of the request is still known when the upstream has answered.
+    let gateway = cloud(Protocol::Http1, "", SHOWN).start().await;
+    assert_eq!(ask(&gateway, get("/", "identity")).await.headers()["x-length"], "0");
+}

@@ -21,7 +21,9 @@ use serde::Serialize;
 
 use super::mask::Mask;
 use super::phase::{Phase, Rule};
-use super::{BeforeTls, Connection, Course, Policy, Position, Request, Response, State, Tls, Tools, Verdict, Whole};
+use super::{
+    BeforeTls, Bodyless, Connection, Course, Policy, Position, Request, Response, State, Tls, Tools, Verdict, Whole,
+};
 use crate::tls::{Presented, Session, Termination};
 
 pub use decision::Decision;
@@ -105,6 +107,9 @@ pub async fn explain(policy: &Policy, mut question: Question) -> Explanation {
         headers: decision::shown(&question.request.headers, &mask),
     });
     let mut walk = Explaining { policy, phases: Vec::new(), mask, session: None, certificate: None };
+    if question.body.is_empty() {
+        question.request.extensions.insert(Bodyless);
+    }
     let payload = Arc::new(Whole(question.body.clone()));
     let mut state = State::new("".into(), Tools { payload: Some(payload), ..Tools::default() });
     let mut verdict = walk.connect(&question, &mut state);

@@ -206,7 +206,16 @@ impl Compiler<'_> {
             ("_||_", [left, right]) => Ok(Node::Or(self.boxed(left)?, self.boxed(right)?)),
             ("!_", [operand]) => Ok(Node::Not(self.boxed(operand)?)),
             ("-_", [operand]) => Ok(Node::Negate(self.boxed(operand)?)),
-            ("_[_]", [operand, index]) => Ok(Node::Index(self.boxed(operand)?, self.boxed(index)?)),
+            ("_[_]", [operand, index]) => {
+                let (operand, mut index) = (self.boxed(operand)?, self.boxed(index)?);
+                // The names of headers have no case, and the map has them in lower case.
+                if let (Node::Variable(variable), Node::Constant(Value::Text(name))) = (&*operand, &mut *index)
+                    && variable.is_headers()
+                {
+                    *name = name.to_ascii_lowercase().into();
+                }
+                Ok(Node::Index(operand, index))
+            }
             ("_?_:_", [condition, then, other]) => {
                 let parts = [self.node(condition)?, self.node(then)?, self.node(other)?];
                 Ok(Node::Conditional(Box::new(parts)))

@@ -100,8 +100,16 @@ impl<'a, 'f> Evaluation<'a, 'f> {
                 Err(fault) => Err(fault),
             },
             Node::Index(operand, index) => {
-                let (operand, index) = (self.value(operand)?, self.value(index)?);
-                operators::index(&operand, &index)
+                let (found, index) = (self.value(operand)?, self.value(index)?);
+                match (&**operand, &found, &index) {
+                    // A visitor who sends no such header has sent none of its values.
+                    (Node::Variable(variable), Value::Map(entries), Value::Text(name))
+                        if variable.has_lists() && !entries.contains_key(name) =>
+                    {
+                        Ok(Value::list([]))
+                    }
+                    _ => operators::index(&found, &index),
+                }
             }
             Node::And(left, right) => self.connective(left, right, false),
             Node::Or(left, right) => self.connective(left, right, true),

@@ -6,6 +6,34 @@ use super::operators::Operator;
 use super::value::Value;
 use super::variables::Variable;
 
+impl Variable {
+    /// True when members of any name may be asked of it.
+    pub(super) fn is_map(self) -> bool {
+        matches!(
+            self,
+            Self::Vars
+                | Self::Results
+                | Self::Headers
+                | Self::Cookies
+                | Self::QueryParams
+                | Self::MediaParameters
+                | Self::ResponseHeaders
+                | Self::ResponseCookies
+                | Self::ResponseMediaParameters
+        )
+    }
+
+    /// True for the maps of headers, by names in lower case.
+    pub(super) fn is_headers(self) -> bool {
+        matches!(self, Self::Headers | Self::ResponseHeaders)
+    }
+
+    /// True for the maps from names to all that came under them: under another name came nothing.
+    pub(super) fn has_lists(self) -> bool {
+        self.is_headers() || matches!(self, Self::Cookies | Self::ResponseCookies | Self::QueryParams)
+    }
+}
+
 /// What a node is when it can be neither true nor false; nothing when it may be, or when that is not plain to see.
 pub(super) fn never_bool(node: &Node) -> Option<&'static str> {
     match node {

@@ -65,7 +65,13 @@ fn evaluate_at(uri: &str, source: &str, budget: &mut Budget) -> Result<Value, Fa
         ("content-type", "text/html"),
     ]);
     let uri = uri.parse().unwrap();
-    let request = RequestFacts { method: &Method::POST, uri: &uri, version: Version::HTTP_2, headers: &headers };
+    let request = RequestFacts {
+        method: &Method::POST,
+        uri: &uri,
+        version: Version::HTTP_2,
+        headers: &headers,
+        has_no_body: false,
+    };
     let vars = BTreeMap::from([(Arc::from("site"), Value::text("clinic"))]);
     let result = Value::map([("action", Value::text("allow"))]);
     let results = BTreeMap::from([(Arc::from("restrict_ips"), result)]);
@@ -122,6 +128,10 @@ fn true_is_what_the_reference_says_is_true() {
         "req.method == 'POST' && req.version == '2.0' && req.host == 'api.example.com:8443'",
         "req.headers['x-role'] == ['admin', 'user'] && 'admin' in getReqHeader('X-Role')",
         "req.headers['user-agent'][0] == req.user_agent && hasReqHeader('User-Agent') && !hasReqHeader('X')",
+        "req.headers['X-Role'] == ['admin', 'user'] && res.headers['Location'] == ['/next']",
+        "!('a' in req.headers['x-none']) && !('a' in res.headers['x-none']) && req.cookies['none'] == []",
+        "req.url.query_params['none'] == [] && res.cookies['none'] == [] && req.headers['x-' + 'none'] == []",
+        "!has(req.headers.none) && !('none' in req.headers)",
         "getReqHeader('x-none') == [] && size(req.headers) == 7",
         "req.cookies['session'].map(c, c.value) == ['abc', 'def'] && getReqCookie('theme').value == 'dark'",
         "hasReqCookie('session') && !hasReqCookie('other')",
@@ -207,7 +217,10 @@ fn what_has_no_value_says_why() {
         ("'a' + 1", "+ does not work with a string and an int"),
         ("[1][1]", "there is no element 1 in a list of 1"),
         ("[1][-1]", "there is no element -1 in a list of 1"),
-        ("req.headers['x-none']", "there is no entry \"x-none\""),
+        ("req.headers['x-none'][0]", "there is no element 0 in a list of 0"),
+        ("req.headers.x_none", "there is no entry \"x_none\""),
+        ("vars['none']", "there is no entry \"none\""),
+        ("req.content_type.parameters['none']", "there is no entry \"none\""),
         ("getReqCookie('none').value", "there is no cookie \"none\""),
         ("actions.ngrok.jwt_validation.tokens", "there is no entry \"jwt_validation\""),
         ("1 && true", "an int is neither true nor false"),

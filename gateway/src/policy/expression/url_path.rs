@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use http::Uri;
+
 /// A path without dot segments and empty segments, so that no rule is got around by another spelling: `//admin`, `/./admin`
 /// and `/x/../admin` are `/admin`. A slash at the end stays. What does not begin with a slash, as the `*` of OPTIONS, is no
 /// path and stays as it is.
@@ -42,6 +44,12 @@ pub(super) fn normalised_encoded(path: &str) -> String {
         plain.push_str(rest);
     }
     normalised(&plain)
+}
+
+/// Path and query as `req.url` has them. The `*` of OPTIONS asks for the server as a whole, whose URL has no path.
+pub(super) fn normalised_target(uri: &Uri) -> String {
+    let path = if uri.path() == "*" { String::new() } else { normalised_encoded(uri.path()) };
+    uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub(in crate::policy) struct RequestFacts<'a> {
     pub(in crate::policy) uri: &'a http::Uri,
     pub(in crate::policy) version: Version,
     pub(in crate::policy) headers: &'a HeaderMap,
+    /// It is known that nothing follows it.
+    pub(in crate::policy) has_no_body: bool,
 }
 
 macro_rules! variables {
@@ -138,22 +140,6 @@ impl Variable {
             return tls::name(variable);
         }
         TABLE.iter().find(|(_, variable, _)| *variable == self).map_or("", |(name, ..)| name).to_owned()
-    }
-
-    /// True when members of any name may be asked of it.
-    pub(super) fn is_map(self) -> bool {
-        matches!(
-            self,
-            Self::Vars
-                | Self::Results
-                | Self::Headers
-                | Self::Cookies
-                | Self::QueryParams
-                | Self::MediaParameters
-                | Self::ResponseHeaders
-                | Self::ResponseCookies
-                | Self::ResponseMediaParameters
-        )
     }
 
     /// Refuses a variable that is not known yet when the phase runs.
@@ -295,7 +281,7 @@ fn of_user_agent(variable: Variable, line: &str) -> Value {
 }
 
 fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> Result<Value, Fault> {
-    let RequestFacts { method, uri, version, headers } = request;
+    let RequestFacts { method, uri, version, headers, has_no_body } = request;
     let authority = || authority(headers).unwrap_or_default();
     let raw = uri.path_and_query().map_or("/", |path| path.as_str());
     match variable {
@@ -304,7 +290,10 @@ fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> 
         Variable::HttpVersion => Ok(Value::text(version_text(version))),
         Variable::Headers => Ok(header_map(headers)),
         Variable::Cookies => Ok(grouped(request_cookies(headers))),
-        Variable::ContentLength => content_length(headers),
+        Variable::ContentLength => match content_length(headers) {
+            Err(_) if has_no_body => Ok(Value::Int(0)),
+            length => length,
+        },
         Variable::ContentEncoding => Ok(list_header(headers, &CONTENT_ENCODING)),
         Variable::MediaType => Ok(media_type(headers)),
         Variable::ContentType => single(headers, &CONTENT_TYPE),
@@ -323,7 +312,7 @@ fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> 
         | Variable::AgentIsBot => Ok(of_user_agent(variable, &header(headers, &USER_AGENT).unwrap_or_default())),
         // A request that has one in its target is refused before any policy runs.
         Variable::UserPassword => Ok(Value::text("")),
-        Variable::Url => Ok(Value::text(&format!("{scheme}://{}{}", authority(), normalised_target(uri)))),
+        Variable::Url => Ok(Value::text(&format!("{scheme}://{}{}", authority(), url_path::normalised_target(uri)))),
         Variable::RawUrl => {
             let host = header(headers, &HOST).unwrap_or_default();
             Ok(Value::text(&format!("{scheme}://{host}{raw}")))
@@ -344,12 +333,6 @@ fn of_request(variable: Variable, request: RequestFacts<'_>, scheme: Scheme) -> 
         Variable::QueryParams => Ok(query_params(uri.query().unwrap_or_default())),
         other => Err(Fault::Missing(format!("{other:?}"))),
     }
-}
-
-/// Path and query as `req.url` has them. The `*` of OPTIONS asks for the server as a whole, whose URL has no path.
-fn normalised_target(uri: &http::Uri) -> String {
-    let path = if uri.path() == "*" { String::new() } else { url_path::normalised_encoded(uri.path()) };
-    uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
 }
 
 fn of_response(variable: Variable, status: StatusCode, headers: &HeaderMap) -> Result<Value, Fault> {
