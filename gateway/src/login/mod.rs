@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hand_over::CallbackHost;
 use seal::Keys;
-use store::{Noted, SpendError, Store};
+use session::Session;
+use store::{Noted, SpendError, Store, ended};
 use tokens::TokenStore;
 
 /// What all log-ins of a gateway share.
@@ -71,6 +72,19 @@ impl LogIns {
         task.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
+    /// The session in the first of these cookies that holds one which was not ended; at most [`COOKIES_MAX`] are looked at.
+    /// An ended one may stand before a good one: a name beside this one can set it.
+    pub fn session<'t>(&self, cookies: impl Iterator<Item = &'t str>, purpose: &str) -> Option<Session> {
+        cookies.take(COOKIES_MAX).find_map(|text| {
+            let session = Session::open(&self.keys, purpose, text)?;
+            let is_ended = self.is_spent(&ended(&session.id));
+            if is_ended {
+                tracing::info!("the cookie of an ended session came");
+            }
+            (!is_ended).then_some(session)
+        })
+    }
+
     /// True when it is spent.
     #[must_use]
     pub fn is_spent(&self, what: &str) -> bool {
@@ -86,5 +100,35 @@ impl LogIns {
     /// The tokens of all sessions.
     pub fn tokens(&self) -> MutexGuard<'_, TokenStore> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cookies of one name that are looked at.
+pub const COOKIES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::session::{Identity, Lifetime};
+    use super::spent::Journal;
+    use super::*;
+
+    #[test]
+    fn ended_session_hides_no_other_one_within_the_bound() {
+        let log_ins = LogIns::new(Keys::derive([&b"k"[..]]), Arc::new(Journal::in_memory()));
+        let lifetime = Lifetime { idle: time::Duration::hours(1), max: time::Duration::hours(8) };
+        let identity = Identity { subject: "ann".into(), ..Identity::default() };
+        let begin = || Session::begin(identity.clone(), lifetime, 0).unwrap();
+        let (over, good) = (begin(), begin());
+        let [over_text, good_text] = [&over, &good].map(|session| session.seal(&log_ins.keys, "p").unwrap());
+        let find = |texts: &[&str]| log_ins.session(texts.iter().copied(), "p").map(|session| session.id);
+        assert_eq!(find(&[&over_text, &good_text]), Some(over.id.clone()));
+        assert!(log_ins.store.spend("main", &ended(&over.id), 1000, 0).unwrap());
+        assert_eq!(find(&[&over_text]), None);
+        assert_eq!(find(&["x", &over_text, &good_text]), Some(good.id.clone()));
+        let mut many = vec!["x"; COOKIES_MAX - 1];
+        many.push(&good_text);
+        assert_eq!(find(&many), Some(good.id));
+        many.insert(0, "x");
+        assert_eq!(find(&many), None);
     }
 }

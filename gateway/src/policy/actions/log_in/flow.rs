@@ -17,7 +17,6 @@ use super::refresh::Refresh;
 use super::result::Found;
 use super::settings::{Binding, Client};
 use super::visit::Visit;
-use crate::login::LogIns;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
 use crate::login::hand_over::{self, CALLBACK_PATH, Party, Said};
@@ -27,6 +26,7 @@ use crate::login::seal::SealError;
 use crate::login::session::Session;
 use crate::login::store::{LEEWAY_SECS, Noted, ended, used};
 use crate::login::tokens::Tokens;
+use crate::login::{COOKIES_MAX, LogIns};
 
 /// What one request is answered with.
 pub(super) struct Flow<'f> {
@@ -108,16 +108,8 @@ impl Flow<'_> {
 
     /// The session that the visitor's cookie holds, if it was not ended.
     fn session(&self, run: &mut Run<'_, '_, '_>) -> Option<Session> {
-        let mut given = cookies::values(&run.state.own_cookies, &self.binding.session).take(COOKIES_MAX);
-        // One that has ended may stand before a good one: a name beside this one can set it.
-        given.find_map(|text| {
-            let session = Session::open(&self.log_ins.keys, &self.binding.session_purpose, text)?;
-            let is_ended = self.log_ins.is_spent(&ended(&session.id));
-            if is_ended {
-                tracing::info!("the cookie of an ended session came");
-            }
-            (!is_ended).then_some(session)
-        })
+        let given = cookies::values(&run.state.own_cookies, &self.binding.session);
+        self.log_ins.session(given, &self.binding.session_purpose)
     }
 
     /// Writes the session's cookie with the response.
@@ -386,7 +378,5 @@ pub(super) const LOG_IN_PATH: &str = "/ngrok/login";
 pub(super) const LOG_OUT_PATH: &str = "/ngrok/logout";
 /// Log-ins of one browser that may be under way at the same time.
 pub(super) const ATTEMPTS_MAX: usize = 4;
-/// Cookies of one name that are looked at.
-pub(super) const COOKIES_MAX: usize = 8;
 /// Providers' codes have up to some hundred bytes; those of Microsoft 2 KiB.
 const CODE_BYTES_MAX: usize = 4096;

@@ -16,13 +16,12 @@ use super::super::super::super::expression::query_pairs;
 use super::super::super::super::phase::Step;
 use super::super::super::super::run::Run;
 use super::super::exchange::shown;
-use super::super::flow::{ATTEMPTS_MAX, COOKIES_MAX, LOG_IN_PATH, LOG_OUT_PATH, append, logged_out, respond, to};
+use super::super::flow::{ATTEMPTS_MAX, LOG_IN_PATH, LOG_OUT_PATH, append, logged_out, respond, to};
 use super::super::settings::Binding as Bound;
 use super::super::visit::Visit;
 use super::configuration::{ACS_PATH, Configuration, LOG_OUT_ANSWER_PATH, METADATA_PATH, Places};
 use super::flaw::{Flaw, Wrong};
 use super::identity;
-use crate::login::LogIns;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
 use crate::login::return_path::return_path;
@@ -35,6 +34,7 @@ use crate::login::saml::service::{OwnKey, Service, SignError};
 use crate::login::seal::random;
 use crate::login::session::{Over, Session};
 use crate::login::store::{LEEWAY_SECS, Noted, ended, used};
+use crate::login::{COOKIES_MAX, LogIns};
 
 /// What one request is answered with.
 pub(super) struct Flow<'f> {
@@ -89,14 +89,8 @@ impl Flow<'_> {
 
     /// The session that the visitor's cookie holds, if it was not ended.
     fn session(&self, run: &mut Run<'_, '_, '_>) -> Option<Session> {
-        let mut given = cookies::values(&run.state.own_cookies, &self.binding.session).take(COOKIES_MAX);
-        let open = |text| Session::open(&self.log_ins.keys, &self.binding.session_purpose, text);
-        let session = given.find_map(open)?;
-        if self.log_ins.is_spent(&ended(&session.id)) {
-            tracing::info!("the cookie of an ended session came");
-            return None;
-        }
-        Some(session)
+        let given = cookies::values(&run.state.own_cookies, &self.binding.session);
+        self.log_ins.session(given, &self.binding.session_purpose)
     }
 
     fn session_line(&self, session: &Session) -> Result<HeaderValue, Flaw> {
@@ -251,9 +245,9 @@ impl Flow<'_> {
         let session = self.session(run);
         if let Some(session) = &session {
             let until = session.ends.saturating_add(LEEWAY_SECS);
-            if let Err(error) = self.log_ins.spend(&self.account, ended(&session.id), until, self.now).await {
-                tracing::error!("a copy of an ended session's cookie would still count: {error}");
-            }
+            // Who is told to be logged out has to be.
+            let spent = self.log_ins.spend(&self.account, ended(&session.id), until, self.now).await;
+            spent.map_err(|error| Flaw::new(Wrong::Own, error.to_string()))?;
             tracing::info!(subject = %shown(&session.identity.subject), "logged out");
         }
         let mut response = match session.filter(|_| self.configuration.ends_provider_session) {
