@@ -855,6 +855,10 @@ fn example_has_every_limit_with_its_default() {
 fn callback_host_is_a_name_that_browsers_can_go_to() {
     let with = |host: &str| format!("{FULL}log_ins: {{callback_host: '{host}'}}\n");
     let (config, _) = parse(&full_site(), &with("login.example.com:8443")).unwrap();
+    for scheme in ["https", "http", "tls"] {
+        let url = format!("{scheme}://login.example.com").parse().unwrap();
+        assert_eq!(config.check_public(&url), Err(PublicRefusal::CallbackHost), "{scheme}");
+    }
     let callback_host = config.log_ins.callback_host.unwrap();
     let party = Party { account: "a b", client: "mark" };
     assert_eq!(callback_host.redirect(party), "https://login.example.com:8443/ngrok/oauth2/callback/a%20b/mark");
