@@ -73,7 +73,8 @@ fn measure(runtime: &Runtime, bench: &Bench, batches: usize) -> Vec<Duration> {
             for head in &mut heads {
                 // As the gateway does with every request.
                 let own_cookies = Arc::new(cookies::take(&mut head.headers));
-                let mut state = State::new("main".into(), Tools { own_cookies, ..bench.tools.clone() });
+                let log_ins = bench.tools.log_ins.clone();
+                let mut state = State::new("main".into(), Tools { own_cookies, log_ins, ..Tools::default() });
                 let mut request = Request { connection, head };
                 let verdict = bench.policy.on_http_request(&mut request, &mut state, Position::default()).await;
                 assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
