@@ -125,7 +125,7 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
 
     try:
         with _site(deployment, "openid-connect", change=change, redirect=redirect) as (provider, place, browser, _):
-            _sessions(deployment, "end", "--all")
+            _log_ins(deployment, "end", "--all")
             _restart(deployment)
             browser.go(place.url + DEEP)
             # In the middle of the log-in.
@@ -140,16 +140,16 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
             expect_equal(browser.go(f"https://{LOGIN}:{deployment.port}/").status, 404, "nothing else is at the callback host")
 
             # Whoever runs the gateway ends the session, for good.
-            listed = _sessions(deployment, "list", "--json")
+            listed = _log_ins(deployment, "list", "--json")
             people = {(session["host"], session["email"]) for session in json.loads(listed)}
             expect_equal(people, {(HOST, "ann@example.com"), (SECOND, "ann@example.com")}, "the sessions that are listed")
-            said = _sessions(deployment, "end", "--person", "ann@example.com")
-            expect("2 sessions have ended" in said, f"the command says {said}")
+            said = _log_ins(deployment, "end", "--person", "ann@example.com")
+            expect("2 log-ins have ended" in said, f"the command says {said}")
             provider.stop()
             expect(browser.go(place.url + "/").status != 200, "an ended session goes on")
             _restart(deployment)
             expect(browser.go(place.url + "/").status != 200, "an ended session goes on after a restart")
-            expect_equal(json.loads(_sessions(deployment, "list", "--json")), [], "sessions that are left")
+            expect_equal(json.loads(_log_ins(deployment, "list", "--json")), [], "sessions that are left")
     finally:
         # A change of log_ins takes a restart.
         _restart(deployment)
@@ -161,8 +161,8 @@ def _restart(deployment):
     deployment.wait_until_reachable()
 
 
-def _sessions(deployment, *arguments):
-    command = [deployment.binaries["adit-gateway"], "sessions", *arguments, "--config", deployment.gateway_file]
+def _log_ins(deployment, *arguments):
+    command = [deployment.binaries["adit-gateway"], "log-ins", *arguments, "--config", deployment.gateway_file]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 

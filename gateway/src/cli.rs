@@ -30,9 +30,9 @@ pub(crate) enum Command {
     /// Looks at Traffic Policy documents.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Shows who is logged in by `oauth` or `openid-connect` in a policy, and ends that.
+    /// Shows who is logged in by `oauth`, `openid-connect` or `saml` in a policy, and ends that.
     #[command(subcommand)]
-    Sessions(SessionsCommand),
+    LogIns(LogInsCommand),
     /// Runs a gateway and an agent on this machine, without any file, to try things out.
     Dev(Dev),
     /// Prints the version.
@@ -47,15 +47,15 @@ pub(crate) struct ConfigFile {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum SessionsCommand {
-    /// Lists the sessions that have begun at this gateway and go on.
-    List(ListSessions),
-    /// Ends sessions, for ever, within seconds; a gateway that does not run ends them when it starts.
-    End(EndSessions),
+pub(crate) enum LogInsCommand {
+    /// Lists the log-ins that have begun at this gateway and go on.
+    List(ListLogIns),
+    /// Ends log-ins, for ever, within seconds; a gateway that does not run ends them when it starts.
+    End(EndLogIns),
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct ListSessions {
+pub(crate) struct ListLogIns {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     /// Only those of this account.
@@ -67,16 +67,16 @@ pub(crate) struct ListSessions {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct EndSessions {
+pub(crate) struct EndLogIns {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
-    /// The ids of sessions.
+    /// The ids of log-ins.
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    /// All sessions of this person: its address of mail or the provider's name for it; can be repeated.
+    /// All log-ins of this person: its address of mail or the provider's name for it; can be repeated.
     #[arg(long, value_name = "WHO")]
     pub(crate) person: Vec<String>,
-    /// All sessions.
+    /// All log-ins.
     #[arg(long)]
     pub(crate) all: bool,
     /// Only those of this account.

@@ -3,8 +3,8 @@
 
 mod cli;
 mod explain;
+mod log_ins;
 mod policy_file;
-mod sessions;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-use self::cli::{Arguments, Command, Dev, Explain, NewToken, PolicyCommand, PolicyFile, SessionsCommand, TokenCommand};
+use self::cli::{Arguments, Command, Dev, Explain, LogInsCommand, NewToken, PolicyCommand, PolicyFile, TokenCommand};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -37,8 +37,8 @@ fn main() -> ExitCode {
         Command::Token(TokenCommand::New(arguments)) => new_token(&arguments),
         Command::Policy(PolicyCommand::Check(arguments)) => check_policy(&arguments),
         Command::Policy(PolicyCommand::Explain(arguments)) => explain_policy(&arguments),
-        Command::Sessions(SessionsCommand::List(arguments)) => tell(sessions::list(&arguments)),
-        Command::Sessions(SessionsCommand::End(arguments)) => tell(sessions::end(&arguments)),
+        Command::LogIns(LogInsCommand::List(arguments)) => tell(log_ins::list(&arguments)),
+        Command::LogIns(LogInsCommand::End(arguments)) => tell(log_ins::end(&arguments)),
         Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
@@ -122,18 +122,18 @@ fn explain_policy(arguments: &Explain) -> u8 {
     EXIT_OK
 }
 
-fn tell(done: Result<String, sessions::Failure>) -> u8 {
+fn tell(done: Result<String, log_ins::Failure>) -> u8 {
     match done {
         Ok(text) => {
             print(text);
             EXIT_OK
         }
-        Err(sessions::Failure::Usage(message)) => {
+        Err(log_ins::Failure::Usage(message)) => {
             complain(message);
             EXIT_USAGE
         }
-        Err(sessions::Failure::Config(errors)) => refuse(&errors),
-        Err(sessions::Failure::File(message)) => fail(message),
+        Err(log_ins::Failure::Config(errors)) => refuse(&errors),
+        Err(log_ins::Failure::File(message)) => fail(message),
     }
 }
 

@@ -61,7 +61,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let log_ins = log_ins(&config, &key)?;
     let ending = Ending::beside(&config.log_ins.spent_file(&config.key_file));
     if let Err(error) = ending.prepare() {
-        tracing::warn!("`adit-gateway sessions end` will not work: its folder cannot be made: {error}");
+        tracing::warn!("`adit-gateway log-ins end` will not work: its folder cannot be made: {error}");
     }
     let gateway = Gateway::with_log_ins(config, &key, log_ins).map_err(RunError::Random)?;
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());

@@ -480,10 +480,10 @@ fn policy_explain_lets_tls_end_with_the_certificate_of_the_client() {
 }
 
 #[test]
-fn sessions_are_listed_and_those_that_are_meant_are_asked_to_end() {
+fn log_ins_are_listed_and_those_that_are_meant_are_asked_to_end() {
     let site = Site::new();
     let file = site.write("gateway.yml", SMALLEST);
-    let run = |arguments: &[&str]| gateway(&[&["sessions"], arguments, &["--config", file.to_str().unwrap()]].concat());
+    let run = |arguments: &[&str]| gateway(&[&["log-ins"], arguments, &["--config", file.to_str().unwrap()]].concat());
     let output = run(&["list", "--json"]);
     assert_eq!((output.status.code(), stdout(&output)), (Some(0), "[]\n"));
     let journal = Journal::open(&site.path("identity.spent"), 0).unwrap();
@@ -516,10 +516,10 @@ fn sessions_are_listed_and_those_that_are_meant_are_asked_to_end() {
         }
     });
     let output = run(&["end", "--person", "ann", "--account", "main"]);
-    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "1 sessions have ended\n"));
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "1 log-ins have ended\n"));
     assert_eq!(taking.join().unwrap(), ["one"]);
     assert!(!stdout(&run(&["list"])).contains("one"));
-    assert_eq!(stdout(&run(&["end", "one"])), "no session is meant: see `sessions list`\n");
+    assert_eq!(stdout(&run(&["end", "one"])), "no log-in is meant: see `log-ins list`\n");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `adit-gateway sessions`: who is logged in, and ending that.
+//! `adit-gateway log-ins`: who is logged in, and ending that.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use adit_gateway::login::store::{Noted, Store};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::{EndSessions, ListSessions};
+use crate::cli::{EndLogIns, ListLogIns};
 
 /// Why it cannot be done.
 pub(crate) enum Failure {
@@ -25,8 +25,8 @@ pub(crate) enum Failure {
     File(String),
 }
 
-/// The sessions, as lines for people or as JSON.
-pub(crate) fn list(arguments: &ListSessions) -> Result<String, Failure> {
+/// The log-ins, as lines for people or as JSON.
+pub(crate) fn list(arguments: &ListLogIns) -> Result<String, Failure> {
     let (_, mut sessions) = sessions(&arguments.file.config)?;
     sessions.retain(|session| arguments.account.as_ref().is_none_or(|account| *account == session.account));
     if arguments.json {
@@ -34,15 +34,15 @@ pub(crate) fn list(arguments: &ListSessions) -> Result<String, Failure> {
     }
     let lines = sessions.iter().map(|session| Line(session).to_string());
     let mut text: Vec<String> = [HEADING.to_owned()].into_iter().chain(lines).collect();
-    text.push(format!("{} sessions", sessions.len()));
+    text.push(format!("{} log-ins", sessions.len()));
     Ok(text.join("\n"))
 }
 
-/// Ends the sessions that the arguments choose, and waits until a running gateway has taken them.
-pub(crate) fn end(arguments: &EndSessions) -> Result<String, Failure> {
+/// Ends the log-ins that the arguments choose, and waits until a running gateway has taken them.
+pub(crate) fn end(arguments: &EndLogIns) -> Result<String, Failure> {
     let chosen = arguments.ids.len() + arguments.person.len();
     if chosen == 0 && !arguments.all {
-        return Err(Failure::Usage("say which: ids as `sessions list` shows them, --person, or --all"));
+        return Err(Failure::Usage("say which: ids as `log-ins list` shows them, --person, or --all"));
     }
     let (ending, sessions) = sessions(&arguments.file.config)?;
     let is_meant = |session: &Noted| {
@@ -53,7 +53,7 @@ pub(crate) fn end(arguments: &EndSessions) -> Result<String, Failure> {
     };
     let meant: Vec<&Noted> = sessions.iter().filter(|session| is_meant(session)).collect();
     if meant.is_empty() {
-        return Ok("no session is meant: see `sessions list`".into());
+        return Ok("no log-in is meant: see `log-ins list`".into());
     }
     for session in &meant {
         ending.ask(session).map_err(|error| Failure::File(format!("{}: {error}", session.id)))?;
@@ -61,11 +61,11 @@ pub(crate) fn end(arguments: &EndSessions) -> Result<String, Failure> {
     let begin = Instant::now();
     while begin.elapsed() < WAIT {
         if ending.waiting().map_err(|error| Failure::File(error.to_string()))? == 0 {
-            return Ok(format!("{} sessions have ended", meant.len()));
+            return Ok(format!("{} log-ins have ended", meant.len()));
         }
         sleep(LOOK);
     }
-    Ok(format!("{} sessions will end as soon as the gateway runs", meant.len()))
+    Ok(format!("{} log-ins will end as soon as the gateway runs", meant.len()))
 }
 
 fn sessions(config: &Path) -> Result<(Ending, Vec<Noted>), Failure> {
