@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod acme;
+pub mod admin;
 mod admit;
 mod bounded;
 pub mod certificate_watch;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::acme::{Acme, StateError};
+use crate::admin::{self, Admin, AdminError};
 use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
 use crate::certificates::Certificates;
 use crate::config::Config;
@@ -32,6 +33,8 @@ pub enum RunError {
     IdentityKey(String, IdentityKeyError),
     /// A socket cannot be opened.
     Listen(ListenError),
+    /// The admin listener cannot be opened.
+    Admin(AdminError),
     /// What an authority issues cannot be kept.
     Acme(StateError),
     /// The operating system gives no random numbers.
@@ -57,6 +60,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let key = IdentityKey::load_or_create(key_file)
         .map_err(|error| RunError::IdentityKey(key_file.display().to_string(), error))?;
     let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
+    let admin = admin::Listeners::bind(&config.admin).map_err(RunError::Admin)?;
     let certificates = Certificates::new(&config.certificates);
     let log_ins = log_ins(&config, &key)?;
     let ending = Ending::beside(&config.log_ins.spent_file(&config.key_file));
@@ -66,8 +70,9 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let gateway = Gateway::with_log_ins(config, &key, log_ins).map_err(RunError::Random)?;
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
     acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
-    tell_addresses(&listeners);
+    tell_addresses(&listeners, admin.address());
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
+    admin.serve(&Admin::new(Arc::clone(&gateway)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     let mut watch = CertificateWatch::new(&gateway.config().certificates);
     let mut looks = interval(LOOK_INTERVAL);
@@ -206,13 +211,14 @@ async fn drain(gateway: &Arc<Gateway>, serving: &Serving) {
     let _ = timeout(FAREWELL_TIME, serving.finished()).await;
 }
 
-fn tell_addresses(listeners: &Listeners) {
+fn tell_addresses(listeners: &Listeners, admin: Option<SocketAddr>) {
     let kinds = [
         ("agents", listeners.agents()),
         ("https", listeners.https()),
         ("tls", listeners.tls()),
         ("http", listeners.http()),
         ("tcp", listeners.tcp()),
+        ("admin", admin.into_iter().collect()),
     ];
     for (kind, addresses) in kinds.into_iter().filter(|(_, addresses)| !addresses.is_empty()) {
         let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
@@ -261,6 +267,7 @@ impl fmt::Display for RunError {
         match self {
             Self::IdentityKey(file, error) => write!(f, "{file}: {error}"),
             Self::Listen(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
             Self::Acme(error) => error.fmt(f),
             Self::Random(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),

@@ -852,6 +852,39 @@ fn example_has_every_limit_with_its_default() {
 }
 
 #[test]
+fn admin_listener_is_private_or_has_certificates_on_both_sides() {
+    let site = full_site();
+    site.write_certificate("operators-", &["operators"], |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
+    let files = "certificate_file: certificate.pem, private_key_file: private-key.pem";
+    let tls = format!("{{{files}, client_ca_file: operators-certificate.pem}}");
+    let with = |section: &str| parse(&site, &format!("{FULL}admin: {section}\n"));
+    let (config, _) = with("{socket: run/admin.sock, listen: '[::1]:4041'}").unwrap();
+    assert_eq!(config.admin.socket, Some(site.path("run/admin.sock")));
+    assert!(config.admin.listen.as_ref().unwrap().tls.is_none());
+    let (certified, _) = with(&format!("{{listen: '0.0.0.0:4041', tls: {tls}}}")).unwrap();
+    assert!(certified.admin.listen.as_ref().unwrap().tls.is_some());
+    assert_eq!(Config::changes_needing_restart(&config, &certified), ["admin"]);
+    let long = "x".repeat(104);
+    for (section, says) in [
+        ("{listen: '0.0.0.0:4041'}", "admin.listen: \"0.0.0.0:4041\": needs admin.tls"),
+        ("{listen: 4041}", "admin.listen: 4041: must be"),
+        (&*format!("{{socket: a.sock, tls: {tls}}}"), "admin.tls: is for admin.listen"),
+        (&*format!("{{listen: '127.0.0.1:1', tls: {{{files}}}}}"), "admin.tls.client_ca_file: is missing"),
+        (
+            &*format!("{{listen: '127.0.0.1:1', tls: {{{files}, client_ca_file: private-key.pem}}}}"),
+            "has no certificate",
+        ),
+        (&*format!("{{socket: {long}}}"), "admin.socket: "),
+        ("{sockets: a}", "admin.sockets: unknown key"),
+    ] {
+        let error = with(section).map(|_| ()).unwrap_err();
+        assert!(error.contains(says), "{section}: {error}");
+    }
+}
+
+#[test]
 fn callback_host_is_a_name_that_browsers_can_go_to() {
     let with = |host: &str| format!("{FULL}log_ins: {{callback_host: '{host}'}}\n");
     let (config, _) = parse(&full_site(), &with("login.example.com:8443")).unwrap();

@@ -5,9 +5,10 @@
 mod site;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -86,6 +87,57 @@ fn gateway_listens_until_a_signal_ends_it() {
         assert_eq!(process.end().code(), Some(0));
         assert!(TcpStream::connect(agents).is_err());
     }
+}
+
+/// Asks at a Unix socket, and gives the whole answer.
+fn ask(socket: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn admin_socket_is_private_and_answers() {
+    let site = Site::new();
+    let text = format!("{SMALLEST}admin: {{socket: admin.sock, listen: '127.0.0.1:0'}}\n");
+    let process = Process::start(&site.write("gateway.yml", &text));
+    let address = address(&process.until("the gateway is ready"), "admin");
+    let socket = site.path("admin.sock");
+    assert_eq!(fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    for (request, answer) in [
+        ("GET /healthz", "HTTP/1.1 200 OK"),
+        ("GET /readyz", "HTTP/1.1 200 OK"),
+        ("POST /healthz", "HTTP/1.1 405 Method Not Allowed"),
+        ("GET /nothing", "HTTP/1.1 404 Not Found"),
+    ] {
+        assert!(ask(&socket, request).starts_with(answer), "{request}");
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    process.signal("TERM");
+    process.until("drained");
+    assert_eq!(process.end().code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn admin_socket_of_a_gateway_that_ends_is_taken_over() {
+    let site = Site::new();
+    let text = format!("{SMALLEST}admin: {{socket: admin.sock}}\n");
+    let first = Process::start(&site.write("gateway.yml", &text));
+    first.until("the gateway is ready");
+    let second = Process::start(&site.path("gateway.yml"));
+    second.until("another process answers there");
+    second.until("the gateway is ready");
+    first.signal("TERM");
+    first.until("drained");
+    second.until("is free now");
+    assert!(ask(&site.path("admin.sock"), "GET /healthz").starts_with("HTTP/1.1 200 OK"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod acme;
+pub mod admin;
 pub mod certificate;
 mod cloud_endpoint;
 pub mod limits;
@@ -34,6 +35,7 @@ use crate::policy::Own;
 use crate::yaml;
 use accounts::Accounts;
 use acme::AcmeConfig;
+use admin::AdminConfig;
 use certificate::Certificate;
 use cloud_endpoint::Surroundings;
 use limits::Limits;
@@ -52,6 +54,8 @@ pub struct Config {
     pub connect: ConnectConfig,
     /// Where it listens.
     pub listeners: Listeners,
+    /// Where it can be looked at and told what to do.
+    pub admin: AdminConfig,
     /// The certificates for agents and visitors; the first one is for those who name nothing.
     pub certificates: Vec<Certificate>,
     /// The authority that issues others.
@@ -135,6 +139,7 @@ impl Config {
             ("listeners.https", before.https != after.https),
             ("listeners.tls", before.tls != after.tls),
             ("listeners.tcp.addresses", before.tcp.addresses != after.tcp.addresses),
+            ("admin", !old.admin.is_like(&new.admin)),
             ("key_file", old.key_file != new.key_file),
             ("log_ins", old.log_ins != new.log_ins),
             ("log.format", old.log.format != new.log.format),
@@ -150,6 +155,7 @@ impl Config {
         self.listeners = old.listeners.clone();
         self.listeners.tcp = TcpListeners { addresses: tcp_addresses, agent_ports };
         self.listeners.trusted_proxies = trusted_proxies;
+        self.admin.clone_from(&old.admin);
         self.key_file.clone_from(&old.key_file);
         self.log_ins.clone_from(&old.log_ins);
         self.log.format = old.log.format;
@@ -176,6 +182,7 @@ impl Config {
         let connect = ConnectConfig::read(root.object("connect"));
         let section = root.required_object("listeners");
         let (listeners, listeners_fine) = watched(reader, || Listeners::read(section));
+        let admin = AdminConfig::read(root.object("admin"), &base);
         let entries = root.objects("certificates", CERTIFICATES_MAX);
         let (certificates, certificates_fine) = watched(reader, || read_certificates(entries, &base));
         let acme_section = root.object("acme");
@@ -210,6 +217,7 @@ impl Config {
             log,
             connect,
             listeners,
+            admin,
             certificates,
             acme,
             key_file,

@@ -1,0 +1,135 @@
+//! Serves the connections of the admin listener.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ring::digest::{SHA256, digest};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::Admin;
+use super::caller::Caller;
+use super::routes;
+use super::socket::PrivateSocket;
+use super::stall::Stalling;
+
+/// Serves whoever connects to the Unix socket.
+pub(super) async fn unix(socket: PrivateSocket, admin: Arc<Admin>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let stream = match socket.listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        // Whoever finds no place is told so by the end of the connection.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let admin = Arc::clone(&admin);
+        tokio::spawn(async move {
+            if let Some(caller) = local(&stream) {
+                connection(stream, admin, caller).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Serves whoever connects to the address, and has a certificate where one is asked for.
+pub(super) async fn tcp(socket: TcpListener, tls: Option<Arc<ServerConfig>>, admin: Arc<Admin>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let (stream, peer) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let (admin, tls) = (Arc::clone(&admin), tls.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => connection(stream, admin, Caller::Loopback(peer)).await,
+                Some(tls) => certified(stream, peer, tls, admin).await,
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn certified(stream: TcpStream, peer: SocketAddr, tls: Arc<ServerConfig>, admin: Arc<Admin>) {
+    let stream = match timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(address = %peer, "admin: no TLS: {error}"),
+        Err(_) => return tracing::debug!(address = %peer, "admin: TLS took too long"),
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    // The handshake has verified it.
+    let Some(certificate) = certificate else { return };
+    let fingerprint = digest(&SHA256, certificate);
+    let fingerprint = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    connection(stream, admin, Caller::Certified { address: peer, fingerprint }).await;
+}
+
+async fn connection<IO>(io: IO, admin: Arc<Admin>, caller: Caller)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let caller = Arc::new(caller);
+    let service = {
+        let caller = Arc::clone(&caller);
+        service_fn(move |request: Request<Incoming>| {
+            let (admin, caller) = (Arc::clone(&admin), Arc::clone(&caller));
+            async move {
+                // Nothing here takes a body: what one has sent is not read.
+                let (parts, _) = request.into_parts();
+                Ok::<_, Infallible>(routes::answer(&admin, &caller, &parts).await)
+            }
+        })
+    };
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(Stalling::new(io)), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("admin: a connection of {caller} has ended: {error}");
+    }
+}
+
+fn local(stream: &UnixStream) -> Option<Caller> {
+    let cred = stream.peer_cred().ok()?;
+    Some(Caller::Local { uid: cred.uid(), pid: cred.pid() })
+}
+
+/// When descriptors have run out, trying at once only costs time.
+async fn pause(error: &io::Error) {
+    tracing::debug!("admin: no connection can be accepted now: {error}");
+    tokio::time::sleep(FAILURE_PAUSE).await;
+}
+
+/// Connections at a time, of the Unix socket and of the address each: a page, a scraper, and a team that looks.
+pub(super) const CONNECTIONS_MAX: usize = 64;
+/// How long a request, a handshake, and the time between two requests may take.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// What is read of a request, and written of an answer, at a time.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// Browsers send some twenty.
+const HEADERS_MAX: usize = 64;
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);

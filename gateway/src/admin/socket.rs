@@ -1,0 +1,125 @@
+//! A Unix socket that only its owner can open, from the moment that it exists.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixListener;
+
+/// A listening socket. Its file goes away with it, unless another process has put its own there since.
+#[derive(Debug)]
+pub(super) struct PrivateSocket {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl PrivateSocket {
+    /// Listens at `path`. A socket that a crash left behind is taken away. Call it within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AddrInUse`] when another process answers there; others from the operating system.
+    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+        let socket = match private(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                private(path)?
+            }
+            other => other?,
+        };
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let inode = fs::symlink_metadata(path)?.ino();
+        let listener = UnixListener::from_std(OwnedFd::from(socket).into())?;
+        Ok(Self { listener, path: path.to_owned(), inode })
+    }
+}
+
+impl Drop for PrivateSocket {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket that is bound and does not listen yet. Linux gives the file the mode that the socket has when it is bound,
+/// less the umask.
+fn private(path: &Path) -> io::Result<Socket> {
+    let file = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
+    // Systems that know no mode of sockets go by the umask, and are put right below.
+    let _ = file.set_permissions(Permissions::from_mode(MODE));
+    let socket = Socket::from(OwnedFd::from(file));
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before it listens.
+    if fs::symlink_metadata(path)?.permissions().mode() & 0o777 & !MODE != 0 {
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    }
+    Ok(socket)
+}
+
+/// Removes the file that a crash left behind: a socket at which nobody answers.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::Error::other("there is a file of another kind"));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // A queue that is full says so without waiting for anybody.
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+        Err(error) => Err(error),
+    }
+}
+
+/// For its owner alone.
+const MODE: u32 = 0o600;
+/// Clients that wait to be taken in.
+const BACKLOG: i32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn file_is_private_before_anybody_can_connect_and_goes_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let bound = private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        drop(bound);
+        // What a crash leaves behind looks like this.
+        let socket = PrivateSocket::bind(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        UnixStream::connect(&path).unwrap();
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn socket_of_a_living_process_and_other_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let first = PrivateSocket::bind(&path).unwrap();
+        assert_eq!(PrivateSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        // One that has lost its place leaves the newcomer's alone.
+        fs::remove_file(&path).unwrap();
+        let second = PrivateSocket::bind(&path).unwrap();
+        drop(first);
+        UnixStream::connect(&path).unwrap();
+        drop(second);
+        fs::write(&path, "notes").unwrap();
+        assert!(PrivateSocket::bind(&path).unwrap_err().to_string().contains("another kind"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "notes");
+    }
+}

@@ -1,0 +1,133 @@
+//! Where the gateway can be looked at and told what to do while it runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use adit::config::reader::Object;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use super::Base;
+use super::certificate::Certificate;
+use crate::pem;
+
+/// Where the gateway can be looked at and told what to do. Without any of it, it cannot.
+#[derive(Clone, Debug, Default)]
+pub struct AdminConfig {
+    /// A Unix socket, for those who may open it: it is made with mode 0600.
+    pub socket: Option<PathBuf>,
+    /// An address as well.
+    pub listen: Option<AdminListen>,
+}
+
+/// An address at which the gateway can be looked at.
+#[derive(Clone, Debug)]
+pub struct AdminListen {
+    /// The address. Without `tls` it is one of this machine alone.
+    pub address: SocketAddr,
+    /// Who gets in, and what the gateway shows them.
+    pub tls: Option<AdminTls>,
+}
+
+/// TLS in which both sides have a certificate.
+#[derive(Clone, Debug)]
+pub struct AdminTls {
+    /// What the gateway shows.
+    pub certificate: Certificate,
+    /// The authorities of those who get in.
+    pub client_ca_file: PathBuf,
+    /// Both as rustls takes them.
+    pub server: Arc<ServerConfig>,
+}
+
+impl AdminConfig {
+    pub(super) fn read(section: Option<Object<'_>>, base: &Base) -> Self {
+        let Some(mut section) = section else { return Self::default() };
+        let socket = section.string("socket").map(|text| base.resolve(&text));
+        if let Some(path) = &socket
+            && path.as_os_str().len() > SOCKET_PATH_LEN_MAX
+        {
+            section.problem("socket", format_args!("must not be longer than {SOCKET_PATH_LEN_MAX} bytes"));
+        }
+        let has_listen = section.has("listen");
+        let address = section.parsed("listen", |text| {
+            text.parse::<SocketAddr>().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:4041")
+        });
+        let tls_path = section.path_of("tls");
+        let tls_section = section.object("tls");
+        let has_tls = tls_section.is_some();
+        if has_tls && !has_listen {
+            section.reader().problem(&tls_path, None, "is for admin.listen, which is missing");
+        }
+        let tls = tls_section.and_then(|entry| AdminTls::read(entry, base));
+        let listen = address.and_then(|address| {
+            if !has_tls && !address.ip().is_loopback() {
+                let expected = "needs admin.tls, because it is no address of this machine alone, such as 127.0.0.1";
+                section.problem("listen", expected);
+                return None;
+            }
+            Some(AdminListen { address, tls })
+        });
+        section.finish();
+        Self { socket, listen }
+    }
+
+    /// Whether both are opened in the same way. What is opened stays as it is until a restart.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.socket == other.socket
+            && match (&self.listen, &other.listen) {
+                (None, None) => true,
+                (Some(one), Some(two)) => one.is_like(two),
+                (Some(_), None) | (None, Some(_)) => false,
+            }
+    }
+}
+
+impl AdminListen {
+    fn is_like(&self, other: &Self) -> bool {
+        let files = |listen: &Self| {
+            let tls = listen.tls.as_ref()?;
+            let Certificate { certificate_file, private_key_file, .. } = &tls.certificate;
+            Some((certificate_file.clone(), private_key_file.clone(), tls.client_ca_file.clone()))
+        };
+        self.address == other.address && files(self) == files(other)
+    }
+}
+
+impl AdminTls {
+    fn read(mut entry: Object<'_>, base: &Base) -> Option<Self> {
+        let client_ca_file = entry.required_string("client_ca_file").map(|text| base.resolve(&text));
+        let path = entry.path_of("client_ca_file");
+        let reader = entry.reader();
+        let certificate = Certificate::read(entry, base);
+        let (client_ca_file, certificate) = (client_ca_file?, certificate?);
+        match server(&certificate, &client_ca_file) {
+            Ok(server) => Some(Self { certificate, client_ca_file, server: Arc::new(server) }),
+            Err(expected) => {
+                reader.problem(&path, Some(client_ca_file.display().to_string()), expected);
+                None
+            }
+        }
+    }
+}
+
+fn server(certificate: &Certificate, authorities: &std::path::Path) -> Result<ServerConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for authority in pem::certificates(&pem::read(authorities)?)? {
+        roots.add(authority).map_err(|error| format!("has a certificate that cannot be an authority: {error}"))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let verifier = verifier.map_err(|error| format!("cannot be used: {error}"))?;
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&certificate.certified)));
+    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// What every system takes as the path of a Unix socket; Linux takes 107 bytes.
+const SOCKET_PATH_LEN_MAX: usize = 103;
