@@ -3,6 +3,7 @@
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import rust
 from family import TargetsError
@@ -26,6 +27,23 @@ class Match(unittest.TestCase):
     def test_missing_sources_are_reported(self):
         with self.assertRaisesRegex(TargetsError, "the sources of its standard library are not"):
             rust.check_match("1.96.0", Path("/nonexistent"))
+
+    def check(self, compiler, sources):
+        """What a build does first, with a compiler that says it is of this version and comes with these sources."""
+        sysroot = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (sysroot / "lib/rustlib/src").mkdir(parents=True)
+        (sysroot / "lib/rustlib/src/rust").symlink_to(self.sources(sources))
+        rustc = sysroot / "rustc"
+        rustc.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "rustc {compiler} (Debian)" || echo {sysroot}\n')
+        rustc.chmod(0o755)
+        with mock.patch("rust.RUSTC", str(rustc)), mock.patch("debian.install"):
+            rust.check()
+
+    def test_build_ends_before_it_begins_when_one_of_the_packages_is_newer(self):
+        self.check("1.96.0", "1.96.0")
+        for compiler, sources in (("1.97.0", "1.96.0"), ("1.96.0", "1.97.0")):
+            with self.assertRaisesRegex(TargetsError, f"{compiler}, .* is {sources}; install the same version of rustc-web"):
+                self.check(compiler, sources)
 
 
 if __name__ == "__main__":
