@@ -121,7 +121,8 @@ def build(family, *arguments, flags=FLAGS, std=STD):
 
 def tests(family, *selection):
     """Builds tests of the agent that `selection` names to cargo; returns the paths of their programs by their names."""
-    std = ("-Zbuild-std=std,panic_abort,test", "-Zpanic-abort-tests")
+    # With what the agent has of std, and so without the symboliser for backtraces, whose crates take a while to build.
+    std = ("-Zbuild-std=std,panic_abort,test", *STD[1:], "-Zpanic-abort-tests")
     return _cargo(family, FLAGS, "test", "--no-run", "--profile", "emulated", *selection, *std)
 
 
