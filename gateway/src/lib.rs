@@ -24,6 +24,7 @@ pub mod registry;
 pub mod route;
 mod rpc;
 pub mod run;
+mod scratch;
 pub mod session;
 mod shares;
 pub mod splice;

@@ -1,25 +1,24 @@
-//! Copies both ways between a visitor's connection and a proxy stream, for what the gateway passes on unopened.
+//! Copies both ways between a visitor's connection and a proxy stream, for what the gateway passes on: unopened, or behind a
+//! TLS that ends here.
 //!
 //! An end passes in each direction by itself, so that a visitor may end its request and still read the answer. An error
-//! is never a clean end: the visitor gets a TCP reset, and the stream is dropped unfinished, which aborts it. There is
-//! no limit to how long a connection may be idle; what the network has lost, TCP keep-alive finds.
+//! is never a clean end: the visitor gets a TCP reset, and the stream is dropped unfinished, which aborts it; one that goes
+//! without saying so in TLS has its stream aborted as well. There is no limit to how long a connection may be idle; what
+//! the network has lost, TCP keep-alive finds.
 
-mod opened;
+mod pass;
+mod socket;
 
 use std::fmt;
-use std::future::Future;
 use std::io;
-use std::net::Shutdown;
 use std::pin::pin;
-use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::task::coop::consume_budget;
 
-use crate::session::link::OUTGOING_MAX;
-pub use opened::{SharedSocket, splice_opened};
+use self::pass::{Lost, pass};
+use self::socket::ResetUnlessDone;
+pub use self::socket::SharedSocket;
 
 /// How a spliced connection ended, for its line in the log.
 #[derive(Debug)]
@@ -51,104 +50,75 @@ pub async fn splice<S>(client: TcpStream, first: &[u8], stream: S) -> SpliceEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let client = Client { socket: client, is_done: false };
-    splice_with(client, first, stream).await
+    let socket = SharedSocket::new(client);
+    splice_halves(socket.clone(), socket.clone(), socket, first, stream).await
 }
 
-async fn splice_with<S>(mut client: Client, first: &[u8], stream: S) -> SpliceEnd
+/// The same for a visitor's connection inside TLS; `socket` is the one that `client` is on.
+pub async fn splice_opened<T, S>(client: T, socket: SharedSocket, stream: S) -> SpliceEnd
 where
+    T: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let (from_client, to_client) = tokio::io::split(client);
+    splice_halves(from_client, to_client, socket, &[], stream).await
+}
+
+async fn splice_halves<R, W, S>(
+    from_client: R,
+    to_client: W,
+    socket: SharedSocket,
+    first: &[u8],
+    stream: S,
+) -> SpliceEnd
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut ending = ResetUnlessDone::new(socket);
     let (mut uploaded, mut downloaded) = (0, 0);
     let (from_stream, to_stream) = tokio::io::split(stream);
     let outcome = {
         let upload = async {
-            match upload(&client.socket, first, to_stream, &mut uploaded).await {
+            match upload(from_client, to_stream, first, &mut uploaded).await {
                 // The agent has said everything and takes no more: an early answer, and no abort.
                 Err(SpliceOutcome::StreamLost(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 result => result,
             }
         };
-        let download = download(&client.socket, from_stream, &mut downloaded);
+        let download = async {
+            pass(from_stream, to_client, &mut downloaded).await.map_err(|lost| match lost {
+                Lost::Source(error) => SpliceOutcome::StreamLost(error),
+                Lost::Target(error) => SpliceOutcome::ClientLost(error),
+            })
+        };
         let both = pin!(async { tokio::try_join!(upload, download) });
         tokio::select! {
             biased;
             result = both => result.map_or_else(|lost| lost, |_| SpliceOutcome::Clean),
-            error = failure(&client.socket) => SpliceOutcome::ClientLost(error),
+            error = failure(ending.socket()) => SpliceOutcome::ClientLost(error),
         }
     };
-    client.is_done = matches!(outcome, SpliceOutcome::Clean);
+    if matches!(outcome, SpliceOutcome::Clean) {
+        ending.disarm();
+    }
     SpliceEnd { uploaded, downloaded, outcome }
 }
 
-/// A visitor's socket that is reset when it is dropped, unless everything was passed on.
-struct Client {
-    socket: TcpStream,
-    is_done: bool,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if !self.is_done {
-            // Without a time to linger, closing the socket sends a reset. It can only fail on what is no socket.
-            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        }
-    }
-}
-
-async fn upload<W>(client: &TcpStream, first: &[u8], mut stream: W, count: &mut u64) -> Result<(), SpliceOutcome>
+async fn upload<R, W>(client: R, mut stream: W, first: &[u8], count: &mut u64) -> Result<(), SpliceOutcome>
 where
+    R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     if !first.is_empty() {
-        send(&mut stream, first, count).await?;
+        stream.write_all(first).await.map_err(SpliceOutcome::StreamLost)?;
+        *count += first.len() as u64;
     }
-    // An idle visitor holds no buffer.
-    let mut buffer = Vec::new();
-    loop {
-        buffer.clear();
-        buffer.reserve_exact(UPLOAD_LEN);
-        match client.try_read_buf(&mut buffer) {
-            Ok(0) => return stream.shutdown().await.map_err(SpliceOutcome::StreamLost),
-            Ok(_) => send(&mut stream, &buffer, count).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                buffer = Vec::new();
-                client.readable().await.map_err(SpliceOutcome::ClientLost)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SpliceOutcome::ClientLost(error)),
-        }
-        consume_budget().await;
-    }
-}
-
-async fn send<W: AsyncWrite + Unpin>(stream: &mut W, bytes: &[u8], count: &mut u64) -> Result<(), SpliceOutcome> {
-    stream.write_all(bytes).await.map_err(SpliceOutcome::StreamLost)?;
-    // What comes next may be a long time away.
-    stream.flush().await.map_err(SpliceOutcome::StreamLost)?;
-    *count += bytes.len() as u64;
-    Ok(())
-}
-
-async fn download<R>(client: &TcpStream, mut stream: R, count: &mut u64) -> Result<(), SpliceOutcome>
-where
-    R: AsyncRead + Unpin,
-{
-    let mut buffer = vec![0; BUFFER_LEN];
-    loop {
-        let len = stream.read(&mut buffer).await.map_err(SpliceOutcome::StreamLost)?;
-        let mut rest = buffer.get(..len).unwrap_or_default();
-        if rest.is_empty() {
-            return SockRef::from(client).shutdown(Shutdown::Write).map_err(SpliceOutcome::ClientLost);
-        }
-        while !rest.is_empty() {
-            let sent = retry(|| client.writable(), || client.try_write(rest)).await;
-            let sent = sent.map_err(SpliceOutcome::ClientLost)?;
-            rest = rest.get(sent..).unwrap_or_default();
-            *count += sent as u64;
-        }
-        consume_budget().await;
-    }
+    pass(client, stream, count).await.map_err(|lost| match lost {
+        Lost::Source(error) => SpliceOutcome::ClientLost(error),
+        Lost::Target(error) => SpliceOutcome::StreamLost(error),
+    })
 }
 
 /// Waits until the socket has failed. It is the only one to notice when neither direction touches the socket: the
@@ -157,20 +127,6 @@ async fn failure(client: &TcpStream) -> io::Error {
     match client.ready(Interest::ERROR).await {
         Ok(_) => client.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
         Err(error) => error,
-    }
-}
-
-/// Tries at once, then after each time that the socket says it is ready.
-async fn retry<T, F>(ready: impl Fn() -> F, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T>
-where
-    F: Future<Output = io::Result<()>>,
-{
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready().await?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 
@@ -184,17 +140,14 @@ impl fmt::Display for SpliceOutcome {
     }
 }
 
-/// What is read of the agent's stream, or of a visitor's TLS, at a time: two frames of the link at their largest.
-const BUFFER_LEN: usize = 32 * 1024;
-/// What is read of a visitor at a time: as much as its stream takes at once.
-const UPLOAD_LEN: usize = OUTGOING_MAX;
-
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
+    use std::time::Duration;
 
-    use tokio::io::{DuplexStream, ReadBuf, duplex};
+    use socket2::SockRef;
+    use tokio::io::{AsyncReadExt, DuplexStream, ReadBuf, duplex};
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
     use tokio::time::timeout;
@@ -438,6 +391,58 @@ mod tests {
         let end = ended(task).await;
         assert!(matches!(end.outcome, SpliceOutcome::Clean), "{end:?}");
         assert_eq!((end.uploaded, end.downloaded), (LARGE as u64, LARGE as u64));
+    }
+
+    /// A visitor, the agent's end of its stream, and the splice between them; what is between socket and splice stands for
+    /// TLS.
+    async fn spliced_opened() -> (TcpStream, DuplexStream, JoinHandle<SpliceEnd>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let visitor = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let (near, far) = duplex(4096);
+        let socket = SharedSocket::new(accepted);
+        (visitor, far, tokio::spawn(splice_opened(socket.clone(), socket, near)))
+    }
+
+    #[tokio::test]
+    async fn both_directions_behind_tls_end_by_themselves() {
+        let (mut visitor, mut far, task) = spliced_opened().await;
+        visitor.write_all(b"question").await.unwrap();
+        visitor.shutdown().await.unwrap();
+        let mut question = Vec::new();
+        far.read_to_end(&mut question).await.unwrap();
+        assert_eq!(question, b"question");
+        far.write_all(&vec![7; 1 << 20]).await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        visitor.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.len(), 1 << 20);
+        let end = task.await.unwrap();
+        assert!(matches!(end.outcome, SpliceOutcome::Clean), "{end:?}");
+        assert_eq!((end.uploaded, end.downloaded), (8, 1 << 20));
+    }
+
+    #[tokio::test]
+    async fn visitor_behind_tls_that_resets_is_noticed_while_nothing_moves() {
+        let (mut visitor, mut far, task) = spliced_opened().await;
+        // Its half of the connection has ended, so that nobody reads from its socket any more.
+        visitor.shutdown().await.unwrap();
+        far.read_to_end(&mut Vec::new()).await.unwrap();
+        SockRef::from(&visitor).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(visitor);
+        let end = task.await.unwrap();
+        assert!(matches!(end.outcome, SpliceOutcome::ClientLost(_)), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn dropped_splice_behind_tls_resets_the_visitor() {
+        let (mut visitor, mut far, task) = spliced_opened().await;
+        far.write_all(b"half").await.unwrap();
+        let mut half = [0; 4];
+        visitor.read_exact(&mut half).await.unwrap();
+        task.abort();
+        let error = visitor.read(&mut half).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     const LARGE: usize = 8 << 20;

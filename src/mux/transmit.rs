@@ -51,6 +51,12 @@ impl Mux {
         self.write_own(out, end);
     }
 
+    /// Whether [`Mux::poll_transmit`] may have something to write.
+    pub fn has_control(&self) -> bool {
+        let is_going_away = matches!(self.go_away, GoAway::Due { .. });
+        is_going_away || !(self.resets.is_empty() && self.credits.is_empty() && self.urgent.is_empty())
+    }
+
     /// Whose turn it is, if anybody's. Ask only after [`Mux::poll_transmit`] had room for everything, so that control
     /// goes before data.
     pub fn poll_grant(&mut self) -> Option<Grant> {

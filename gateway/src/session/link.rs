@@ -269,7 +269,9 @@ impl Link {
             session.consume(key, len);
         }
         if buf.filled().len() > before {
-            state.wake_driver();
+            if session.has_control() {
+                state.wake_driver();
+            }
             return Poll::Ready(Ok(()));
         }
         if stream.ended || buf.remaining() == 0 {

@@ -13,12 +13,12 @@ use adit::mux::LinkError;
 use adit::session::FirstRecords;
 
 use super::link::{BATCH_MAX, FRAME_MAX, Link, Notice};
+use crate::scratch::with_scratch;
 
 /// A link's transport and what is on its way between it and the session.
 pub(super) struct Wire<IO> {
     io: IO,
     link: Arc<Link>,
-    received: Box<[u8]>,
     /// Plaintext taken from the session and not yet taken by the transport.
     out: Vec<u8>,
     written: usize,
@@ -29,6 +29,8 @@ pub(super) struct Wire<IO> {
     /// The transport may still hold encrypted bytes.
     unflushed: bool,
     first_records: FirstRecords,
+    /// How reading ended, until it is told.
+    end: Option<Rest>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -52,13 +54,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         Self {
             io,
             link,
-            received: vec![0; RECEIVE_LEN].into_boxed_slice(),
             out: Vec::new(),
             written: 0,
             batch: FRAME_MAX,
             was_full: false,
             unflushed: false,
             first_records: FirstRecords::default(),
+            end: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -74,13 +76,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         let mut closing = pin!(async {
             while let Written::Some = std::future::poll_fn(|cx| self.poll_write(cx)).await? {}
             std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await?;
-            loop {
-                let mut buf = ReadBuf::new(&mut self.received);
-                std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buf)).await?;
-                if buf.filled().is_empty() {
-                    return io::Result::Ok(());
-                }
-            }
+            while std::future::poll_fn(|cx| with_scratch(|scratch| self.poll_read(cx, scratch))).await > 0 {}
+            io::Result::Ok(())
         });
         // Whether the agent noticed is no longer our concern.
         let _ = tokio::time::timeout(CLOSING_MAX, &mut closing).await;
@@ -163,20 +160,37 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once. `None`: something came, and there is nothing to do about it but go on.
+    /// Takes what has come. `None`: something came, and there is nothing to do about it but go on.
     fn poll_receive(&mut self, cx: &mut Context<'_>, notices: &mut Vec<Notice>) -> Poll<Option<Rest>> {
-        let mut buf = ReadBuf::new(&mut self.received);
-        if let Err(error) = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
-            return Poll::Ready(Some(Rest::Broken(error)));
+        with_scratch(|scratch| {
+            let len = ready!(self.poll_read(cx, scratch));
+            let received = scratch.get(..len).unwrap_or_default();
+            if received.is_empty() {
+                return Poll::Ready(self.end.take());
+            }
+            let now = tokio::time::Instant::now().into_std();
+            if let Err(error) = self.link.recv(received, now, notices) {
+                return Poll::Ready(Some(Rest::Protocol(error)));
+            }
+            Poll::Ready((!notices.is_empty()).then_some(Rest::Notices))
+        })
+    }
+
+    /// Reads until nothing more is there, at most what `buffer` has room for: what came in several records wakes their
+    /// readers once. Zero bytes are the end, see `end`.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+        let mut buf = ReadBuf::new(buffer);
+        while self.end.is_none() && buf.remaining() > 0 {
+            let before = buf.filled().len();
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => self.end = Some(Rest::Broken(error)),
+                Poll::Ready(Ok(())) if buf.filled().len() == before => self.end = Some(Rest::Closed),
+                Poll::Ready(Ok(())) => {}
+            }
         }
-        if buf.filled().is_empty() {
-            return Poll::Ready(Some(Rest::Closed));
-        }
-        let now = tokio::time::Instant::now().into_std();
-        if let Err(error) = self.link.recv(buf.filled(), now, notices) {
-            return Poll::Ready(Some(Rest::Protocol(error)));
-        }
-        Poll::Ready((!notices.is_empty()).then_some(Rest::Notices))
+        Poll::Ready(buf.filled().len())
     }
 
     /// Does what is due by the clock; tells whether there is something to do about it, or the given time is over.
@@ -208,8 +222,6 @@ enum Written {
     Some,
 }
 
-/// What is read at a time: one TLS record.
-const RECEIVE_LEN: usize = 16 * 1024;
 /// Batches written before what came in is looked at: a fast line and busy visitors would have us write for ever.
 const BATCHES_PER_TURN: usize = 8;
 /// How long the end of a link may take: the agent's socket buffer is drained and answered within a round trip or two, or

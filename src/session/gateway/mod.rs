@@ -110,6 +110,11 @@ impl GatewaySession {
         self.mux.poll_transmit(out, room);
     }
 
+    /// See [`Mux::has_control`].
+    pub fn has_control(&self) -> bool {
+        self.mux.has_control()
+    }
+
     /// See [`Mux::poll_grant`].
     pub fn poll_grant(&mut self) -> Option<Grant> {
         self.mux.poll_grant()
