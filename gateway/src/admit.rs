@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use adit::message::{AditExtra, AuthReply, AuthReplyExtra, AuthRequest, Secret, WireError, codes};
 use adit::mux::limits::{WINDOW, is_usable_window};
@@ -75,7 +75,7 @@ impl Gateway {
     ) -> Result<Applicant, WireError> {
         let result = self.judge_request(&self.config(), &request, peer.ip(), now);
         let Identified { owner, credential, client, shown } =
-            result.inspect_err(|refusal| tell_refusal(session, &request, peer, refusal))?;
+            result.inspect_err(|refusal| self.tell_refusal(session, &request, peer, refusal))?;
         let no_randomness = |error: NoRandomness| WireError::new(codes::SESSIONS_TOO_FAST, error.to_string());
         let agent = Arc::new(Agent {
             session,
@@ -121,7 +121,7 @@ impl Gateway {
         let config = self.config();
         self.enter(&config, applicant, cleared, now).inspect_err(|obstacle| {
             if let Obstacle::Refused(refusal) = obstacle {
-                tell_refusal(agent.session, request, agent.address, refusal);
+                self.tell_refusal(agent.session, request, agent.address, refusal);
             }
         })?;
         info!(
@@ -216,14 +216,17 @@ impl Gateway {
                 None => None,
             };
             if older.is_none() {
-                check_counts(&state, config, &agent.owner.account).map_err(Obstacle::Refused)?;
+                check_counts(&state, config, &agent.owner.account).map_err(|(limit, refusal)| {
+                    self.events().limit_hit(limit, Some(&agent.owner.account));
+                    Obstacle::Refused(refusal)
+                })?;
             }
-            let older = older.and_then(|older| state.leave(older, now, config.limits.address_hold));
+            let older = older.and_then(|older| state.leave(older, CONNECTED_AGAIN, now, config.limits.address_hold));
             state.enter(Arc::clone(agent));
             older
         };
         if let Some(older) = older {
-            older.end("the agent has connected again");
+            older.end(CONNECTED_AGAIN);
         }
         Ok(())
     }
@@ -268,19 +271,6 @@ fn instance(request: &AuthRequest) -> Option<&str> {
 
 fn draining() -> WireError {
     WireError::new(codes::DRAINING, "the gateway is shutting down; connect again")
-}
-
-/// The line about a log-in that was refused.
-pub(crate) fn tell_refusal(session: SessionId, request: &AuthRequest, peer: SocketAddr, refusal: &WireError) {
-    // Whoever fails all the time has been told of, and does not fill the log.
-    if refusal.code == Some(codes::SESSIONS_TOO_FAST) {
-        debug!(%session, address = %peer, "log-in refused: {}", refusal.message);
-        return;
-    }
-    warn!(
-        %session, address = %peer, code = refusal.code, agent = %shown(&request.extra.user_agent),
-        "log-in refused: {}", refusal.message
-    );
 }
 
 impl Failures {
@@ -332,15 +322,17 @@ fn check_request(request: &AuthRequest) -> Result<(), WireError> {
     Ok(())
 }
 
-fn check_counts(state: &State, config: &Config, account: &str) -> Result<(), WireError> {
+/// Which limit stands against one more session, and what its agent is told.
+fn check_counts(state: &State, config: &Config, account: &str) -> Result<(), (&'static str, WireError)> {
     let limits = &config.limits;
     let (all, own) = state.session_counts(account);
     if own >= limits.sessions_per_account_max {
         let text = format!("account '{account}' has {own} sessions of agents already, which is its limit");
-        return Err(WireError::new(codes::SESSIONS_TOO_MANY, text));
+        return Err(("limits.sessions_per_account_max", WireError::new(codes::SESSIONS_TOO_MANY, text)));
     }
     if all >= limits.sessions_max {
-        return Err(WireError::new(codes::SESSIONS_TOO_MANY, "the gateway has as many sessions as it takes"));
+        let text = "the gateway has as many sessions as it takes";
+        return Err(("limits.sessions_max", WireError::new(codes::SESSIONS_TOO_MANY, text)));
     }
     Ok(())
 }
@@ -375,6 +367,8 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// The only version of the protocol here; every agent offers it first.
+/// What the older session of an agent is told.
+const CONNECTED_AGAIN: &str = "the agent has connected again";
 const PROTOCOL_VERSION: &str = "3";
 /// What the gateway calls the place where it is.
 pub(crate) const REGION: &str = "local";

@@ -53,6 +53,11 @@ impl CertificateWatch {
         Self(watched.collect())
     }
 
+    /// The certificates that are in use.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.0.iter().map(|watched| &watched.certificate)
+    }
+
     /// Looks at all files once.
     pub fn look(&mut self) -> Found {
         let mut found = Found::default();

@@ -2,6 +2,7 @@
 
 mod ports;
 mod reload;
+mod telling;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::acme::Challenges;
 use crate::admit::{Failures, shown};
 use crate::config::Config;
 use crate::config::accounts::Credential;
+use crate::events::Events;
 use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
 use crate::identity::{BindId, ClientId, Identity, NoRandomness, Owner, Ticket};
 use crate::identity_key::IdentityKey;
@@ -49,6 +51,7 @@ pub struct Gateway {
     log_ins: Arc<LogIns>,
     ports: Ports,
     challenges: Arc<Challenges>,
+    events: Arc<Events>,
     state: Mutex<State>,
     draining: watch::Sender<bool>,
 }
@@ -66,6 +69,7 @@ pub(crate) struct State {
     pub(crate) failures: Failures,
     pub(crate) random: Random,
     pub(crate) pace: Pace,
+    events: Arc<Events>,
     sessions: HashMap<SessionId, Arc<Agent>>,
     agents: HashMap<(ClientId, u32), SessionId>,
     per_account: HashMap<Arc<str>, usize>,
@@ -129,11 +133,13 @@ impl Gateway {
     /// [`NoRandomness`]
     pub fn with_log_ins(config: Config, key: &IdentityKey, log_ins: LogIns) -> Result<Arc<Self>, NoRandomness> {
         let identity = Identity::new(key.expose());
+        let events = Events::new(config.events.settle, u64::from_ne_bytes(identity.random()?));
         let state = State {
             registry: Registry::new(),
             failures: Failures::new(config.limits.login_sources_max),
             random: Random::new(u64::from_ne_bytes(identity.random()?)),
             pace: Pace::default(),
+            events: Arc::clone(&events),
             sessions: HashMap::new(),
             agents: HashMap::new(),
             per_account: HashMap::new(),
@@ -145,6 +151,7 @@ impl Gateway {
             log_ins: Arc::new(log_ins),
             ports: Ports::default(),
             challenges: Arc::default(),
+            events,
             state: Mutex::new(state),
             draining: watch::Sender::new(false),
         }))
@@ -195,9 +202,9 @@ impl Gateway {
     }
 
     /// Forgets a session whose link is gone. Its addresses are kept for a while.
-    pub(crate) fn leave(self: &Arc<Self>, session: SessionId, now: Instant) {
+    pub(crate) fn leave(self: &Arc<Self>, session: SessionId, why: &str, now: Instant) {
         let hold = self.config().limits.address_hold;
-        self.state().leave(session, now, hold);
+        self.state().leave(session, why, now, hold);
         self.close_ports_after(hold);
     }
 
@@ -205,9 +212,9 @@ impl Gateway {
     pub(crate) fn evict(&self, sessions: &[SessionId], now: Instant) {
         let hold = self.config().limits.address_hold;
         for session in sessions {
-            let agent = self.state().leave(*session, now, hold);
+            let agent = self.state().leave(*session, TAKEN_OVER, now, hold);
             if let Some(agent) = agent {
-                agent.end("a newer connection has taken over an endpoint of this one");
+                agent.end(TAKEN_OVER);
             }
         }
     }
@@ -250,7 +257,10 @@ impl Gateway {
         let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
         let is_go = *agent.client_type == *CLIENT_TYPE_GO;
         let key = agent.link.open(&header, is_go).map_err(|error| match error {
-            adit::mux::OpenError::Limit => OpenError::Busy,
+            adit::mux::OpenError::Limit => {
+                self.events.limit_hit("limits.streams_per_session_max", Some(&target.account));
+                OpenError::Busy
+            }
             adit::mux::OpenError::GoingAway | adit::mux::OpenError::IdsExhausted => OpenError::Lost,
         })?;
         debug!(%session, endpoint = %target.url, visitor = %visitor.peer, "stream opened");
@@ -364,13 +374,15 @@ impl State {
     /// Registers a session.
     pub(crate) fn enter(&mut self, agent: Arc<Agent>) {
         *self.per_account.entry(agent.owner.account.clone()).or_default() += 1;
+        self.events.session_up(&agent.site());
         self.agents.insert((agent.client.clone(), agent.leg), agent.session);
         self.sessions.insert(agent.session, agent);
     }
 
-    /// Takes a session out, keeping its addresses for `hold`. The caller ends its link if that is still up.
-    pub(crate) fn leave(&mut self, session: SessionId, now: Instant, hold: Duration) -> Option<Arc<Agent>> {
+    /// Takes a session out for the reason `why`, keeping its addresses for `hold`. The caller ends its link if that is still up.
+    pub(crate) fn leave(&mut self, session: SessionId, why: &str, now: Instant, hold: Duration) -> Option<Arc<Agent>> {
         let agent = self.sessions.remove(&session)?;
+        self.events.session_down(&agent.site(), why);
         let key = (agent.client.clone(), agent.leg);
         if self.agents.get(&key) == Some(&session) {
             self.agents.remove(&key);
@@ -381,7 +393,9 @@ impl State {
                 self.per_account.remove(&agent.owner.account);
             }
         }
+        let bound: Vec<_> = self.registry.endpoints(session).map(|endpoint| endpoint.key()).collect();
         self.registry.lost(session, now, hold);
+        self.tell_endpoints(&bound);
         agent.confirmed.notify_waiters();
         Some(agent)
     }
@@ -463,6 +477,8 @@ impl fmt::Debug for Gateway {
     }
 }
 
+/// What a session is told that has to give up an endpoint.
+const TAKEN_OVER: &str = "a newer connection has taken over an endpoint of this one";
 /// Agents that take the end of the request for the end of everything (wire document, rule 19).
 const CLIENT_TYPE_GO: &str = "ngrok-go";
 /// How long a visitor waits for the agent's confirmation of a Bind that was answered: several round trips.

@@ -9,6 +9,7 @@ pub mod certificate_watch;
 pub mod certificates;
 pub mod config;
 pub mod dev;
+pub mod events;
 pub mod gateway;
 pub mod http;
 pub mod identity;

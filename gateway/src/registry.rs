@@ -357,6 +357,13 @@ impl Registry {
         self.table.public.find(url).is_some()
     }
 
+    /// Whether somebody serves this address now: who has bound it and is not held back.
+    #[must_use]
+    pub fn is_served(&self, key: &EndpointKey) -> bool {
+        let members = self.table.find(key).map_or(&[][..], |entry| &entry.members);
+        members.iter().any(|member| !member.endpoint.policy.as_ref().is_some_and(|policy| policy.is_held()))
+    }
+
     /// How many endpoints a session has bound.
     #[must_use]
     pub fn count(&self, session: SessionId) -> usize {

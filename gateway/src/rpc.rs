@@ -74,7 +74,9 @@ impl Gateway {
     pub(crate) fn unbind(&self, agent: &Agent, request: &UnbindRequest, now: Instant) {
         let Some(bind) = BindId::parse(&request.id) else { return };
         let mut state = self.state();
+        let key = state.registry.endpoint(agent.session, &bind).map(|endpoint| endpoint.key());
         let was_bound = state.registry.unbind(&agent.owner, &agent.client, agent.session, &bind);
+        state.tell_endpoints(key.as_slice());
         drop(state);
         if was_bound {
             if agent.has_line(now) {
@@ -288,6 +290,7 @@ impl Wish<'_> {
         let is_new = registry.endpoint(endpoint.session, &endpoint.bind).is_none();
         if is_new && registry.count(endpoint.session) >= endpoints_max {
             let text = format!("this session has {endpoints_max} endpoints already, which is its limit");
+            self.gateway.events().limit_hit("limits.endpoints_per_session_max", Some(&endpoint.owner.account));
             return Err(WireError::new(codes::ENDPOINTS_TOO_MANY, text));
         }
         if let Some(twin) = twin(self.config, &endpoint.url).filter(|twin| registry.is_taken(twin)) {
@@ -298,10 +301,14 @@ impl Wish<'_> {
         if self.request.id.is_empty() || self.agent.is_adit {
             state.registry.forget_patch(&endpoint.owner, &endpoint.client, &endpoint.bind);
         }
+        // An Id may come with another address than before.
+        let before = state.registry.endpoint(endpoint.session, &endpoint.bind).map(|before| before.key());
+        let changed: Vec<_> = before.into_iter().chain([endpoint.key()]).collect();
         let bound = {
             let (registry, is_dead) = state.registry_with_deaths(self.now);
             registry.bind(endpoint, self.now, &is_dead)
         };
+        state.tell_endpoints(&changed);
         bound.map_err(|conflict| online(self.tell(&state, &conflict)))
     }
 

@@ -70,6 +70,8 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let gateway = Gateway::with_log_ins(config, &key, log_ins).map_err(RunError::Random)?;
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
     acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
+    let events = Arc::clone(gateway.events());
+    let publishing = tokio::spawn(async move { events.publish().await });
     tell_addresses(&listeners, admin.address());
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     admin.serve(&Admin::new(Arc::clone(&gateway)));
@@ -88,6 +90,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
                 Told::End => break,
             },
             _ = looks.tick() => {
+                tell_ends(&gateway, &watch);
                 end_sessions(gateway.log_ins(), &ending).await;
                 watch = look(watch, &serving).await;
             }
@@ -97,6 +100,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         () = drain(&gateway, &serving) => tracing::info!("drained"),
         () = signals.end() => tracing::warn!("told to end at once: connections are cut"),
     }
+    publishing.abort();
     Ok(())
 }
 
@@ -161,6 +165,13 @@ async fn look(mut watch: CertificateWatch, serving: &Serving) -> CertificateWatc
         tracing::info!(certificate, "the certificate was read again and is in use");
     }
     watch
+}
+
+/// Tells of certificates that end soon.
+fn tell_ends(gateway: &Gateway, watch: &CertificateWatch) {
+    for certificate in watch.certificates() {
+        gateway.events().certificate(&certificate.certificate_file.display().to_string(), certificate.ends_at_unix);
+    }
 }
 
 /// Reads the configuration file again, and tells whether it is in force. With any mistake in it, everything stays as it is.

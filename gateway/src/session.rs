@@ -42,11 +42,20 @@ where
     let link = Arc::new(Link::new(GatewaySession::new(limits(&config), started), started));
     let deadline = started.checked_add(config.limits.auth_timeout);
     let mut wire = Wire::new(io, Arc::clone(&link));
-    let mut session =
-        Session { gateway, id, link, peer, phase: Phase::Anonymous { deadline }, binds: HashMap::new(), refusals: 0 };
+    let mut session = Session {
+        gateway,
+        id,
+        link,
+        peer,
+        phase: Phase::Anonymous { deadline },
+        binds: HashMap::new(),
+        refusals: 0,
+        why: None,
+    };
     debug!(session = %id, address = %peer, "connection of an agent");
     let end = session.run(&mut wire).await;
     session.leave(&end, started);
+    session.why = Some(end.to_string());
     drop(session);
     if !matches!(end, End::Broken(_)) {
         wire.close().await;
@@ -64,6 +73,8 @@ struct Session {
     binds: HashMap<Key, BindId>,
     /// Binds that were refused.
     refusals: usize,
+    /// Why it has ended, once that is known.
+    why: Option<String>,
 }
 
 enum Phase {
@@ -237,7 +248,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.link.close();
         if let Phase::Up(_) = self.phase {
-            self.gateway.leave(self.id, now());
+            self.gateway.leave(self.id, self.why.as_deref().unwrap_or("the connection was given up"), now());
         }
     }
 }

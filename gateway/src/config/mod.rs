@@ -8,6 +8,7 @@ pub mod acme;
 pub mod admin;
 pub mod certificate;
 mod cloud_endpoint;
+pub mod events;
 pub mod limits;
 pub mod listeners;
 pub mod log_ins;
@@ -38,6 +39,7 @@ use acme::AcmeConfig;
 use admin::AdminConfig;
 use certificate::Certificate;
 use cloud_endpoint::Surroundings;
+use events::EventsConfig;
 use limits::Limits;
 use listeners::{AgentPorts, Listeners, TcpListeners};
 use log_ins::LogInConfig;
@@ -72,6 +74,8 @@ pub struct Config {
     pub cloud_endpoints: Vec<Arc<CloudEndpoint>>,
     /// What policies may do.
     pub policies: PoliciesConfig,
+    /// What operators are told of.
+    pub events: EventsConfig,
     /// The bounds to keep.
     pub limits: Limits,
     /// What policies of the gateway's own endpoints may use.
@@ -210,6 +214,7 @@ impl Config {
             settle(acme, (&connect, &log_ins), &cloud_endpoints, &certificates);
         }
         let acme = acme.map(Arc::new);
+        let events = EventsConfig::read(root.object("events"));
         let limits = Limits::read(root.object("limits"));
         let file = file.to_owned();
         let config = Self {
@@ -226,6 +231,7 @@ impl Config {
             accounts,
             cloud_endpoints,
             policies,
+            events,
             limits,
             own,
         };

@@ -13,7 +13,7 @@ use super::{Agent, Gateway, Served};
 use crate::config::Config;
 use crate::identity::Owner;
 use crate::pace;
-use crate::registry::Endpoint;
+use crate::registry::{Endpoint, EndpointKey};
 
 impl Gateway {
     /// Puts a new configuration in force. Sessions whose credential is gone, has lost the token they logged in with or
@@ -23,6 +23,7 @@ impl Gateway {
         let served = Arc::new(Served::new(config));
         let config = Arc::clone(&served.config);
         let before = Arc::clone(&self.served.swap(served).config);
+        self.events.set_settle(config.events.settle);
         let now = tokio::time::Instant::now().into_std();
         let mut state = self.state();
         // Also when it was wider only since the log-in: what the agent has bound by that would stay.
@@ -30,7 +31,7 @@ impl Gateway {
         let revoked: Vec<_> = state.all_sessions().filter(|agent| !keeps(agent)).cloned().collect();
         for agent in &revoked {
             // Nothing is kept for those who may not come back.
-            state.leave(agent.session, now, Duration::ZERO);
+            state.leave(agent.session, REVOKED, now, Duration::ZERO);
         }
         state.registry.forget(|owner| is_narrowed(owner, &before, &config));
         let public: Vec<_> = state.registry.public_endpoints().cloned().collect();
@@ -55,6 +56,7 @@ impl Gateway {
         let now = tokio::time::Instant::now().into_std();
         let mut state = self.state();
         let stopped = state.registry.stop(owner, url);
+        state.tell_endpoints(&[EndpointKey { account: owner.account.clone(), url: url.clone() }]);
         let told: Vec<_> = stopped.iter().filter_map(|(id, bind)| Some((state.session(*id)?.clone(), bind))).collect();
         drop(state);
         for (agent, bind) in &told {
@@ -86,7 +88,7 @@ impl Gateway {
                 // Whoever takes over gets them back one after the other.
                 agent.send_away(DRAINING, pace::slot(sent_away, per_second));
                 sent_away += 1;
-                self.state().leave(agent.session, now.into_std(), Duration::ZERO);
+                self.state().leave(agent.session, DRAINING, now.into_std(), Duration::ZERO);
             }
             if now >= deadline {
                 return;

@@ -91,6 +91,7 @@ impl House {
     }
 
     fn complain(&self, limit: &str) {
+        self.gateway.events().limit_hit(limit, None);
         if self.complained.is_due() {
             tracing::warn!(limit, "connections are closed unserved: there are as many as the limit allows");
         }

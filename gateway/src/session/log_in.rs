@@ -7,7 +7,7 @@ use adit::message::{AditExtra, AuthReply, AuthRequest, WireError, codes};
 use adit::mux::Key;
 
 use super::{Phase, Session, limits, now};
-use crate::admit::{Admission, Applicant, Obstacle, tell_refusal};
+use crate::admit::{Admission, Applicant, Obstacle};
 use crate::http::reach::SessionId;
 use crate::pace::Turn;
 use crate::succession::{Claim, Contest};
@@ -72,7 +72,7 @@ impl Session {
             Turn::Later(away) => {
                 let text = format!("many agents come back at once; come back in {} s", away.as_secs() + 1);
                 let error = WireError::new(codes::SESSIONS_TOO_FAST, text);
-                tell_refusal(self.id, &applicant.request, self.peer, &error);
+                self.gateway.tell_refusal(self.id, &applicant.request, self.peer, &error);
                 self.refuse(call, error, Some(away));
             }
         }
@@ -96,7 +96,7 @@ impl Session {
         let Some(contest) = waiting.contest.take() else { return self.enter(waiting) };
         if waiting.is_alive.take() == Some(true) {
             let error = self.gateway.twin(contest.older);
-            tell_refusal(self.id, &waiting.applicant.request, self.peer, &error);
+            self.gateway.tell_refusal(self.id, &waiting.applicant.request, self.peer, &error);
             return self.refuse(waiting.call, error, None);
         }
         waiting.cleared = Some(contest.older);
@@ -119,7 +119,7 @@ impl Session {
                 self.phase = Phase::Waiting(waiting);
             }
             Claim::Refused(error) => {
-                tell_refusal(self.id, &applicant.request, self.peer, &error);
+                self.gateway.tell_refusal(self.id, &applicant.request, self.peer, &error);
                 self.refuse(waiting.call, error, None);
             }
         }

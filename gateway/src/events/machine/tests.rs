@@ -1,0 +1,135 @@
+//! What is told of what happens, on a clock of numbers.
+
+use super::*;
+
+struct World {
+    start: Instant,
+    machine: Machine,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { start: Instant::now(), machine: Machine::new(Duration::from_secs(30), 7) }
+    }
+
+    fn at(&self, seconds: u64) -> Moment {
+        let unix_ms = i64::try_from(seconds).unwrap() * 1000;
+        Moment { at: self.start + Duration::from_secs(seconds), unix_ms }
+    }
+
+    fn told(&mut self, seconds: u64) -> Vec<Event> {
+        self.machine.take(self.at(seconds)).into()
+    }
+}
+
+fn site(instance: Option<&str>) -> Site {
+    Site { account: "clinic".into(), credential: "north".into(), instance: instance.map(Arc::from) }
+}
+
+fn kinds(events: &[Event]) -> Vec<Kind> {
+    events.iter().map(|event| event.kind).collect()
+}
+
+#[test]
+fn site_that_went_away_is_told_with_reason_and_time() {
+    let mut world = World::new();
+    world.machine.session_up(&site(Some("box1")), world.at(0));
+    assert_eq!(kinds(&world.told(30)), [Kind::SiteUp]);
+    world.machine.session_down(&site(Some("box1")), "the connection\nbroke", world.at(100));
+    assert_eq!(world.machine.next(), Some(world.at(130).at));
+    assert_eq!(world.told(129), []);
+    let told = world.told(130);
+    assert_eq!(kinds(&told), [Kind::SiteDown]);
+    assert_eq!((told[0].unix_ms, told[0].since_unix_ms), (130_000, 100_000));
+    assert_eq!(told[0].text, "site clinic/north/box1 is offline: the connection broke");
+    assert_eq!(told[0].about.instance.as_deref(), Some("box1"));
+    world.machine.session_up(&site(Some("box1")), world.at(200));
+    assert_eq!(world.told(230)[0].text, "site clinic/north/box1 is online again after 1 min 40 s");
+}
+
+#[test]
+fn site_is_online_as_long_as_one_session_is() {
+    let mut world = World::new();
+    world.machine.session_up(&site(None), world.at(0));
+    world.machine.session_up(&site(None), world.at(1));
+    world.told(60);
+    world.machine.session_down(&site(None), "", world.at(60));
+    assert_eq!(world.told(1000), []);
+    world.machine.session_down(&site(None), "", world.at(1000));
+    world.machine.session_down(&site(None), "", world.at(1001));
+    assert_eq!(kinds(&world.told(2000)), [Kind::SiteDown]);
+    assert!(world.machine.sessions.is_empty());
+}
+
+#[test]
+fn endpoint_is_told_as_sites_are() {
+    let mut world = World::new();
+    let account = "clinic".into();
+    world.machine.endpoint(&account, "https://pacs.internal", true, world.at(0));
+    world.machine.endpoint(&account, "https://short.internal", true, world.at(0));
+    world.machine.endpoint(&account, "https://pacs.internal", false, world.at(100));
+    let told = world.told(200);
+    assert_eq!(kinds(&told), [Kind::EndpointOnline, Kind::EndpointOffline]);
+    assert_eq!(told[1].text, "endpoint https://pacs.internal of clinic is offline");
+    assert_eq!(told[1].about.subject.as_deref(), Some("https://pacs.internal"));
+}
+
+#[test]
+fn refusals_of_one_address_are_told_once_in_a_while() {
+    let mut world = World::new();
+    let refusal = Refusal {
+        address: "192.0.2.1".parse().unwrap(),
+        credential: Some("north".into()),
+        reason: "the authtoken is not known".to_owned(),
+    };
+    for second in 0..50 {
+        world.machine.refused(&refusal, world.at(second));
+    }
+    world.machine.refused(&refusal, world.at(700));
+    let told = world.told(700);
+    assert_eq!(kinds(&told), [Kind::CredentialRefused; 2]);
+    assert_eq!(told[0].text, "a log-in as north from 192.0.2.1 was refused: the authtoken is not known");
+    assert_eq!(told[1].count, Some(50));
+}
+
+#[test]
+fn limit_is_told_for_each_account() {
+    let mut world = World::new();
+    for account in ["a", "b", "a"] {
+        world.machine.limit_hit("limits.sessions_per_account_max", Some(&account.into()), world.at(0));
+    }
+    let told = world.told(0);
+    assert_eq!(kinds(&told), [Kind::LimitHit; 2]);
+    assert!(told[0].text.starts_with("the limit limits.sessions_per_account_max is reached by account a"));
+}
+
+#[test]
+fn certificate_is_told_in_days() {
+    let mut world = World::new();
+    let day = 86_400;
+    for now in [day * 87, day * 99 + day / 2, day * 101] {
+        world.machine.certificate("a.pem", 100 * i64::try_from(day).unwrap(), world.at(now));
+    }
+    let told: Vec<_> = world.told(0).into_iter().map(|event| event.text).collect();
+    let expected = [
+        "the certificate a.pem ends in 13 days",
+        "the certificate a.pem ends within a day",
+        "the certificate a.pem has ended: clients do not accept it",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn ids_differ_and_the_outbox_is_bounded() {
+    let mut world = World::new();
+    for count in 0..=OUTBOX_MAX {
+        world.machine.webhook((count % 2 == 0).then_some("down"), world.at(0));
+    }
+    assert_eq!(world.machine.dropped(), 1);
+    let told = world.told(0);
+    assert_eq!(told.len(), OUTBOX_MAX);
+    let ids: std::collections::HashSet<_> = told.iter().map(|event| &event.id).collect();
+    assert_eq!(ids.len(), OUTBOX_MAX);
+    world.machine.webhook(None, world.at(0));
+    assert_eq!(world.told(0).len(), 1);
+}
