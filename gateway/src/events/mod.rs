@@ -94,6 +94,12 @@ impl Events {
         self.changed.notify_one();
     }
 
+    /// Events do not reach where they are sent, for this reason, or reach it again.
+    pub fn webhook(&self, trouble: Option<&str>) {
+        self.machine().webhook(trouble, Moment::now());
+        self.changed.notify_one();
+    }
+
     /// Follows along from now on.
     #[must_use]
     pub fn follow(&self) -> Tail {
