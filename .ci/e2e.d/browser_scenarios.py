@@ -5,31 +5,29 @@ import hashlib
 import json
 import subprocess
 import time
-from contextlib import contextmanager
 
-from chromium import Chromium
+from clients import Place, fetch
 from failure import expect, expect_equal
 from files import DOMAIN
 from log_in_scenarios import CALLBACK
-from oidc import Provider
-from policed import HOST, policy, rule
+from policed import HOST
+from program import wait_until
 from scenario import scenario
+from sites import DEEP, SECOND, site
 
-SECOND = f"second.{DOMAIN}"
 LOGIN = f"login.{DOMAIN}"
-DEEP = "/deep/link?a=b&c=%20d"
 
 
 @scenario("files")
 def browser_logs_in_once_for_two_endpoints_and_out_again(deployment):
     more = {"auth_id": "team", "auth_cookie_domain": DOMAIN, "identity_headers": {"x-mail": "email"}}
-    with _site(deployment, "openid-connect", more) as (provider, place, browser, _):
+    with site(deployment, "openid-connect", more) as (provider, place, browser, _):
         form = browser.go(place.url + DEEP)
         expect(form.url.startswith(provider.issuer), f"the visitor is at {form.url}")
         page = browser.log_in("ann")
         expect_equal((page.url, page.status), (place.url + DEEP, 200), "where the visitor came back to")
-        expect_equal(_told(page)["x-mail"], "ann@example.com", "who the upstream is told that it is")
-        expect("adit-session" not in _told(page).get("cookie", ""), "the upstream got the session's cookie")
+        expect_equal(told(page)["x-mail"], "ann@example.com", "who the upstream is told that it is")
+        expect("adit-session" not in told(page).get("cookie", ""), "the upstream got the session's cookie")
         [cookie] = browser.cookies()
         expected = {"name": "__Secure-adit-session-team", "domain": f".{DOMAIN}"}
         expect_equal({key: cookie[key] for key in expected}, expected, "the session's cookie")
@@ -49,10 +47,10 @@ def browser_logs_in_once_for_two_endpoints_and_out_again(deployment):
 
 @scenario("files")
 def browser_logs_in_by_oauth_and_scripts_of_the_page_follow(deployment):
-    with _site(deployment, "oauth") as (_, place, browser, counted):
+    with site(deployment, "oauth") as (_, place, browser, counted):
         browser.go(place.url + DEEP)
         page = browser.log_in("bob")
-        expect_equal((page.url, _told(page)["x-user"]), (place.url + DEEP, "bob@example.com"), "page and person")
+        expect_equal((page.url, told(page)["x-user"]), (place.url + DEEP, "bob@example.com"), "page and person")
         expect_equal(browser.fetch("/data"), 200, "what a script of the page gets")
         expect_equal(browser.socket("/echo", "hello"), "said hello", "what comes back on a WebSocket")
         before = counted.requests
@@ -65,7 +63,7 @@ def browser_logs_in_by_oauth_and_scripts_of_the_page_follow(deployment):
 @scenario("files")
 def browser_session_ends_when_it_is_idle_or_old(deployment):
     for more, seconds in (({"idle_session_duration": "2s"}, 3), ({"max_session_duration": "2s"}, 3)):
-        with _site(deployment, "openid-connect", more) as (provider, place, browser, _):
+        with site(deployment, "openid-connect", more) as (provider, place, browser, _):
             browser.go(place.url + "/")
             expect_equal(browser.log_in("ann").status, 200, "status after the log-in")
             provider.stop()
@@ -76,10 +74,10 @@ def browser_session_ends_when_it_is_idle_or_old(deployment):
 
 @scenario("files")
 def browser_is_told_what_happened_when_the_provider_is_down(deployment):
-    with _site(deployment, "openid-connect", {"userinfo_refresh_interval": "2s"}) as (provider, place, browser, _):
+    with site(deployment, "openid-connect", {"userinfo_refresh_interval": "2s"}) as (provider, place, browser, _):
         redirect = place.url + CALLBACK
         provider.stop()
-        _shows(browser, browser.go(place.url + DEEP), "down-before", 502, "5201")
+        shows(browser, browser.go(place.url + DEEP), "down-before", 502, "5201")
         provider.start("one", redirect=redirect)
         time.sleep(5.5)
         browser.go(place.url + DEEP)
@@ -89,7 +87,7 @@ def browser_is_told_what_happened_when_the_provider_is_down(deployment):
         expect_equal(browser.go(place.url + DEEP).status, 200, "status with a refresh")
         provider.stop()
         time.sleep(2.5)
-        _shows(browser, browser.go(place.url + DEEP), "down-at-refresh", 502, "5201")
+        shows(browser, browser.go(place.url + DEEP), "down-at-refresh", 502, "5201")
         provider.start("one", redirect=redirect)
         # It has forgotten everybody, and says so.
         page = browser.go(place.url + DEEP)
@@ -98,18 +96,18 @@ def browser_is_told_what_happened_when_the_provider_is_down(deployment):
 
 @scenario("files")
 def browser_is_told_what_is_wrong_with_a_log_in(deployment):
-    with _site(deployment, "openid-connect") as (_, place, browser, _):
+    with site(deployment, "openid-connect") as (_, place, browser, _):
         browser.go(place.url + DEEP)
         browser.forget("adit-login")
         page = browser.log_in("ann")
-        _shows(browser, page, "cookie-lost", 400, "5200")
-        _shows(browser, browser.go(page.url), "again", 400, "5200")
+        shows(browser, page, "cookie-lost", 400, "5200")
+        shows(browser, browser.go(page.url), "again", 400, "5200")
         browser.click("a")
         page = browser.log_in("ann")
         expect_equal((page.url, page.status), (place.url + "/", 200), "after another try the visitor is at")
         browser.go(place.url + "/ngrok/login")
         # "Cancel" at the provider.
-        _shows(browser, browser.click("a"), "declined", 403, "5208")
+        shows(browser, browser.click("a"), "declined", 403, "5208")
 
 
 @scenario("files")
@@ -124,85 +122,60 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
         return f"https://{LOGIN}:{deployment.port}{CALLBACK}/main/{mark}"
 
     try:
-        with _site(deployment, "openid-connect", change=change, redirect=redirect) as (provider, place, browser, _):
-            _log_ins(deployment, "end", "--all")
-            _restart(deployment)
+        with site(deployment, "openid-connect", change=change, redirect=redirect) as (provider, place, browser, _):
+            log_ins(deployment, "end", "--all")
+            restart_before(deployment)
             browser.go(place.url + DEEP)
             # In the middle of the log-in.
-            _restart(deployment)
+            restart_before(deployment)
             page = browser.log_in("ann")
             expect_equal((page.url, page.status), (place.url + DEEP, 200), "where the visitor came back to")
             second = f"https://{SECOND}:{deployment.port}/other"
             page = browser.go(second)
             expect_equal((page.url, page.status), (second, 200), "the second endpoint, without another address at the provider")
             expect_equal(sorted(cookie["domain"] for cookie in browser.cookies()), sorted([HOST, SECOND]), "hosts with cookies")
-            _shows(browser, browser.go(f"{redirect(provider)}?code=a&state=x"), "callback-host", 400, "5200")
+            shows(browser, browser.go(f"{redirect(provider)}?code=a&state=x"), "callback-host", 400, "5200")
             expect_equal(browser.go(f"https://{LOGIN}:{deployment.port}/").status, 404, "nothing else is at the callback host")
 
             # Whoever runs the gateway ends the session, for good.
-            listed = _log_ins(deployment, "list", "--json")
+            listed = log_ins(deployment, "list", "--json")
             people = {(session["host"], session["email"]) for session in json.loads(listed)}
             expect_equal(people, {(HOST, "ann@example.com"), (SECOND, "ann@example.com")}, "the sessions that are listed")
-            said = _log_ins(deployment, "end", "--person", "ann@example.com")
+            said = log_ins(deployment, "end", "--person", "ann@example.com")
             expect("2 log-ins have ended" in said, f"the command says {said}")
             provider.stop()
             expect(browser.go(place.url + "/").status != 200, "an ended session goes on")
-            _restart(deployment)
+            restart_before(deployment)
             expect(browser.go(place.url + "/").status != 200, "an ended session goes on after a restart")
-            expect_equal(json.loads(_log_ins(deployment, "list", "--json")), [], "sessions that are left")
+            expect_equal(json.loads(log_ins(deployment, "list", "--json")), [], "sessions that are left")
     finally:
         # A change of log_ins takes a restart.
-        _restart(deployment)
+        restart(deployment)
 
 
-def _restart(deployment):
+def restart(deployment):
     expect_equal(deployment.stop_gateway(), 0, "exit status of the gateway")
     deployment.start_gateway()
     deployment.wait_until_reachable()
 
 
-def _log_ins(deployment, *arguments):
+def restart_before(deployment):
+    """Restarts the gateway in front of a site, whose agent comes back as well."""
+    restart(deployment)
+    beside = Place("https", f"open.{DOMAIN}", deployment.port, deployment.ca_file)
+    wait_until(lambda: fetch(beside, "/").status == 200, "the site's agent to be online", 40)
+
+
+def log_ins(deployment, *arguments):
     command = [deployment.binaries["adit-gateway"], "log-ins", *arguments, "--config", deployment.gateway_file]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
-def _shows(browser, page, name, status, code):
+def shows(browser, page, name, status, code):
     browser.picture(name)
     expect_equal(page.status, status, f"status of {name}: {page.text}")
     expect(f"ERR_NGROK_{code}" in page.text, f"{name} shows {page.text}")
 
 
-def _told(page):
+def told(page):
     return json.loads(page.text)["headers"]
-
-
-@contextmanager
-def _site(deployment, kind, more=None, change=lambda document: None, redirect=None):
-    """Two cloud endpoints behind the same log-in, at a provider that runs; and a browser."""
-    provider = Provider(deployment.scratch)
-    hosts = [f"https://{host}:{deployment.port}{CALLBACK}" for host in (HOST, SECOND)]
-    provider.start("one", redirect=redirect(provider) if redirect else ",".join(hosts))
-    config = {"client_id": "people", "client_secret": "site-secret"} | (more or {})
-    if kind == "oauth":
-        at = provider.issuer
-        urls = {"authorize_url": f"{at}/auth", "token_url": f"{at}/token", "userinfo_url": f"{at}/me"}
-        config |= {"provider": "custom"} | urls
-    else:
-        config |= {"issuer_url": provider.issuer}
-    name = {"openid-connect": "oidc", "oauth": "oauth"}[kind]
-    rules = [
-        rule(kind, config),
-        rule("add-headers", {"headers": {"x-user": f"${{actions.ngrok.{name}.identity.email}}"}}),
-        rule("forward-internal", {"url": "https://echo.internal"}, "req.url.path == '/echo'"),
-    ]
-
-    def also(document):
-        [first] = [endpoint for endpoint in document["cloud_endpoints"] if endpoint["url"] == f"https://{HOST}"]
-        document["cloud_endpoints"].append(first | {"url": f"https://{SECOND}"})
-        change(document)
-
-    try:
-        with policy(deployment, rules, change=also) as (place, counted), Chromium(deployment.scratch) as browser:
-            yield provider, place, browser, counted
-    finally:
-        provider.stop()

@@ -57,6 +57,10 @@ class Chromium:
     def click(self, selector):
         return Page(**self._call(do="click", selector=selector))
 
+    def arrive(self, start):
+        """Waits until the browser is at an address that begins with this one."""
+        return Page(**self._call(do="arrive", start=start))
+
     def fetch(self, path):
         """The status that a script of the page gets."""
         return self._call(do="fetch", path=path)["status"]

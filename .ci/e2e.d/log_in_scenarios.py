@@ -1,8 +1,10 @@
 """People who log in at a real OpenID provider (npm's oidc-provider) before the gateway lets them through."""
 
+import html
 import html.parser
 import itertools
 import json
+import re
 import urllib.parse
 from contextlib import contextmanager
 
@@ -105,11 +107,23 @@ class Browser:
     def log_in(self, name, stop_before=None):
         """Fills in the provider's forms until it sends the visitor back; gives the last page, or the address to stop at."""
         answer = self.page
+        if b">Log in as ann</a>" in answer.body:
+            answer = self.post(self.sure())
         while not isinstance(answer, str) and (form := Form.of(answer.body.decode())):
             fields = form.fields | ({"login": name, "password": "x"} if "login" in form.wanted else {})
             data = [part for pair in fields.items() for part in ("--data-urlencode", "=".join(pair))]
             answer = self._go(urllib.parse.urljoin(self.at, form.action), data, stop_before)
         return answer
+
+    def sure(self):
+        """Follows the link of a page on which a provider asks whether to go on; gives the form that leads back."""
+        link = re.search(r'<a href="([^"]+)">', self.page.body.decode())
+        return Form.of(self.get(urllib.parse.urljoin(self.at, html.unescape(link[1]))).body.decode())
+
+    def post(self, form):
+        """Sends a form as it is."""
+        data = [part for pair in form.fields.items() for part in ("--data-urlencode", "=".join(pair))]
+        return self._go(urllib.parse.urljoin(self.at, form.action), data, None)
 
     def _go(self, url, data, stop_before):
         for _ in range(20):

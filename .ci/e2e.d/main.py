@@ -22,6 +22,7 @@ import exchange_scenarios  # noqa: F401
 import oidc_scenarios  # noqa: F401
 import log_in_scenarios  # noqa: F401
 import browser_scenarios  # noqa: F401
+import log_in_matrix_scenarios  # noqa: F401
 import saml_scenarios  # noqa: F401
 import proxied_scenarios  # noqa: F401
 import encryption_scenarios  # noqa: F401

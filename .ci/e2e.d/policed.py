@@ -5,7 +5,7 @@ import json
 import queue
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from clients import Place, fetch
 from files import DOMAIN
@@ -62,8 +62,9 @@ def policy(deployment, rules, after=(), change=lambda document: None, credential
 class Counted(Served):
     """Tells what it was asked, and counts how often.
 
-    `/status/N` answers with that status, `/text` with many equal lines, `/events` with what is put into `events` until
-    that is None; a POST is answered with the digest of its body.
+    `/status/N` answers with that status, `/text` with many equal lines (`?endless` without an end), `/events` with what is
+    put into `events` until that is None; `/upgrade` becomes a connection whose bytes come back; a POST is answered with the
+    digest of its body.
     """
 
     def __init__(self):
@@ -76,7 +77,19 @@ class Counted(Served):
                 counted.requests += 1
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 if self.path == "/events":
-                    self.stream(iter(counted.events.get, None))
+                    with suppress(ConnectionError):
+                        self.stream(iter(counted.events.get, None))
+                elif self.path == "/upgrade":
+                    # Its bytes come back from then on.
+                    self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+                    self.close_connection = True
+                    # Tunnels of a session that has ended are aborted.
+                    with suppress(ConnectionError):
+                        while data := self.rfile.read1(1 << 16):
+                            self.wfile.write(data)
+                elif self.path == "/text?endless":
+                    with suppress(ConnectionError):
+                        self.stream(iter(lambda: time.sleep(0.1) or b"the same line\n", None))
                 elif self.path == "/text":
                     self.answer(["the same line"] * 5000, ETag='"text"')
                 else:

@@ -1,5 +1,6 @@
 """Two real identity providers of SAML: PyPI's pysaml2 in this process, and npm's samlp beside it."""
 
+import html
 import subprocess
 import threading
 import urllib.parse
@@ -21,22 +22,28 @@ def key_pair(scratch, name):
 
 
 class Samlp:
-    """npm's samlp. With `service`, a pair of files, it encrypts assertions for that certificate."""
+    """npm's samlp. With `service`, a pair of files, it encrypts assertions for that certificate. With `asks`, it has a page
+    with a link on it before it says who somebody is."""
 
     name = "samlp"
 
-    def __init__(self, scratch, acs, service=None):
-        port = scratch.port()
-        self.url = f"http://127.0.0.1:{port}"
-        arguments = [port, *key_pair(scratch, "samlp"), acs]
-        if service:
-            public = scratch.path("saml", "service.pub")
-            public.write_bytes(subprocess.check_output(["openssl", "x509", "-in", service[1], "-pubkey", "-noout"]))
-            arguments += [service[1], public]
-        self.program = Program("samlp", ["node", _FOLDER / "provider.mjs", *arguments], scratch)
+    def __init__(self, scratch, acs, service=None, asks=False):
+        self.scratch, self.acs, self.service, self.asks = scratch, acs, service, asks
+        self.port, self.keys = scratch.port(), key_pair(scratch, "samlp")
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        arguments = [self.port, *self.keys, self.acs, "asks" if self.asks else "-"]
+        if self.service:
+            _, certificate = self.service
+            public = self.scratch.path("saml", "service.pub")
+            public.write_bytes(subprocess.check_output(["openssl", "x509", "-in", certificate, "-pubkey", "-noout"]))
+            arguments += [certificate, public]
+        self.program = Program("samlp", ["node", _FOLDER / "provider.mjs", *arguments], self.scratch)
         wait_until(self._answers, "samlp to answer", 20, self.program)
 
-    def know(self, _metadata):
+    def know(self, *_metadata):
         """It takes requests from everybody."""
 
     def stop(self):
@@ -54,11 +61,13 @@ class Pysaml(Served):
 
     name = "pysaml2"
 
-    def __init__(self, scratch, _acs, service=None):
+    def __init__(self, scratch, _acs, service=None, asks=False):
         del service
         self.key, self.certificate = key_pair(scratch, "pysaml2")
-        self.services, self.ended = [], threading.Event()
+        self.services, self.ended, self.answers = [], threading.Event(), []
         provider = self
+
+        from saml2.s_utils import decode_base64_and_inflate
 
         class Handler(Quiet):
             def do_GET(self):
@@ -68,8 +77,13 @@ class Pysaml(Served):
                     match parts.path:
                         case "/metadata":
                             self._send(200, "application/samlmetadata+xml", provider.metadata())
+                        case "/sso" if asks and "sure" not in fields:
+                            self._send(200, "text/html", f'<a href="{html.escape(self.path)}&amp;sure=1">Log in as ann</a>')
                         case "/sso":
                             self._send(200, "text/html", provider.answer(fields))
+                        case "/slo" if "SAMLResponse" in fields:
+                            provider.answers.append(decode_base64_and_inflate(fields["SAMLResponse"]).decode())
+                            self._send(200, "text/html", "logged out of everything")
                         case "/slo":
                             self.send_response(302)
                             self.send_header("Location", provider.log_out(fields))
@@ -89,8 +103,8 @@ class Pysaml(Served):
         super().__init__(Handler)
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def know(self, metadata):
-        self.services = [metadata]
+    def know(self, *metadata):
+        self.services = list(metadata)
 
     def metadata(self):
         from saml2.metadata import entity_descriptor
@@ -127,6 +141,21 @@ class Pysaml(Served):
         place = request.assertion_consumer_service_url
         form = server.apply_binding(BINDING_HTTP_POST, str(response), place, fields["RelayState"], response=True)
         return form["data"]
+
+    def begin_log_out(self, entity_id):
+        """Where a browser goes to bring a service a log-out of ann, and the ID of that."""
+        from saml2 import BINDING_HTTP_REDIRECT
+        from saml2.saml import NAMEID_FORMAT_PERSISTENT, NameID
+        from saml2.xmldsig import SIG_RSA_SHA256
+
+        server = self._server()
+        place = server.metadata.single_logout_service(entity_id, BINDING_HTTP_REDIRECT, "spsso")[0]["location"]
+        name = NameID(format=NAMEID_FORMAT_PERSISTENT, text="ann")
+        number, request = server.create_logout_request(place, entity_id, name_id=name)
+        sent = server.apply_binding(
+            BINDING_HTTP_REDIRECT, str(request), place, relay_state="relay", sign=True, sigalg=SIG_RSA_SHA256
+        )
+        return dict(sent["headers"])["Location"], number
 
     def log_out(self, fields):
         """Where an answer to a log-out goes."""

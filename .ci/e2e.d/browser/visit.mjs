@@ -58,6 +58,12 @@ const commands = {
   async click({ selector }) {
     return arrived(Promise.all([page.waitForNavigation(), page.click(selector)]));
   },
+  // Pages with a form that sends itself lead there without a call.
+  async arrive({ start }) {
+    await page.waitForURL((url) => url.href.startsWith(start));
+    await page.waitForLoadState();
+    return { url: page.url(), status, text: await page.innerText("body") };
+  },
   // What a script of the page gets, or how a WebSocket of it ends.
   async fetch({ path }) {
     return { status: await page.evaluate(async (path) => (await fetch(path, { redirect: "manual" })).status, path) };

@@ -1,11 +1,12 @@
 // An identity provider of SAML (npm's samlp) at which everybody is logged in already as ann:
-// `provider.mjs PORT KEY CERTIFICATE ACS [SP_CERTIFICATE SP_PUBLIC_KEY]` encrypts assertions for whoever has the certificate.
+// `provider.mjs PORT KEY CERTIFICATE ACS asks|- [SP_CERTIFICATE SP_PUBLIC_KEY]` encrypts assertions for whoever has the
+// certificate. With `asks`, there is a page with a link on it before.
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 
-const [port, keyFile, certificateFile, acs, serviceFile, publicFile] = process.argv.slice(2);
+const [port, keyFile, certificateFile, acs, asks, serviceFile, publicFile] = process.argv.slice(2);
 const samlp = createRequire(process.cwd() + "/node/")("samlp");
 const at = `http://127.0.0.1:${port}`;
 const [key, cert] = [keyFile, certificateFile].map((file) => readFileSync(file));
@@ -43,6 +44,12 @@ createServer((request, response) => {
   const url = new URL(request.url, at);
   if (url.pathname === "/metadata") {
     response.end(metadata);
+    return;
+  }
+  if (asks === "asks" && !url.searchParams.has("sure")) {
+    url.searchParams.set("sure", "1");
+    response.setHeader("Content-Type", "text/html");
+    response.end(`<a href="${url.href.replaceAll("&", "&amp;")}">Log in as ann</a>`);
     return;
   }
   request.query = Object.fromEntries(url.searchParams);
