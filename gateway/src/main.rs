@@ -122,10 +122,11 @@ fn explain_policy(arguments: &Explain) -> u8 {
     EXIT_OK
 }
 
-fn tell(done: Result<String, log_ins::Failure>) -> u8 {
+fn tell(done: Result<log_ins::Done, log_ins::Failure>) -> u8 {
     match done {
-        Ok(text) => {
+        Ok(log_ins::Done { text, warnings }) => {
             print(text);
+            warnings.into_iter().for_each(complain);
             EXIT_OK
         }
         Err(log_ins::Failure::Usage(message)) => {

@@ -7,9 +7,10 @@ use adit::endpoint_url::{EndpointUrl, Scheme};
 use http::StatusCode;
 
 use crate::http::reach::{PublicEndpoint, Reach, Target, Unreachable, Visitor};
+use crate::login::term::Passage;
 use crate::policy::{
     BeforeTls, Connection, Course, CustomResponse, Policy, Position, Refused, Request, Response, State, Tls, Tools,
-    Verdict,
+    Verdict, Withheld,
 };
 use crate::tls::Termination;
 
@@ -258,6 +259,27 @@ impl Trail {
     #[must_use]
     pub fn with(tools: Tools) -> Self {
         Self { stops: Vec::new(), tools }
+    }
+
+    /// Notes the host that the visitor asked for, before any policy can change it.
+    pub fn came_to(&mut self, host: &http::HeaderValue) {
+        self.tools.host = Some(host.clone());
+    }
+
+    /// The headers that the policies on the way do not take from a visitor.
+    #[must_use]
+    pub fn withheld(&self) -> Withheld {
+        let mut all = Withheld::default();
+        for policy in self.stops.iter().filter_map(Stop::policy) {
+            all.extend(policy.withheld());
+        }
+        all
+    }
+
+    /// What a log-in on the way has decided.
+    #[must_use]
+    pub fn passage(&self) -> Arc<Passage> {
+        Arc::clone(&self.tools.passage)
     }
 
     /// True when a policy on the way wants to see the response.

@@ -490,7 +490,10 @@ fn log_ins_are_listed_and_those_that_are_meant_are_asked_to_end() {
     for (id, account, subject) in [("one", "main", "ann"), ("two", "other", "ann"), ("three", "main", "bob")] {
         let texts = [id, account, "app.example.com", subject, ""].map(str::to_owned);
         let [id, account, host, subject, email] = texts;
-        journal.note(Noted { id, account, host, subject, email, begun: 0, ends: 7_258_118_400 }, 0).unwrap();
+        let (person, provider_session) = (String::new(), String::new());
+        let noted =
+            Noted { id, account, host, subject, email, begun: 0, ends: 7_258_118_400, person, provider_session };
+        journal.note(noted, 0).unwrap();
     }
     let output = run(&["list", "--account", "main"]);
     let shown = stdout(&output);
@@ -520,6 +523,22 @@ fn log_ins_are_listed_and_those_that_are_meant_are_asked_to_end() {
     assert_eq!(taking.join().unwrap(), ["one"]);
     assert!(!stdout(&run(&["list"])).contains("one"));
     assert_eq!(stdout(&run(&["end", "one"])), "no log-in is meant: see `log-ins list`\n");
+}
+
+#[test]
+fn log_ins_that_are_too_many_to_be_listed_are_told() {
+    let site = Site::new();
+    let file = site.write("gateway.yml", SMALLEST);
+    let unlisted = "{\"account\":\"main\",\"unlisted\":3,\"until\":7258118400}\n";
+    site.write("identity.spent.sessions", unlisted);
+    let run = |arguments: &[&str]| gateway(&[&["log-ins"], arguments, &["--config", file.to_str().unwrap()]].concat());
+    for arguments in [&["list"][..], &["list", "--json"], &["list", "--account", "main"], &["end", "--all"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stderr(&output).contains("3 older log-ins of the account main"), "{}", stderr(&output));
+    }
+    assert_eq!(stdout(&run(&["list", "--json"])), "[]\n");
+    assert_eq!(stderr(&run(&["list", "--account", "other"])), "");
 }
 
 #[test]

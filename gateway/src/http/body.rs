@@ -22,8 +22,9 @@ use super::drain::Rest;
 use super::headers;
 use super::io::UnderWay;
 use super::remainder::Remainder;
+use super::stay::Stay;
 use super::upstream::Lease;
-use crate::policy::Compression;
+use crate::policy::{Compression, Withheld};
 use crate::shares::Share;
 
 /// The body of a request on its way to the agent.
@@ -40,6 +41,8 @@ pub(super) struct RequestBody {
     progress: Arc<Progress>,
     hold: Option<Hold>,
     remainder: Remainder,
+    /// What its trailers must not say.
+    withheld: Withheld,
 }
 
 impl RequestBody {
@@ -52,12 +55,38 @@ impl RequestBody {
     ) -> Self {
         let is_complete = begin.is_empty() && incoming.is_none() && trailers.is_none();
         let (progress, remainder) = (Arc::new(Progress::new(is_complete)), Remainder::default());
-        Self { begin, incoming, trailers, _share: share, progress, hold: None, remainder }
+        Self {
+            begin,
+            incoming,
+            trailers,
+            _share: share,
+            progress,
+            hold: None,
+            remainder,
+            withheld: Withheld::default(),
+        }
     }
 
     /// No body.
     pub(super) fn none() -> Self {
         Self::continued(Bytes::new(), None, None, None)
+    }
+
+    /// The same body, whose trailers say none of these.
+    pub(super) fn without(mut self, withheld: Withheld) -> Self {
+        self.withheld = withheld;
+        self
+    }
+
+    /// A piece of it as the upstream gets it.
+    fn cleaned(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match clean_trailers(frame).into_trailers() {
+            Ok(mut trailers) => {
+                self.withheld.strip(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        }
     }
 
     /// What is left of the part that was read before.
@@ -118,7 +147,7 @@ impl Body for RequestBody {
         let this = &mut *self;
         if let Some(frame) = this.next_read() {
             this.progress.update(if this.is_end_stream() { Stage::Complete } else { Stage::Agent });
-            return Poll::Ready(Some(Ok(clean_trailers(frame))));
+            return Poll::Ready(Some(Ok(this.cleaned(frame))));
         }
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
@@ -134,7 +163,7 @@ impl Body for RequestBody {
             Some(Ok(_)) => Stage::Agent,
         };
         this.progress.update(stage);
-        Poll::Ready(frame.map(|frame| frame.map(clean_trailers)))
+        Poll::Ready(frame.map(|frame| frame.map(|frame| this.cleaned(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -217,6 +246,7 @@ pub(super) struct ResponseBody {
     _rest: Option<Rest<Incoming>>,
     /// The request counts as under way until its response has gone.
     _under_way: UnderWay,
+    limit: Option<Limit>,
 }
 
 #[derive(Debug)]
@@ -235,22 +265,51 @@ impl Source {
             Self::Upstream(relay) => relay.poll_frame(cx),
         }
     }
+
+    fn break_off(&mut self) {
+        if let Self::Upstream(relay) = self {
+            relay.break_off();
+        }
+    }
+}
+
+/// The time in which a response has to end.
+struct Limit(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limit").finish_non_exhaustive()
+    }
 }
 
 impl ResponseBody {
     /// A body of the gateway's own; empty means none.
     pub(super) fn own(bytes: Bytes, under_way: UnderWay) -> Self {
-        Self { source: Source::Own(Full::new(bytes)), compressor: None, _rest: None, _under_way: under_way }
+        Self {
+            source: Source::Own(Full::new(bytes)),
+            compressor: None,
+            _rest: None,
+            _under_way: under_way,
+            limit: None,
+        }
     }
 
     /// The upstream's body.
     pub(super) fn upstream(relay: Relay, under_way: UnderWay) -> Self {
-        Self { source: Source::Upstream(relay), compressor: None, _rest: None, _under_way: under_way }
+        Self { source: Source::Upstream(relay), compressor: None, _rest: None, _under_way: under_way, limit: None }
     }
 
     /// The same body. Once it has gone, the rest of the request is read.
     pub(super) fn with_rest(mut self, rest: Option<Rest<Incoming>>) -> Self {
         self._rest = rest;
+        self
+    }
+
+    /// The same body, which breaks off when the visitor's stay is over.
+    pub(super) fn within(mut self, stay: Stay) -> Self {
+        if stay.is_limited() && !self.is_end_stream() {
+            self.limit = Some(Limit(Box::pin(async move { stay.over().await })));
+        }
         self
     }
 
@@ -266,7 +325,13 @@ impl Body for ResponseBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self { source, compressor, .. } = &mut *self;
+        let Self { source, compressor, limit, .. } = &mut *self;
+        if limit.as_mut().is_some_and(|limit| limit.0.as_mut().poll(cx).is_ready()) {
+            tracing::info!("a response was ended: the session that let it through is over");
+            source.break_off();
+            *limit = None;
+            return Poll::Ready(Some(Err(Broken)));
+        }
         match compressor {
             Some(compressor) => compressor.poll_frame(cx, |cx| source.poll_frame(cx)),
             None => source.poll_frame(cx),
@@ -336,12 +401,17 @@ impl Relay {
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "the upstream's response broke off");
-                self.lease = None;
-                if let Some(cut) = &self.cut {
-                    cut.store(true, Ordering::Relaxed);
-                }
+                self.break_off();
                 Poll::Ready(Some(Err(Broken)))
             }
+        }
+    }
+
+    /// Ends the proxy stream, and what the visitor gets in a way that cannot be taken for the end.
+    fn break_off(&mut self) {
+        self.lease = None;
+        if let Some(cut) = &self.cut {
+            cut.store(true, Ordering::Relaxed);
         }
     }
 
@@ -368,7 +438,7 @@ fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// The upstream's response broke off. The server ends the visitor's response in a way that cannot be taken for its end.
+/// The upstream's response broke off, or the visitor's stay is over. The server ends the visitor's response in a way that cannot be taken for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
@@ -379,3 +449,22 @@ impl fmt::Display for Broken {
 }
 
 impl Error for Broken {}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn trailers_say_nothing_that_only_the_gateway_says() {
+        let named = |name: &'static str| (HeaderName::from_static(name), "ann".parse().unwrap());
+        let trailers = HeaderMap::from_iter([named("x_user"), named("x-user"), named("sum")]);
+        let withheld = Withheld::of(std::iter::once(HeaderName::from_static("x-user")));
+        let body = RequestBody::continued(Bytes::from_static(b"hi"), None, Some(trailers), None).without(withheld);
+        let whole = body.collect().await.unwrap();
+        assert_eq!(whole.trailers(), Some(&HeaderMap::from_iter([named("sum")])));
+        assert_eq!(whole.to_bytes(), "hi");
+    }
+}

@@ -24,11 +24,14 @@ use super::limits::CONTINUE_TIME;
 use super::payload::Ahead;
 use super::reach::{Reach, Target};
 use super::remainder::Remainder;
+use super::stay::Stay;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
 use crate::login::cookies;
+use crate::login::term::Passage;
 use crate::policy::{
-    Bodyless, Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Errands, Refused, Tls, Tools, Verdict,
+    Bodyless, Compression, CustomResponse, ERRAND_HOPS_MAX, ERRAND_LOOP, Errands, NOT_LOGGED_IN, Refused, Tls, Tools,
+    Verdict, Withheld,
 };
 use crate::route::{self, Asked, Decision, Trail};
 
@@ -86,6 +89,7 @@ impl<R: Reach> Client<R> {
         let tools =
             Tools { payload: Some(payload.clone()), errands: Some(errands), log_ins, own_cookies, ..Tools::default() };
         let mut trail = Trail::with(tools);
+        let passage = trail.passage();
         let asks_first = version == Version::HTTP_11 && headers::has_token(&head.headers, &EXPECT, "100-continue");
         let outcome = self.outcome(&mut head, &payload, hops, &mut trail).await;
         drop(waiting);
@@ -93,9 +97,12 @@ impl<R: Reach> Client<R> {
         match outcome {
             Ok(Outcome::Relay(mut head, upstream)) => {
                 trail.complete(&mut head.headers);
-                Ok(self.relay(head, upstream, under_way, version))
+                Ok(self.relay(head, upstream, under_way, version).map(|body| body.within(self.stay(passage))))
             }
-            Ok(Outcome::Switch(response, lease, switch)) => Ok(self.switch(response, lease, switch, under_way, format)),
+            Ok(Outcome::Switch(response, lease, switch)) => {
+                let stay = self.stay(passage);
+                Ok(self.switch(response, lease, switch, stay, under_way, format))
+            }
             Ok(Outcome::Own(mut head, body)) => {
                 trail.complete(&mut head.headers);
                 let body = if is_bare { without_body(&mut head, &body) } else { body };
@@ -129,6 +136,7 @@ impl<R: Reach> Client<R> {
             return answer.map(|response| Outcome::own(&response)).map_err(|refused| Failure::Policy(refused).into());
         }
         let asked = self.asked(&inbound);
+        trail.came_to(&inbound.host_line);
         headers::settle_connection(&mut head.headers);
         // HTTP/2 has the name elsewhere; policies find and change it here.
         head.headers.insert(HOST, inbound.host_line.clone());
@@ -140,7 +148,12 @@ impl<R: Reach> Client<R> {
         let custom = match decision {
             Decision::Target(target) => {
                 let copy = trail.wants_response().then(|| copy_of(head));
-                let answer = self.forward(&inbound, &target, taken(head), body, hops).await;
+                let (stay, withheld) = (self.stay(trail.passage()), trail.withheld());
+                let answer = tokio::select! {
+                    answer = self.forward(&inbound, &target, taken(head), (body, withheld), hops) => answer,
+                    // An upload may take as long as it likes.
+                    () = stay.over() => Err(session_over()),
+                };
                 let has_failed = match &answer {
                     Ok(answer) => Some(answer.response.status().is_server_error()),
                     Err(failure) => failure.is_of_service().then_some(true),
@@ -197,6 +210,10 @@ impl<R: Reach> Client<R> {
         callback::answer(&log_ins, &inbound.host, head)
     }
 
+    fn stay(&self, passage: Arc<Passage>) -> Stay {
+        Stay::new(passage, Arc::clone(&self.activity))
+    }
+
     fn asked<'i>(&'i self, inbound: &'i Inbound) -> Asked<'i> {
         let scheme = self.front.scheme;
         let local = self.front.visitor.local.port();
@@ -212,11 +229,12 @@ impl<R: Reach> Client<R> {
         inbound: &Inbound,
         target: &Target,
         mut head: http::request::Parts,
-        body: &Ahead,
+        (body, withheld): (&Ahead, Withheld),
         hops: u8,
     ) -> Result<Answer, Failure> {
         let visitor_version = head.version;
-        let (mut body, was_read) = body.take().await;
+        let (body, was_read) = body.take().await;
+        let mut body = body.without(withheld);
         let remainder = body.remainder();
         let on_upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| body.is_end_stream());
         let switch = on_upgrade.and_then(|on_upgrade| {
@@ -286,6 +304,7 @@ impl<R: Reach> Client<R> {
         mut response: Response<Incoming>,
         lease: Lease,
         switch: Switch,
+        stay: Stay,
         under_way: UnderWay,
         format: Format,
     ) -> Response<ResponseBody> {
@@ -295,7 +314,7 @@ impl<R: Reach> Client<R> {
         let upstream = hyper::upgrade::on(&mut response);
         self.switched.store(true, Ordering::Relaxed);
         lease.upgrade();
-        tunnel::spawn(switch.on_upgrade, upstream, lease, Arc::clone(&self.cut));
+        tunnel::spawn(switch.on_upgrade, upstream, lease, stay, Arc::clone(&self.cut));
         let (mut head, _) = response.into_parts();
         headers::prepare_response(&mut head.headers);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -446,5 +465,11 @@ fn refusal(failure: &Failure, format: Format, under_way: UnderWay) -> Response<R
     failure.response(format).map(|body| ResponseBody::own(body, under_way))
 }
 
+/// The session of the person ended before there was an answer.
+fn session_over() -> Failure {
+    Failure::Policy(Box::new(Refused::new(StatusCode::UNAUTHORIZED, NOT_LOGGED_IN, SESSION_OVER)))
+}
+
+const SESSION_OVER: &str = "Your session has ended. Log in again.";
 const CIRCLE: &str =
     "Policies of this gateway's endpoints ask each other in a circle, and this request is a part of it.";

@@ -21,6 +21,7 @@ mod limits;
 mod payload;
 mod remainder;
 mod serve;
+mod stay;
 mod tunnel;
 mod upstream;
 

@@ -7,11 +7,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::limits::TUNNEL_BUFFER_BYTES;
+use super::stay::Stay;
 use super::upstream::Lease;
 
 /// Copies between the visitor and the agent once both have switched. Each side's end is passed on while the other direction
-/// goes on; an abort of one side aborts the other, for which `cut` is set.
-pub(super) fn spawn(visitor: OnUpgrade, upstream: OnUpgrade, lease: Lease, cut: Arc<AtomicBool>) {
+/// goes on; an abort of one side aborts the other, for which `cut` is set. The end of the visitor's stay aborts both.
+pub(super) fn spawn(visitor: OnUpgrade, upstream: OnUpgrade, lease: Lease, stay: Stay, cut: Arc<AtomicBool>) {
     tokio::spawn(async move {
         let joined = tokio::try_join!(visitor, upstream);
         let (visitor, upstream) = match joined {
@@ -30,7 +31,15 @@ pub(super) fn spawn(visitor: OnUpgrade, upstream: OnUpgrade, lease: Lease, cut: 
             TUNNEL_BUFFER_BYTES,
             TUNNEL_BUFFER_BYTES,
         );
-        match copied.await {
+        let copied = tokio::select! {
+            copied = copied => copied,
+            () = stay.over() => {
+                cut.store(true, Ordering::Relaxed);
+                tracing::info!("an upgraded connection was ended: the session that let it through is over");
+                return;
+            }
+        };
+        match copied {
             Ok((sent, received)) => tracing::debug!(sent, received, "an upgraded connection ended"),
             Err(error) => {
                 cut.store(true, Ordering::Relaxed);

@@ -147,9 +147,11 @@ mod tests {
             account: "main".into(),
             host: text.clone(),
             subject: text.clone(),
-            email: text,
+            email: text.clone(),
             begun: 0,
             ends: 100,
+            person: text.clone(),
+            provider_session: text,
         }
     }
 
@@ -168,10 +170,12 @@ mod tests {
         assert_eq!((ending.waiting().unwrap(), journal.sessions(0).len()), (1, 2));
         assert_eq!(ending.take(&journal, 0).unwrap(), ["a"]);
         assert_eq!(ending.waiting().unwrap(), 0);
+        drop(journal);
         let again = Journal::open(&path, 0).unwrap();
         let left: Vec<String> = again.sessions(0).into_iter().map(|session| session.id).collect();
         assert_eq!(left, ["b"]);
         assert!(again.is_spent(&ended("a")) && !again.is_spent(&ended("b")));
+        drop(again);
         assert!(Journal::open(&path, 100 + LEEWAY_SECS - 1).unwrap().is_spent(&ended("a")));
     }
 

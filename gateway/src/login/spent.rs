@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use ring::digest::{SHA256, digest};
 
-use super::noted::Notes;
-use super::store::{Noted, SpendError, Store, ended, has_share};
+use super::noted::{Notes, beside};
+use super::store::{Noted, SpendError, Store, Unlisted, ended, has_share};
 
 /// One gateway's own memory: a journal of lines, of a hash, a time and an account each, and beside it the sessions that
 /// have begun.
 pub struct Journal {
     path: Option<PathBuf>,
+    /// Held as long as this process writes: two at one file would forget what the other one has spent.
+    _lock: Option<File>,
     /// Held for moments: every request of a session looks.
     spent: RwLock<Table>,
     /// Held for as long as the disk takes.
@@ -51,7 +53,7 @@ impl Journal {
     /// A memory that ends with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { path: None, spent: RwLock::default(), out: Mutex::default(), notes: Mutex::default() }
+        Self { path: None, _lock: None, spent: RwLock::default(), out: Mutex::default(), notes: Mutex::default() }
     }
 
     /// Reads what a file remembers and goes on with it. Lines that are cut or mean nothing are left out; what has expired at
@@ -59,9 +61,9 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// The file cannot be read or written.
+    /// The file cannot be read or written, or another process has it open.
     pub fn open(path: &Path, now: i64) -> io::Result<Self> {
-        let mut journal = Self { path: Some(path.to_owned()), ..Self::in_memory() };
+        let mut journal = Self { path: Some(path.to_owned()), _lock: lock(path)?, ..Self::in_memory() };
         journal.notes = Mutex::new(Notes::open(path, now)?);
         // It is made when there is something to remember.
         let Some(mut table) = Table::read(path)? else { return Ok(journal) };
@@ -80,7 +82,7 @@ impl Journal {
     pub fn look(path: &Path, now: i64) -> io::Result<Self> {
         let notes = Notes::look(path, now)?;
         let table = Table::read(path)?.unwrap_or_default();
-        Ok(Self { path: None, spent: RwLock::new(table), out: Mutex::default(), notes: Mutex::new(notes) })
+        Ok(Self { spent: RwLock::new(table), notes: Mutex::new(notes), ..Self::in_memory() })
     }
 
     fn table(&self) -> RwLockReadGuard<'_, Table> {
@@ -134,7 +136,37 @@ impl Store for Journal {
         let living = notes.living(now).filter(|session| !self.is_spent(&ended(&session.id)));
         living.cloned().collect()
     }
+
+    fn unlisted(&self, now: i64) -> Vec<Unlisted> {
+        self.notes().unlisted(now).cloned().collect()
+    }
 }
+
+/// Locks a journal by a file beside it, for as long as what is given lives. `None`: nothing can be made there at all, so that
+/// nobody writes there.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside(path, ".lock"));
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) => {
+            return match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Ok(None)
+                }
+                _ => Err(error),
+            };
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::ResourceBusy, IN_USE)),
+        // On a file system without locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+const IN_USE: &str = "another gateway uses it: each gateway needs its own log_ins.spent_file";
 
 impl Table {
     /// `None`: there is no file.
@@ -277,6 +309,19 @@ mod tests {
         let journal = Journal::open(&path, 250).unwrap();
         assert!(!journal.is_spent("a") && journal.is_spent("b"));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn file_is_of_one_gateway_alone_until_that_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spent");
+        let journal = Journal::open(&path, 0).unwrap();
+        let error = Journal::open(&path, 0).unwrap_err();
+        assert!(error.to_string().contains("spent_file"), "{error}");
+        assert!(Journal::look(&path, 0).is_ok(), "who only looks needs no lock");
+        assert!(Journal::open(&folder.path().join("other"), 0).is_ok());
+        drop(journal);
+        assert!(Journal::open(&path, 0).is_ok());
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn is_spent(&self, what: &str) -> bool;
 
     /// Notes a session that begins, so that it can be listed. An account that has more than its share loses its oldest
-    /// notes; the sessions go on.
+    /// notes, which are counted; the sessions go on.
     ///
     /// # Errors
     ///
@@ -31,6 +31,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// The sessions that have begun and neither expired nor ended, oldest first.
     fn sessions(&self, now: i64) -> Vec<Noted>;
+
+    /// How many sessions are not listed any more although they may go on, by account.
+    fn unlisted(&self, now: i64) -> Vec<Unlisted>;
 }
 
 /// What is noted of a session, for whoever runs the gateway.
@@ -50,6 +53,23 @@ pub struct Noted {
     pub begun: i64,
     /// When it ends at the latest.
     pub ends: i64,
+    /// Tells the person apart, within the provider, the client and the account.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub person: String,
+    /// Tells the session at the provider apart, in the same way; empty if that has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provider_session: String,
+}
+
+/// Sessions of an account of which there were too many to be listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    /// The account.
+    pub account: String,
+    /// How many are not listed. Some may have ended since.
+    pub unlisted: u64,
+    /// When the last of them ends at the latest.
+    pub until: i64,
 }
 
 /// Why something cannot be spent.
@@ -94,6 +114,8 @@ pub fn has_share(own: usize, all: usize, max: usize) -> bool {
     all < max && own < max.saturating_sub(all)
 }
 
+/// Sessions of all accounts that are listed; one account alone may have half of them.
+pub const NOTED_MAX: usize = 50_000;
 /// How long something spent is kept beyond its time: the clocks of two gateways may be that far apart.
 pub const LEEWAY_SECS: i64 = 60;
 

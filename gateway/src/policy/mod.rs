@@ -26,6 +26,7 @@ mod place;
 mod public_address;
 mod run;
 mod template;
+mod withheld;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +50,10 @@ pub use payload::{Bodyless, PAYLOAD_BYTES_MAX, Payload, PayloadFault, Reading, W
 pub use phase::{BeforeTls, Policy, Position};
 pub use place::Place;
 pub use run::{State, Tools};
+pub use withheld::Withheld;
+
+/// The number of the ERR_NGROK code of who is not logged in, as the reference has it.
+pub const NOT_LOGGED_IN: u32 = 3101;
 
 /// What a policy decided.
 #[derive(Clone, Debug, PartialEq, Eq)]

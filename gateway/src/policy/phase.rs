@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::StatusCode;
 use time::OffsetDateTime;
 
 use super::actions::{Action, Outcome};
@@ -13,6 +13,7 @@ use super::error::{EVALUATION_FAILED, TLS_UNFIT};
 use super::expression::{Expression, Value};
 use super::mask::Mask;
 use super::run::{Run, Subject};
+use super::withheld::Withheld;
 use super::{Connection, Refused, Request, Response, State, Verdict};
 use crate::tls::Termination;
 
@@ -82,7 +83,7 @@ pub struct Policy {
     /// What of it no log and no explanation may show.
     pub(super) mask: Mask,
     /// Headers in which its actions tell the upstream who a visitor is.
-    pub(super) withheld: Vec<HeaderName>,
+    pub(super) withheld: Withheld,
 }
 
 /// Actions that run together.
@@ -197,7 +198,7 @@ impl Policy {
     /// Decides about an HTTP request, whose head the actions may change.
     pub async fn on_http_request(&self, request: &mut Request<'_>, state: &mut State, from: Position) -> Verdict {
         if from == Position::default() {
-            self.withhold(&mut request.head.headers);
+            self.withheld.strip(&mut request.head.headers);
         }
         let subject = Subject::Request(request);
         self.run_http(Phase::HttpRequest, &self.on_http_request, subject, state, from).await
@@ -246,26 +247,12 @@ impl Policy {
     /// Notes the headers that no visitor may bring.
     pub(super) fn withhold_identity_headers(&mut self) {
         let actions = self.on_http_request.iter().flat_map(|rule| &rule.actions);
-        self.withheld = actions.flat_map(|placed| placed.action.tells_upstream_in()).collect();
+        self.withheld = Withheld::of(actions.flat_map(|placed| placed.action.tells_upstream_in()));
     }
 
-    /// Takes these headers out of a request. Many servers cannot tell `_` from `-` in a name, some no sign from another.
-    fn withhold(&self, headers: &mut HeaderMap) {
-        if self.withheld.is_empty() {
-            return;
-        }
-        let folded = |name: &HeaderName| {
-            let fold = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '-' };
-            name.as_str().chars().map(fold).collect::<String>()
-        };
-        let is_withheld = |name: &HeaderName| {
-            let plain = folded(name);
-            self.withheld.iter().any(|withheld| folded(withheld) == plain)
-        };
-        let forged: Vec<HeaderName> = headers.keys().filter(|name| is_withheld(name)).cloned().collect();
-        for name in forged {
-            headers.remove(name);
-        }
+    /// The headers that no visitor may bring.
+    pub fn withheld(&self) -> &Withheld {
+        &self.withheld
     }
 
     /// True when one of its actions sends people to a provider.

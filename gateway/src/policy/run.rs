@@ -1,7 +1,6 @@
 //! What one run of a phase works with.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -18,6 +17,7 @@ use super::phase::{Position, Values};
 use super::template::{Piece, Template};
 use super::{Connection, Request, Response};
 use crate::login::LogIns;
+use crate::login::term::Passage;
 
 /// What a policy remembers from phase to phase of one request.
 #[derive(Debug)]
@@ -43,8 +43,10 @@ pub struct State {
     log_ins: Option<Arc<LogIns>>,
     /// The cookies of our own sessions.
     pub(super) own_cookies: Arc<HeaderMap>,
-    /// A log-in has judged the request, at this endpoint or at one before it.
-    pub(super) is_log_in_taken: Arc<AtomicBool>,
+    /// What a log-in has decided of the request, at this endpoint or at one before it.
+    pub(super) passage: Arc<Passage>,
+    /// The host that the visitor asked for, whatever policies make of `Host`.
+    pub(super) host: Option<HeaderValue>,
 }
 
 impl Default for State {
@@ -62,7 +64,8 @@ impl Default for State {
             response_headers: Vec::new(),
             log_ins: None,
             own_cookies: Arc::default(),
-            is_log_in_taken: Arc::default(),
+            passage: Arc::default(),
+            host: None,
         }
     }
 }
@@ -78,16 +81,18 @@ pub struct Tools {
     pub log_ins: Option<Arc<LogIns>>,
     /// The cookies of such sessions that came with the request, which nobody else sees.
     pub own_cookies: Arc<HeaderMap>,
-    /// Set by the first log-in on the request's way, however many endpoints that has.
-    pub is_log_in_taken: Arc<AtomicBool>,
+    /// What the first log-in on the request's way decides, however many endpoints that has.
+    pub passage: Arc<Passage>,
+    /// The host that the visitor asked for, with its port; `None`: what `Host` says.
+    pub host: Option<HeaderValue>,
 }
 
 impl State {
     /// The state of a request to an endpoint of an account.
     #[must_use]
     pub fn new(account: Arc<str>, tools: Tools) -> Self {
-        let Tools { payload, errands, log_ins, own_cookies, is_log_in_taken } = tools;
-        Self { account, payload, errands, log_ins, own_cookies, is_log_in_taken, ..Self::default() }
+        let Tools { payload, errands, log_ins, own_cookies, passage, host } = tools;
+        Self { account, payload, errands, log_ins, own_cookies, passage, host, ..Self::default() }
     }
 
     /// Tells the actions that wait for it whether the service failed. A request that never got to it, or whose visitor

@@ -23,6 +23,8 @@ pub struct Metadata {
     pub wants_signed_requests: bool,
     /// Its keys for signatures.
     pub keys: Vec<Key>,
+    /// The certificates that have them, for signatures that are not in XML.
+    pub certificates: Vec<Vec<u8>>,
     /// From when on it counts no more, in seconds since 1970.
     pub valid_until: Option<i64>,
 }
@@ -74,7 +76,7 @@ impl Metadata {
         if valid_until.is_some_and(|until| until <= now) {
             return Err("it is out of date (validUntil)".into());
         }
-        let keys = keys(&tree, role)?;
+        let (keys, certificates) = keys(&tree, role)?;
         let log_in = addresses(&tree, role, "SingleSignOnService")?;
         if log_in.is_empty() {
             return Err("it has no SingleSignOnService with HTTP-Redirect or HTTP-POST".into());
@@ -86,6 +88,7 @@ impl Metadata {
             log_out: addresses(&tree, role, "SingleLogoutService")?,
             wants_signed_requests: matches!(wants, Some("true" | "1")),
             keys,
+            certificates,
             valid_until,
         })
     }
@@ -94,6 +97,14 @@ impl Metadata {
     #[must_use]
     pub fn address(addresses: &[Address], wanted: Binding) -> Option<&Address> {
         addresses.iter().find(|one| one.binding == wanted).or(addresses.first())
+    }
+}
+
+impl Address {
+    /// Where answers go.
+    #[must_use]
+    pub fn for_answers(&self) -> &str {
+        self.response_location.as_deref().unwrap_or(&self.location)
     }
 }
 
@@ -116,8 +127,8 @@ fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
     }
 }
 
-/// The keys for signatures.
-fn keys(tree: &Tree<'_>, role: NodeId) -> Result<Vec<Key>, String> {
+/// The keys for signatures, and their certificates.
+fn keys(tree: &Tree<'_>, role: NodeId) -> Result<(Vec<Key>, Vec<Vec<u8>>), String> {
     let mut certificates = Vec::new();
     for descriptor in tree.named(role, METADATA, "KeyDescriptor") {
         if !matches!(tree.attribute(descriptor, "use"), None | Some("signing")) {
@@ -137,7 +148,8 @@ fn keys(tree: &Tree<'_>, role: NodeId) -> Result<Vec<Key>, String> {
         return Err(format!("it needs 1 to {KEYS_MAX} certificates for signatures (KeyDescriptor)"));
     }
     let keys: Result<Vec<Key>, _> = certificates.iter().map(|der| loader::load_x509_cert_der(der)).collect();
-    keys.map_err(|_| "one of its certificates cannot be read".into())
+    let keys = keys.map_err(|_| "one of its certificates cannot be read".to_owned())?;
+    Ok((keys, certificates))
 }
 
 fn addresses(tree: &Tree<'_>, role: NodeId, name: &str) -> Result<Vec<Address>, String> {

@@ -4,6 +4,7 @@
 //! `shape` before a signature is looked at, and `signature` gives the bytes whose digest is signed: those are parsed
 //! anew, and nothing else is read.
 
+pub mod asked_log_out;
 pub mod encrypted;
 pub mod log_out;
 pub mod metadata;

@@ -1,21 +1,27 @@
 //! An identity provider of the tests: it says and signs whatever it is told.
 
+use std::io::Write;
+
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaPair, KeySize};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bergshamra::keys::{Key, KeysManager, loader};
 use bergshamra::{DsigContext, EncContext};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::metadata::Metadata;
 use super::service::OwnKey;
 use super::{ASSERTION, DSIG, METADATA, PROTOCOL, XMLENC};
+use crate::login::query::form_text;
 
 pub(crate) const PROVIDER: &str = "https://idp.example.com/metadata";
 pub(crate) const ACS: &str = "https://app.example.com/ngrok/saml/acs";
 pub(crate) const ENTITY: &str = "https://app.example.com/ngrok/saml/metadata";
+pub(crate) const SLO: &str = "https://app.example.com/ngrok/saml/slo";
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const ECDSA: &str = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256";
 pub(crate) const RSA: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
@@ -26,6 +32,53 @@ pub(crate) struct Provider {
     key: Key,
     method: &'static str,
     pub(crate) certificate: String,
+    /// The same key, if it is of RSA.
+    own: Option<OwnKey>,
+}
+
+/// What a log-out of the provider says.
+#[derive(Clone)]
+pub(crate) struct ToldLogOut {
+    pub(crate) id: String,
+    pub(crate) now: i64,
+    pub(crate) destination: String,
+    pub(crate) issuer: String,
+    pub(crate) name: String,
+    pub(crate) sessions: Vec<String>,
+    /// More attributes of the message.
+    pub(crate) more: String,
+}
+
+impl Default for ToldLogOut {
+    fn default() -> Self {
+        Self {
+            id: "_l1".into(),
+            now: NOW,
+            destination: SLO.into(),
+            issuer: PROVIDER.into(),
+            name: "ann".into(),
+            sessions: vec!["s1".into()],
+            more: String::new(),
+        }
+    }
+}
+
+impl ToldLogOut {
+    pub(crate) fn message(&self, signature: &str) -> String {
+        let sessions = self.sessions.iter().map(|one| format!("<samlp:SessionIndex>{one}</samlp:SessionIndex>"));
+        format!(
+            "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
+             IssueInstant=\"{}\" Destination=\"{}\"{}><saml:Issuer>{}</saml:Issuer>{signature}<saml:NameID>{}</saml:NameID>\
+             {}</samlp:LogoutRequest>",
+            self.id,
+            instant(self.now),
+            self.destination,
+            self.more,
+            self.issuer,
+            self.name,
+            sessions.collect::<String>()
+        )
+    }
 }
 
 /// What a response says.
@@ -114,13 +167,30 @@ impl Provider {
     pub(crate) fn new() -> Self {
         let pair = rcgen::KeyPair::generate().unwrap();
         let key = loader::load_ec_p256_private_pem(pair.serialize_pem().as_bytes()).unwrap();
-        Self { key, method: ECDSA, certificate: certificate(&pair).1 }
+        Self { key, method: ECDSA, certificate: certificate(&pair).1, own: None }
     }
 
     pub(crate) fn rsa() -> Self {
         let (pem, pair) = rsa_pair();
         let key = loader::load_rsa_private_pem(pem.as_bytes()).unwrap();
-        Self { key, method: RSA, certificate: certificate(&pair).1 }
+        let (file, certificate) = certificate(&pair);
+        let own = OwnKey::read(pem.as_bytes(), file.as_bytes()).ok();
+        Self { key, method: RSA, certificate, own }
+    }
+
+    /// A log-out that is signed in its XML.
+    pub(crate) fn log_out(&self, told: &ToldLogOut) -> String {
+        self.sign(&told.message(&self.template(&told.id)))
+    }
+
+    /// The query that a message comes in, signed.
+    pub(crate) fn query(&self, message: &str, relay: &str) -> String {
+        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
+        deflate.write_all(message.as_bytes()).unwrap();
+        let packed = STANDARD.encode(deflate.finish().unwrap());
+        let signed = form_text(&[("SAMLRequest", &packed), ("RelayState", relay), ("SigAlg", RSA)]);
+        let signature = self.own.as_ref().unwrap().sign(signed.as_bytes()).unwrap();
+        format!("{signed}&{}", form_text(&[("Signature", &STANDARD.encode(signature))]))
     }
 
     /// How it describes itself.

@@ -35,6 +35,8 @@ pub struct Message {
     head: String,
     tail: String,
     id: String,
+    /// The field of a form, or the parameter of an address, that it travels in.
+    field: &'static str,
 }
 
 impl LogInRequest<'_> {
@@ -66,7 +68,12 @@ impl Message {
              IssueInstant=\"{instant}\" Destination=\"{destination}\"{attributes}><saml:Issuer>{}</saml:Issuer>",
             escaped(issuer)
         );
-        Self { head, tail: format!("{inside}</samlp:{name}>"), id: id.to_owned() }
+        Self { head, tail: format!("{inside}</samlp:{name}>"), id: id.to_owned(), field: "SAMLRequest" }
+    }
+
+    /// The same as an answer.
+    pub(super) fn answer(self) -> Self {
+        Self { field: "SAMLResponse", ..self }
     }
 
     /// The address at which the message arrives, signed if there is a key.
@@ -78,7 +85,7 @@ impl Message {
         let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
         let text = format!("{}{}", self.head, self.tail);
         let packed = deflate.write_all(text.as_bytes()).and_then(|()| deflate.finish()).map_err(|_| SignError)?;
-        let mut query = format!("SAMLRequest={}", encoded(&STANDARD.encode(packed)));
+        let mut query = format!("{}={}", self.field, encoded(&STANDARD.encode(packed)));
         if !relay_state.is_empty() {
             query = format!("{query}&RelayState={}", encoded(relay_state));
         }
@@ -91,7 +98,7 @@ impl Message {
         Ok(format!("{location}{separator}{query}"))
     }
 
-    /// The value of the field `SAMLRequest` of a form, signed if there is a key.
+    /// The value of the field of a form, signed if there is a key.
     ///
     /// # Errors
     ///
@@ -126,12 +133,12 @@ impl Message {
     pub fn page(&self, location: &str, relay_state: &str, key: Option<&OwnKey>) -> Result<String, SignError> {
         let field =
             |name: &str, value: &str| format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">\n", escaped(value));
-        let message = field("SAMLRequest", &self.field(key)?);
+        let message = field(self.field, &self.field(key)?);
         let relay_state = if relay_state.is_empty() { String::new() } else { field("RelayState", relay_state) };
         Ok(format!(
-            "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Log in</title>\n<form method=\"post\" action=\"{}\">\n\
-             {message}{relay_state}<p>You have to log in. If nothing happens: <button>Go on to the log-in \
-             provider</button></p>\n</form>\n<script>{SCRIPT}</script>\n",
+            "<!doctype html>\n<meta charset=\"utf-8\">\n<title>On the way</title>\n<form method=\"post\" action=\"{}\">\n\
+             {message}{relay_state}<p>This leads to your log-in provider. If nothing happens: \
+             <button>Go on</button></p>\n</form>\n<script>{SCRIPT}</script>\n",
             escaped(location)
         ))
     }

@@ -95,15 +95,12 @@ pub struct Service<'s> {
     pub entity_id: &'s str,
     /// Where responses go.
     pub acs: &'s str,
-    /// Where answers to log-outs go.
+    /// Where log-outs of the provider, and its answers to ours, go.
     pub log_out: &'s str,
     /// What kind of name of people we ask for.
     pub name_format: &'s str,
     /// Whether requests are signed.
     pub signs: bool,
-    /// Whether the provider's session is ended with ours. Log-outs that begin at the provider are not taken, so without
-    /// it the provider gets no address for them.
-    pub ends_there: bool,
     /// Our key, if there is one.
     pub key: Option<&'s OwnKey>,
 }
@@ -127,12 +124,10 @@ impl Service<'_> {
              <md:EncryptionMethod Algorithm=\"{XMLENC}rsa-oaep-mgf1p\"/>"
         );
         let (entity_id, acs) = (escaped(self.entity_id), escaped(self.acs));
-        let log_out = if self.ends_there {
-            let place = escaped(self.log_out);
-            format!("<md:SingleLogoutService Binding=\"{BINDING_REDIRECT}\" Location=\"{place}\"/>")
-        } else {
-            String::new()
-        };
+        let log_out = [BINDING_REDIRECT, BINDING_POST].map(|binding| {
+            format!("<md:SingleLogoutService Binding=\"{binding}\" Location=\"{}\"/>", escaped(self.log_out))
+        });
+        let log_out = log_out.concat();
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{entity_id}\">\

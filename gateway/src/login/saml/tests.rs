@@ -312,7 +312,6 @@ fn own_requests_are_signed_so_that_others_can_verify_them() {
         log_out: "https://app.example.com/ngrok/saml/slo",
         name_format: "urn:x&y",
         signs: true,
-        ends_there: true,
         key: Some(&own),
     };
     let request = LogInRequest { id: "_id", destination: "https://idp.example.com/sso", force: true, now: NOW };

@@ -3,14 +3,24 @@
 use http::StatusCode;
 
 use super::super::super::phase::Step;
-use super::super::super::{Refused, Verdict};
+use super::super::super::{NOT_LOGGED_IN, Refused, Verdict};
+use crate::login::saml::{Fault, Refusal};
 
 /// Why a log-in does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flaw {
     pub(super) wrong: Wrong,
-    /// For the log; never a token, a code or a secret.
+    /// For the log; never a token, a code, a secret, or what an assertion says of a person.
     pub(super) reason: String,
+}
+
+/// Which numbers of the reference tell what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `oauth` and `openid-connect`: 31xx and 52xx.
+    OpenId,
+    /// `saml`: 53xx, of which 5300, 5302, 5311 and 5312 are known.
+    Saml,
 }
 
 /// What kind of thing is wrong.
@@ -20,13 +30,15 @@ pub(super) enum Wrong {
     Anonymous,
     /// The visitor's own connection is not encrypted.
     Plain,
-    /// `state` is missing, unreadable, or not that of the browser's cookie.
+    /// No log-in of this browser is the one that comes back.
     State,
     /// The log-in took too long.
     Late,
     /// The log-in was used before.
     Reused,
-    /// The person said no.
+    /// Nobody asked for the response.
+    Unsolicited,
+    /// The provider did not let the person in, or the person said no.
     Declined,
     /// The provider refused, and its settings or the policy's have to be mended.
     Provider,
@@ -34,16 +46,38 @@ pub(super) enum Wrong {
     Unreachable,
     /// The provider does not describe itself as it has to.
     Discovery,
+    /// The metadata of an identity provider cannot be had.
+    Metadata,
     /// The ID token is missing.
     NoToken,
-    /// The ID token's signature or form is wrong.
-    Token,
-    /// The ID token says something else than it has to.
+    /// What came is no message of SAML.
+    Form,
+    /// A signature is wrong, or an ID token is none.
+    Signature,
+    /// What is signed says something else than it has to, or is out of date.
     Claims,
+    /// It is not said that somebody logged in.
+    Statement,
+    /// The person is in none of the groups that may pass.
+    Group,
     /// What is known of the person does not fit into a cookie.
     Large,
     /// The gateway itself cannot go on.
     Own,
+}
+
+impl From<Refusal> for Flaw {
+    fn from(refusal: Refusal) -> Self {
+        let wrong = match refusal.fault {
+            Fault::Form => Wrong::Form,
+            Fault::Signature => Wrong::Signature,
+            Fault::Claims => Wrong::Claims,
+            Fault::Unsolicited => Wrong::Unsolicited,
+            Fault::Statement => Wrong::Statement,
+            Fault::Status => Wrong::Declined,
+        };
+        Self::new(wrong, refusal.reason)
+    }
 }
 
 impl Flaw {
@@ -51,9 +85,14 @@ impl Flaw {
         Self { wrong, reason: reason.into() }
     }
 
+    /// The operating system gave no random bytes.
+    pub(super) fn no_random() -> Self {
+        Self::new(Wrong::Own, "the operating system gave no random bytes")
+    }
+
     /// What the visitor gets; `retry` is the path at which it can try again.
-    pub(super) fn into_step(self, retry: &str) -> Step {
-        let mut refused = Refused::new(self.wrong.status(), self.wrong.code(), self.wrong.message());
+    pub(super) fn into_step(self, family: Family, retry: &str) -> Step {
+        let mut refused = Refused::new(self.wrong.status(), self.wrong.code(family), self.wrong.message());
         refused.reason = Some(self.reason);
         refused.retry = Some(retry.to_owned()).filter(|_| self.wrong.helps_to_retry());
         Step::End(Verdict::Refuse(Box::new(refused)))
@@ -61,31 +100,45 @@ impl Flaw {
 }
 
 impl Wrong {
-    /// The number of its ERR_NGROK code, from the families 31xx and 52xx of the reference.
-    pub(super) const fn code(self) -> u32 {
-        match self {
-            Self::Anonymous | Self::Plain => 3101,
-            Self::State => 5200,
-            Self::Late => 3119,
-            Self::Reused => 3123,
-            Self::Declined | Self::Provider => 5208,
-            Self::Unreachable => 5201,
-            Self::NoToken => 5202,
-            Self::Token => 5204,
-            Self::Claims => 5205,
-            Self::Discovery => 5206,
-            Self::Large | Self::Own => 2300,
+    /// The number of its ERR_NGROK code.
+    pub(super) const fn code(self, family: Family) -> u32 {
+        let (open_id, saml) = match self {
+            Self::Anonymous | Self::Plain => (NOT_LOGGED_IN, NOT_LOGGED_IN),
+            Self::State => (5200, 5300),
+            Self::Late => (3119, 5306),
+            Self::Reused => (3123, 5305),
+            Self::Declined => (5208, 5307),
+            Self::Signature => (5204, 5303),
+            Self::Claims => (5205, 5304),
+            Self::Provider => (5208, 5208),
+            Self::Unreachable => (5201, 5201),
+            Self::NoToken => (5202, 5202),
+            Self::Discovery => (5206, 5206),
+            Self::Form => (5301, 5301),
+            Self::Unsolicited => (5302, 5302),
+            Self::Metadata => (5308, 5308),
+            Self::Statement => (5311, 5311),
+            Self::Group => (5312, 5312),
+            Self::Large | Self::Own => (2300, 2300),
+        };
+        match family {
+            Family::OpenId => open_id,
+            Family::Saml => saml,
         }
     }
 
     const fn status(self) -> StatusCode {
         match self {
             Self::Anonymous => StatusCode::UNAUTHORIZED,
-            Self::Plain | Self::Declined | Self::Claims => StatusCode::FORBIDDEN,
-            Self::State | Self::Late | Self::Reused => StatusCode::BAD_REQUEST,
-            Self::Provider | Self::Unreachable | Self::Discovery | Self::NoToken | Self::Token => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Plain | Self::Declined | Self::Claims | Self::Unsolicited | Self::Group => StatusCode::FORBIDDEN,
+            Self::State | Self::Late | Self::Reused | Self::Form => StatusCode::BAD_REQUEST,
+            Self::Provider
+            | Self::Unreachable
+            | Self::Discovery
+            | Self::Metadata
+            | Self::NoToken
+            | Self::Signature
+            | Self::Statement => StatusCode::BAD_GATEWAY,
             Self::Large | Self::Own => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -104,9 +157,13 @@ impl Wrong {
             }
             Self::Late => "The log-in took more than 15 minutes. Log in again.",
             Self::Reused => "This log-in was used before. Log in again.",
+            Self::Unsolicited => {
+                "This browser has begun no log-in here, or its cookies are turned off. Allow cookies for this address and \
+                 log in from here: log-ins that begin at the log-in provider are not possible."
+            }
             Self::Declined => {
-                "You did not agree at the log-in provider, or it did not let you in. Log in again, or ask \
-                               whoever runs this service for access."
+                "You did not agree at the log-in provider, or it did not let you in. Log in again, or ask whoever runs \
+                 this service for access."
             }
             Self::Provider => {
                 "The log-in provider refused. Whoever runs this service has to look into the gateway's log: the \
@@ -117,12 +174,23 @@ impl Wrong {
                 "The log-in provider does not describe itself as it has to. Whoever runs this service has to look into \
                  the gateway's log."
             }
-            Self::NoToken | Self::Token => {
+            Self::Metadata => {
+                "The log-in provider cannot be asked how it is reached. Try again in a little while; if it does not \
+                 help, whoever runs this service has to look into the gateway's log."
+            }
+            Self::Form => {
+                "What came from the log-in provider cannot be read. Log in again; if it does not help, whoever runs \
+                 this service has to look into the gateway's log."
+            }
+            Self::NoToken | Self::Signature | Self::Statement => {
                 "What the log-in provider says of you cannot be verified. Whoever runs this service has to look into the \
                  gateway's log."
             }
             Self::Claims => {
                 "What the log-in provider says is not meant for this service, or is out of date. Log in again."
+            }
+            Self::Group => {
+                "You are logged in, but in none of the groups that may use this service. Ask whoever runs it for access."
             }
             Self::Large => {
                 "The log-in provider says more of you than a cookie holds. Whoever runs this service has to ask for \

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use super::super::super::error::{CONFIG_VALUE, HEADER_NAME, HEADERS_TOO_MANY};
 use super::super::super::fields::Fields;
 use super::super::header::parse_changeable;
+use super::flaw::Family;
 use super::result::person;
 use crate::login::session::Session;
 
@@ -22,18 +23,24 @@ enum Part {
     Subject,
     Session,
     Claim(Box<str>),
+    /// Those of `saml` that its policy names.
+    Groups,
 }
 
 impl IdentityHeaders {
     /// Reads the field; claims must be among those that the session keeps.
-    pub(super) fn read(fields: &mut Fields<'_>, claims: &[Box<str>]) -> Self {
+    pub(super) fn read(fields: &mut Fields<'_>, claims: &[Box<str>], family: Family) -> Self {
+        let parts = match family {
+            Family::OpenId => PARTS,
+            Family::Saml => SAML_PARTS,
+        };
         let mut headers = Vec::new();
         for (name, template) in fields.templates(FIELD, 0..=HEADERS_MAX, HEADERS_TOO_MANY) {
-            let part = template.fixed().and_then(|text| Part::read(text, claims));
+            let part = template.fixed().and_then(|text| Part::read(text, claims, family));
             match (parse_changeable(name, true), part) {
                 (Ok(header), Some(part)) => headers.push((header, part)),
                 (Err(message), _) => fields.wrong_entry(FIELD, name, HEADER_NAME, message),
-                (_, None) => fields.wrong_entry(FIELD, name, CONFIG_VALUE, PARTS),
+                (_, None) => fields.wrong_entry(FIELD, name, CONFIG_VALUE, parts),
             }
         }
         Self(headers)
@@ -58,13 +65,14 @@ impl IdentityHeaders {
 }
 
 impl Part {
-    fn read(text: &str, claims: &[Box<str>]) -> Option<Self> {
+    fn read(text: &str, claims: &[Box<str>], family: Family) -> Option<Self> {
         Some(match text {
             "id" => Self::Id,
             "email" => Self::Email,
             "name" => Self::Name,
             "provider_user_id" => Self::Subject,
             "current_session_id" => Self::Session,
+            "groups" if family == Family::Saml => Self::Groups,
             _ => {
                 let claim = text.strip_prefix("claims.")?;
                 Self::Claim(claims.iter().find(|kept| &***kept == claim)?.clone())
@@ -80,6 +88,7 @@ impl Part {
             Self::Name => identity.name.clone(),
             Self::Subject => identity.subject.clone(),
             Self::Session => session.id.clone(),
+            Self::Groups => identity.saml.as_ref().map_or_else(String::new, |saml| saml.groups.join(",")),
             Self::Claim(name) => match identity.claims.get(&**name) {
                 Some(Json::Array(list)) => list.iter().map(shown).collect::<Vec<_>>().join(","),
                 Some(value) => shown(value),
@@ -99,6 +108,8 @@ fn shown(value: &Json) -> String {
 const FIELD: &str = "identity_headers";
 /// As many as `add-headers` takes.
 const HEADERS_MAX: usize = 10;
+const SAML_PARTS: &str = "must be id, email, name, provider_user_id, current_session_id, groups, or claims.NAME of an \
+                          attribute that is among claims";
 const PARTS: &str = "must be id, email, name, provider_user_id, current_session_id, or claims.NAME of a claim that is among \
                      claims";
 
@@ -116,7 +127,7 @@ mod tests {
         let identity = Identity { subject: "ann".into(), name, claims, ..Identity::default() };
         let session = Session { id: "s".into(), begun: 0, ends: 9, used: 0, asked: 0, identity };
         let kept: Vec<Box<str>> = vec!["groups".into(), "age".into()];
-        let part = |text| Part::read(text, &kept).unwrap();
+        let part = |text| Part::read(text, &kept, Family::OpenId).unwrap();
         let header = HeaderName::from_static;
         let headers = IdentityHeaders(vec![
             (header("x-user"), part("provider_user_id")),
@@ -136,7 +147,9 @@ mod tests {
         assert!(
             all.contains(&("x-user", "ann")) && all.contains(&("x-groups", "a,b")) && all.contains(&("x-age", "7"))
         );
-        assert_eq!(Part::read("claims.other", &kept), None);
-        assert_eq!(Part::read("mail", &kept), None);
+        assert_eq!(Part::read("claims.other", &kept, Family::OpenId), None);
+        assert_eq!(Part::read("mail", &kept, Family::OpenId), None);
+        assert_eq!(Part::read("groups", &kept, Family::OpenId), None);
+        assert_eq!(Part::read("groups", &kept, Family::Saml), Some(Part::Groups));
     }
 }

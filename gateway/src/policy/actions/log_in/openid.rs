@@ -146,18 +146,18 @@ impl OpenId {
         nonce: Option<&str>,
         now: i64,
     ) -> Result<Map<String, Json>, Flaw> {
-        let invalid = |flaw: JwtFlaw| Flaw::new(Wrong::Token, format!("ID token: {}", flaw.reason));
+        let invalid = |flaw: JwtFlaw| Flaw::new(Wrong::Signature, format!("ID token: {}", flaw.reason));
         let jws = Jws::parse(token).map_err(invalid)?;
         let algorithm = jws.algorithm(Algorithm::ALL).map_err(invalid)?;
         jws.check_header(&[]).map_err(invalid)?;
         if jws.text("typ").is_some_and(|typ| !typ.eq_ignore_ascii_case("jwt")) {
-            return Err(Flaw::new(Wrong::Token, "ID token: its typ says that it is for something else"));
+            return Err(Flaw::new(Wrong::Signature, "ID token: its typ says that it is for something else"));
         }
         let key_id = jws.text("kid");
         let keys = metadata.keys.keys(key_id).await;
         let keys = keys.map_err(|reason| Flaw::new(Wrong::Unreachable, format!("the provider's keys: {reason}")))?;
         if keys.verify(&jws, algorithm, key_id) != Trial::Signed {
-            return Err(Flaw::new(Wrong::Token, "ID token: no key of the provider has signed it"));
+            return Err(Flaw::new(Wrong::Signature, "ID token: no key of the provider has signed it"));
         }
         let expected = Expected { issuers: Vec::new(), audiences: vec![client.to_owned()] };
         let claims = |reason: String| Flaw::new(Wrong::Claims, format!("ID token: {reason}"));

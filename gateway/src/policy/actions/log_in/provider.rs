@@ -235,3 +235,29 @@ fn identity(said: &Map<String, Json>, wanted: &Wanted) -> Result<Identity, Flaw>
         saml: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The address of mail that counts, from what an ID token says and userinfo beside it.
+    fn address(token: Json, userinfo: Json) -> String {
+        let mut said = object(token).unwrap();
+        complete(&mut said, object(userinfo).unwrap());
+        identity(&said, &Wanted::default()).unwrap().email
+    }
+
+    #[test]
+    fn address_counts_only_with_the_word_beside_it() {
+        let verified = json!({"sub": "ann", "email": "ann@example.com", "email_verified": true});
+        assert_eq!(address(json!({"sub": "ann"}), verified.clone()), "ann@example.com");
+        assert_eq!(address(verified.clone(), json!({"email": "boss@example.com"})), "ann@example.com");
+        assert_eq!(address(verified.clone(), json!({"email_verified": false})), "ann@example.com");
+        let others = json!({"sub": "ann", "email": "boss@example.com"});
+        assert_eq!(address(others.clone(), verified.clone()), "", "the word of userinfo is about another address");
+        assert_eq!(address(others.clone(), json!({"email_verified": true})), "", "it has no address of its own");
+        assert_eq!(address(json!({"sub": "ann", "email_verified": true}), others), "", "nor has the token");
+    }
+}

@@ -11,7 +11,7 @@ use super::super::super::fields::Fields;
 use super::super::super::place::Place;
 use super::super::super::run::Run;
 use super::super::super::template::Template;
-use super::flaw::{Flaw, Wrong};
+use super::flaw::{Family, Flaw, Wrong};
 use super::identity_headers::IdentityHeaders;
 use crate::login::cookies::{self, Reach};
 use crate::login::session::Lifetime;
@@ -106,7 +106,7 @@ impl Settings {
         let refresh = read_span(fields, &["userinfo_refresh_interval"]);
         let claims = fields.list("claims", 0..=CLAIMS_MAX, CONFIG_VALUE);
         let claims: Vec<Box<str>> = claims.into_iter().map(|(_, claim)| claim.into()).collect();
-        let identity_headers = IdentityHeaders::read(fields, &claims);
+        let identity_headers = IdentityHeaders::read(fields, &claims, Family::OpenId);
         let wanted = Wanted { claims, trusts_email: fields.bool("trust_unverified_email", false) };
         Some(Self {
             auth_id,

@@ -194,8 +194,12 @@ impl Site {
         let show = "{type: add-headers, config: {headers: {x-user: \
                     \"${!has(actions.ngrok.oidc.identity) ? '' : actions.ngrok.oidc.identity.email + ' ' + \
                     actions.ngrok.oidc.identity.provider_user_id}\"}}}";
-        let text =
-            format!("on_http_request: [{{actions: [{{type: openid-connect, config: {config}}}, {show}, {forward}]}}]");
+        let log_in = format!("{{type: openid-connect, config: {config}}}");
+        Self::of(&format!("{log_in}, {show}, {forward}"), keys)
+    }
+
+    fn of(actions: &str, keys: Keys) -> Self {
+        let text = format!("on_http_request: [{{actions: [{actions}]}}]");
         let endpoint = EndpointUrl::parse("https://app.example.com").unwrap();
         let policy = Policy::parse(&text, Place::cloud(&endpoint)).unwrap_or_else(|errors| panic!("{errors}"));
         let log_ins = Arc::new(LogIns::new(keys, Arc::new(Journal::in_memory())));
@@ -319,7 +323,9 @@ fn state(log_ins: &Arc<LogIns>, headers: &mut HeaderMap) -> State {
 
 fn state_of(account: &str, log_ins: &Arc<LogIns>, headers: &mut HeaderMap) -> State {
     let own_cookies = Arc::new(cookies::take(headers));
-    State::new(account.into(), Tools { log_ins: Some(Arc::clone(log_ins)), own_cookies, ..Tools::default() })
+    // As the connection has it, before any policy.
+    let host = headers.get(HOST).cloned();
+    State::new(account.into(), Tools { log_ins: Some(Arc::clone(log_ins)), own_cookies, host, ..Tools::default() })
 }
 
 const DEEP: &str = "https://app.example.com/deep/link?a=b&c=%20d";

@@ -31,7 +31,9 @@ impl Visit {
     pub(super) fn of(run: &Run<'_, '_, '_>) -> Option<Self> {
         let Subject::Request(request) = &run.subject else { return None };
         let (head, headers) = (&request.head, &request.head.headers);
-        let authority = headers.get(HOST)?.to_str().ok()?.to_ascii_lowercase();
+        // A policy may have changed `Host` for the upstream; the browser is where it was.
+        let line = run.state.host.as_ref().or_else(|| headers.get(HOST))?;
+        let authority = line.to_str().ok()?.to_ascii_lowercase();
         let host = match authority.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
             _ => authority.as_str(),
@@ -57,6 +59,11 @@ impl Visit {
     /// The value of a parameter. `Err`: it is there more than once or cannot be read.
     pub(super) fn parameter(&self, name: &str) -> Result<Option<String>, &'static str> {
         query::parameter(&self.query, name)
+    }
+
+    /// The query as it came.
+    pub(super) fn query(&self) -> &str {
+        &self.query
     }
 
     /// The path with its query, if the visitor can come back to it.

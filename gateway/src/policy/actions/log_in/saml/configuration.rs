@@ -10,7 +10,8 @@ use super::super::super::super::phase::Phase;
 use super::super::super::super::place::Place;
 use super::super::super::Action;
 use super::super::super::terminate_tls::content;
-use super::super::flow::LOG_IN_PATH;
+use super::super::flaw::Family;
+use super::super::identity_headers::IdentityHeaders;
 use super::super::settings::{CLAIMS_MAX, IDLE, MAX, read_auth_id, read_domain, read_span};
 use super::Saml;
 use super::description::Description;
@@ -25,7 +26,7 @@ use crate::pem;
 pub(super) struct Configuration {
     pub(super) provider: Description,
     entity_id: Option<Box<str>>,
-    pub(super) key: Option<OwnKey>,
+    pub(super) key: Option<Arc<OwnKey>>,
     pub(super) signs: bool,
     pub(super) request_binding: Binding,
     pub(super) name_format: Box<str>,
@@ -35,6 +36,8 @@ pub(super) struct Configuration {
     /// `None`: the usual ones.
     pub(super) groups_attribute: Option<Box<str>>,
     pub(super) claims: Vec<Box<str>>,
+    /// What the upstream is told of the person, by header.
+    pub(super) identity_headers: IdentityHeaders,
     pub(super) auth_id: Box<str>,
     pub(super) cookies: Reach,
     pub(super) lifetime: Lifetime,
@@ -43,7 +46,7 @@ pub(super) struct Configuration {
 }
 
 /// Where we are, for one name of an endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) entity_id: String,
     pub(super) acs: String,
@@ -54,15 +57,7 @@ impl Configuration {
     pub(super) fn places(&self, authority: &str) -> Places {
         let at = |path: &str| format!("https://{authority}{path}");
         let entity_id = self.entity_id.as_ref().map_or_else(|| at(METADATA_PATH), |own| own.to_string());
-        Places { entity_id, acs: at(ACS_PATH), log_out: at(LOG_OUT_ANSWER_PATH) }
-    }
-
-    /// Where a visitor can try again.
-    pub(super) fn log_in_path(&self) -> String {
-        match &*self.auth_id {
-            "" => LOG_IN_PATH.into(),
-            id => format!("{LOG_IN_PATH}?auth_id={id}"),
-        }
+        Places { entity_id, acs: at(ACS_PATH), log_out: at(LOG_OUT_PATH) }
     }
 }
 
@@ -98,11 +93,13 @@ pub(super) fn compile(fields: &mut Fields<'_>, _phase: Phase, place: Place) -> O
         }
     }
     let claims = fields.list("claims", 0..=CLAIMS_MAX, CONFIG_VALUE);
+    let claims: Vec<Box<str>> = claims.into_iter().map(|(_, claim)| claim.into()).collect();
+    let identity_headers = IdentityHeaders::read(fields, &claims, Family::Saml);
     // Both names mean the same: the older one is of ngrok's module for edges.
     let (older, newer) = (fields.bool("options_passthrough", false), fields.bool("allow_cors_preflight", false));
     Some(Box::new(Saml(Configuration {
         entity_id: entity_id.map(Into::into),
-        key,
+        key: key.map(Arc::new),
         signs,
         request_binding,
         name_format: name_format.into(),
@@ -110,7 +107,8 @@ pub(super) fn compile(fields: &mut Fields<'_>, _phase: Phase, place: Place) -> O
         allows_unsolicited: fields.bool("allow_idp_initiated", false),
         authorized_groups: groups.into_iter().map(|(_, group)| group.into()).collect(),
         groups_attribute: fields.text("groups_attribute").map(Into::into),
-        claims: claims.into_iter().map(|(_, claim)| claim.into()).collect(),
+        claims,
+        identity_headers,
         auth_id: read_auth_id(fields),
         cookies: read_domain(fields, place),
         lifetime: Lifetime {
@@ -176,8 +174,8 @@ fn read_key(fields: &mut Fields<'_>) -> Option<OwnKey> {
 pub(super) const METADATA_PATH: &str = "/ngrok/saml/metadata";
 /// Where responses go.
 pub(super) const ACS_PATH: &str = "/ngrok/saml/acs";
-/// Where answers to log-outs go.
-pub(super) const LOG_OUT_ANSWER_PATH: &str = "/ngrok/saml/slo";
+/// Where log-outs of the provider, and its answers to ours, go.
+pub(super) const LOG_OUT_PATH: &str = "/ngrok/saml/slo";
 /// As at ngrok.
 const PERSISTENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent";
 /// SAML Core, 8.3.6.

@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::super::super::jwt_validation::fetch::{self, Asking, Reach};
-use super::flaw::{Flaw, Wrong};
+use super::super::flaw::{Flaw, Wrong};
+use super::work::WORK;
 use crate::login::saml::metadata::Metadata;
 
 /// Where the description of a provider comes from.
@@ -121,7 +122,10 @@ impl Fetched {
         let accept = HeaderValue::from_static("application/samlmetadata+xml, application/xml, text/xml, */*");
         let asking = Asking { headers: HeaderMap::from_iter([(ACCEPT, accept)]), ..Asking::default() };
         match fetch::send(&self.uri, Reach::Anywhere, asking).await? {
-            (StatusCode::OK, body) => Metadata::read(&body, OffsetDateTime::now_utc().unix_timestamp()),
+            (StatusCode::OK, body) => {
+                let reading = move || Metadata::read(&body, OffsetDateTime::now_utc().unix_timestamp());
+                WORK.run(reading).await.map_err(|flaw| flaw.reason)?
+            }
             (status, _) => Err(format!("the answer has status {}", status.as_u16())),
         }
     }

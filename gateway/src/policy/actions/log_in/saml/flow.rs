@@ -9,192 +9,158 @@ use flate2::read::DeflateDecoder;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
 use ring::digest::{SHA256, digest};
-use time::Duration;
 
 use super::super::super::super::CustomResponse;
 use super::super::super::super::expression::query_pairs;
 use super::super::super::super::phase::Step;
-use super::super::super::super::run::Run;
+use super::super::super::super::run::{Run, Subject};
 use super::super::exchange::shown;
-use super::super::flow::{ATTEMPTS_MAX, LOG_IN_PATH, LOG_OUT_PATH, append, logged_out, respond, to};
-use super::super::settings::Binding as Bound;
-use super::super::visit::Visit;
-use super::configuration::{ACS_PATH, Configuration, LOG_OUT_ANSWER_PATH, METADATA_PATH, Places};
-use super::flaw::{Flaw, Wrong};
+use super::super::flaw::{Flaw, Wrong};
+use super::super::flow::{logged_out, respond, to};
+use super::super::reception::{ComesBack, Reception, Wish};
+use super::super::result::person;
+use super::configuration::{ACS_PATH, Configuration, LOG_OUT_PATH as LOG_OUT_PLACE, METADATA_PATH, Places};
 use super::identity;
-use crate::login::attempt::{self, Attempt};
-use crate::login::cookies;
+use super::work::WORK;
+use crate::login::attempt::Attempt;
 use crate::login::return_path::return_path;
+use crate::login::saml::asked_log_out::{AskedLogOut, LogOutAnswer, Outcome, Proof};
 use crate::login::saml::log_out::{LogOutRequest, read_answer};
 use crate::login::saml::metadata::{Address, Binding, Metadata};
 use crate::login::saml::plain_xml::BYTES_MAX;
 use crate::login::saml::request::{LogInRequest, Message, SCRIPT};
 use crate::login::saml::response::{Expected, Vouched};
-use crate::login::saml::service::{OwnKey, Service, SignError};
+use crate::login::saml::service::{OwnKey, Service};
 use crate::login::seal::random;
 use crate::login::session::{Over, Session};
-use crate::login::store::{LEEWAY_SECS, Noted, ended, used};
-use crate::login::{COOKIES_MAX, LogIns};
+use crate::login::store::{LEEWAY_SECS, used};
 
 /// What one request is answered with.
 pub(super) struct Flow<'f> {
     pub(super) configuration: &'f Configuration,
-    pub(super) log_ins: &'f LogIns,
-    /// Whose the endpoint is.
-    pub(super) account: Arc<str>,
-    pub(super) visit: Visit,
+    pub(super) at: Reception<'f>,
     pub(super) is_post: bool,
     pub(super) places: Places,
-    pub(super) binding: Bound,
-    pub(super) now: i64,
 }
 
 impl Flow<'_> {
     pub(super) async fn answer(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let auth_id = self.visit.parameter("auth_id").unwrap_or_default();
-        let is_ours = auth_id.is_none_or(|id| *id == *self.configuration.auth_id);
-        match self.visit.path.as_str() {
-            LOG_IN_PATH if is_ours => {
-                let asked = self.visit.parameter("redirect_path").unwrap_or_default().unwrap_or_default();
-                self.begin(run, return_path(&asked), true).await
-            }
-            LOG_OUT_PATH if is_ours => self.end(run).await,
-            METADATA_PATH => Ok(self.describe()),
-            ACS_PATH if self.is_post => self.finish(run).await,
-            LOG_OUT_ANSWER_PATH => self.ended_there(run).await,
-            _ => self.pass(run).await,
+        match (self.at.wish(), self.at.visit.path.as_str()) {
+            (Some(Wish::LogIn(path)), _) => self.begin(run, &path, true).await,
+            (Some(Wish::LogOut), _) => self.end(run).await,
+            (None, METADATA_PATH) => Ok(self.describe()),
+            (None, ACS_PATH) if self.is_post => self.finish(run).await,
+            (None, LOG_OUT_PLACE) => self.ended_there(run).await,
+            (None, _) => self.pass(run).await,
         }
     }
 
     /// Lets a visitor with a session through, and sends everybody else to the provider.
     async fn pass(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let lifetime = self.configuration.lifetime;
-        let session = self.session(run);
+        let lifetime = self.at.lifetime;
+        let session = self.at.session(run);
         let over = session.as_ref().and_then(|session| {
-            let there = session.identity.saml.as_ref().and_then(|saml| saml.ends);
-            let is_over_there = there.is_some_and(|ends| self.now >= ends.saturating_add(LEEWAY_SECS));
-            session.check(lifetime, self.now).err().or(is_over_there.then_some(Over::Aged))
+            let is_over_there = ends_there(session).is_some_and(|ends| self.at.now >= ends);
+            session.check(lifetime, self.at.now).err().or(is_over_there.then_some(Over::Aged))
         });
         let Some(mut session) = session.filter(|_| over.is_none()) else {
-            identity::publish(run, None, over, &self.binding.realm);
-            return self.begin(run, return_path(&self.visit.way_back()), false).await;
+            identity::publish(run, None, over, &self.at.binding.realm);
+            return self.begin(run, return_path(&self.at.visit.way_back()), false).await;
         };
-        if session.touch(lifetime, self.now) {
-            let line = self.session_line(&session)?;
+        if session.touch(lifetime, self.at.now) {
+            let line = self.at.session_line(&session)?;
             run.state.response_headers.push((SET_COOKIE, line));
         }
-        identity::publish(run, Some(&session), None, &self.binding.realm);
+        let ends = session.ends(lifetime);
+        self.at.admit(run, &session, ends_there(&session).map_or(ends, |there| there.min(ends)));
+        if let Subject::Request(request) = &mut run.subject {
+            let headers = &mut request.head.headers;
+            self.configuration.identity_headers.say(&session, &self.at.binding.realm, headers);
+        }
+        identity::publish(run, Some(&session), None, &self.at.binding.realm);
         Ok(Step::Next)
-    }
-
-    /// The session that the visitor's cookie holds, if it was not ended.
-    fn session(&self, run: &mut Run<'_, '_, '_>) -> Option<Session> {
-        let given = cookies::values(&run.state.own_cookies, &self.binding.session);
-        self.log_ins.session(given, &self.binding.session_purpose)
-    }
-
-    fn session_line(&self, session: &Session) -> Result<HeaderValue, Flaw> {
-        let lifetime = self.configuration.lifetime;
-        let sealed = session.seal(&self.log_ins.keys, &self.binding.session_purpose);
-        let sealed = sealed.map_err(|_| Flaw::new(Wrong::Large, "the session does not fit into a cookie"))?;
-        let rest = Duration::seconds(session.ends(lifetime).saturating_sub(self.now)).min(lifetime.idle);
-        let line = cookies::set(&self.binding.session, &sealed, &self.binding.cookies, rest);
-        line.ok_or_else(|| Flaw::new(Wrong::Own, "the cookie cannot be written"))
     }
 
     /// Sends the visitor to the provider.
     async fn begin(&self, run: &mut Run<'_, '_, '_>, path: &str, is_asked_for: bool) -> Result<Step, Flaw> {
-        if !self.visit.is_page {
-            return Err(Flaw::new(
-                Wrong::Anonymous,
-                "not logged in, and not a page that could be sent to the provider",
-            ));
-        }
-        let metadata = self.configuration.provider.metadata(self.now).await?;
+        self.at.check_is_page()?;
+        let metadata = self.configuration.provider.metadata(self.at.now).await?;
         let address = Metadata::address(&metadata.log_in, self.configuration.request_binding);
         let address = address.ok_or_else(|| Flaw::new(Wrong::Metadata, "the provider has no address to log in at"))?;
         if metadata.wants_signed_requests && self.configuration.key.is_none() {
             let reason = "the provider wants signed requests, and the policy has no private_key";
             return Err(Flaw::new(Wrong::Own, reason));
         }
-        let attempt = Attempt::begin(path, self.now).map_err(|_| no_random())?;
+        let attempt = Attempt::begin(path, self.at.now).map_err(|_| Flaw::no_random())?;
         let request = LogInRequest {
             id: &request_id(&attempt.id),
             destination: &address.location,
             force: self.configuration.force || is_asked_for,
-            now: self.now,
+            now: self.at.now,
         };
         let key = self.signing_key(metadata.wants_signed_requests);
-        let mut response = send(&request.message(&self.service()), address, &attempt.id, key)?;
-        let sealed = attempt.seal(&self.log_ins.keys, &self.binding.attempt_purpose).map_err(|_| no_random())?;
-        let name = format!("{}{}", self.binding.attempt, attempt.label());
-        let time = Duration::seconds(attempt::TIME_SECS);
-        // The response comes as a form from the provider's page.
-        append(&mut response.headers, cookies::set_across_sites(&name, &sealed, &self.binding.cookies, time));
-        // Somebody who opens twenty tabs must not end up with more cookies than a server takes.
-        let others = cookies::names_beginning(&run.state.own_cookies, &self.binding.attempt, attempt::LABEL_LEN);
-        let others: Vec<&str> = others.take(COOKIES_MAX).collect();
-        for old in others.iter().take(others.len().saturating_sub(ATTEMPTS_MAX - 1)) {
-            append(&mut response.headers, cookies::clear(old, &self.binding.cookies));
-        }
+        let message = request.message(&self.service());
+        let mut response = send(message, address.clone(), attempt.id.clone(), key).await?;
+        self.at.keep_attempt(run, &attempt, ComesBack::WithForm, &mut response.headers)?;
         Ok(respond(response))
     }
 
     /// Takes the visitor back from the provider.
     async fn finish(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let attempts = cookies::names_beginning(&run.state.own_cookies, &self.binding.attempt, attempt::LABEL_LEN);
-        let has_begun = { attempts }.next().is_some();
-        if !has_begun && !self.configuration.allows_unsolicited {
+        if !self.at.has_attempts(run) && !self.configuration.allows_unsolicited {
             // Before any work is done for it.
             let reason = "this browser has begun no log-in, and allow_idp_initiated is false";
             return Err(Flaw::new(Wrong::Unsolicited, reason));
         }
         let form = Form::read(run).await?;
         let message = form.message.ok_or_else(|| Flaw::new(Wrong::Form, "the form has no SAMLResponse"))?;
-        let metadata = self.configuration.provider.metadata(self.now).await?;
-        let expected = Expected {
-            entity_id: &self.places.entity_id,
-            acs: &self.places.acs,
-            provider: &metadata.entity_id,
-            keys: &metadata.keys,
-            own_key: self.configuration.key.as_ref().map(OwnKey::xml),
-            now: self.now,
-        };
-        let vouched = Vouched::read(&decoded(&message)?, expected)?;
+        let metadata = self.configuration.provider.metadata(self.at.now).await?;
+        let vouched = self.vouched(message, Arc::clone(&metadata)).await?;
         let attempt = self.answered(run, vouched.in_response_to.as_deref(), &form.relay_state)?;
         self.check_anew(vouched.authenticated, attempt.as_ref())?;
         let again = format!("saml {} {}", metadata.entity_id, vouched.assertion);
-        if self.log_ins.is_spent(&again) || attempt.as_ref().is_some_and(|one| self.log_ins.is_spent(&used(&one.id))) {
-            return Err(reused());
+        let log_ins = &self.at.log_ins;
+        if log_ins.is_spent(&again) || attempt.as_ref().is_some_and(|one| log_ins.is_spent(&used(&one.id))) {
+            return Err(Flaw::new(Wrong::Reused, "the log-in was used before"));
         }
         let until = vouched.expires;
         let identity = identity::of(vouched, self.configuration)?;
-        self.spend(again, until).await?;
+        self.at.spend(again, until).await?;
         if let Some(attempt) = &attempt {
-            self.spend(used(&attempt.id), attempt.ends()).await?;
+            self.at.spend(used(&attempt.id), attempt.ends()).await?;
         }
-        let session = Session::begin(identity, self.configuration.lifetime, self.now).map_err(|_| no_random())?;
+        let session = Session::begin(identity, self.at.lifetime, self.at.now).map_err(|_| Flaw::no_random())?;
         let path = match &attempt {
             Some(attempt) => return_path(&attempt.path),
             None => self.wanted(&form.relay_state),
         };
-        let mut response = to(path).map_err(|flaw| Flaw::new(Wrong::Own, flaw.reason))?;
+        let mut response = to(path)?;
         response.status = StatusCode::SEE_OTHER;
-        append(&mut response.headers, Some(self.session_line(&session)?));
-        if let Some(attempt) = &attempt {
-            let name = format!("{}{}", self.binding.attempt, attempt.label());
-            append(&mut response.headers, cookies::clear(&name, &self.binding.cookies));
-        }
-        self.note(&session).await?;
-        let (endpoint, visitor) = (run.connection().endpoint, run.connection().peer);
-        tracing::info!(%endpoint, %visitor, subject = %shown(&session.identity.subject), "logged in");
+        self.at.settle(run, &session, attempt.as_ref(), &mut response.headers).await?;
         Ok(respond(response))
+    }
+
+    async fn vouched(&self, message: String, metadata: Arc<Metadata>) -> Result<Vouched, Flaw> {
+        let Places { entity_id, acs, .. } = self.places.clone();
+        let (own_key, now) = (self.configuration.key.clone(), self.at.now);
+        let reading = move || {
+            let expected = Expected {
+                entity_id: &entity_id,
+                acs: &acs,
+                provider: &metadata.entity_id,
+                keys: &metadata.keys,
+                own_key: own_key.as_deref().map(OwnKey::xml),
+                now,
+            };
+            Ok(Vouched::read(&decoded(&message)?, expected)?)
+        };
+        WORK.run(reading).await?
     }
 
     /// With `force_authn`, the person has to have proved who it is since the log-in began: the wish for it has travelled
     /// through the browser, which could take it out.
     fn check_anew(&self, authenticated: Option<i64>, attempt: Option<&Attempt>) -> Result<(), Flaw> {
-        let since = attempt.map_or(self.now, |attempt| attempt.begun).saturating_sub(LEEWAY_SECS);
+        let since = attempt.map_or(self.at.now, |attempt| attempt.begun).saturating_sub(LEEWAY_SECS);
         if self.configuration.force && authenticated.is_none_or(|at| at < since) {
             let reason = "the person did not log in anew (AuthnInstant), as force_authn wants";
             return Err(Flaw::new(Wrong::Claims, reason));
@@ -217,14 +183,11 @@ impl Flow<'_> {
         };
         let none = || Flaw::new(Wrong::State, "no log-in of this browser is the one that is answered (InResponseTo)");
         let id = request.strip_prefix(REQUEST_PREFIX).ok_or_else(none)?;
-        let name = format!("{}{}", self.binding.attempt, attempt::label(id));
-        let mut given = cookies::values(&run.state.own_cookies, &name).take(COOKIES_MAX);
-        let open = |text| Attempt::open(&self.log_ins.keys, &self.binding.attempt_purpose, text);
-        let attempt = given.find_map(open).filter(|attempt| attempt.id == id).ok_or_else(none)?;
+        let attempt = self.at.attempt(run, id).ok_or_else(none)?;
         if relay_state != attempt.id {
             return Err(Flaw::new(Wrong::State, "RelayState is not that of the log-in that is answered"));
         }
-        if !attempt.is_open(self.now) {
+        if !attempt.is_open(self.at.now) {
             return Err(Flaw::new(Wrong::Late, "the log-in was begun too long ago"));
         }
         Ok(Some(attempt))
@@ -232,7 +195,7 @@ impl Flow<'_> {
 
     /// Where somebody wants to go who comes from the provider: an address of this very name, or a path.
     fn wanted<'p>(&self, relay_state: &'p str) -> &'p str {
-        let own = format!("https://{}/", self.visit.authority);
+        let own = format!("https://{}/", self.at.visit.authority);
         match relay_state.strip_prefix(own.as_str()) {
             // With the slash before it.
             Some(_) => return_path(relay_state.get(own.len().saturating_sub(1)..).unwrap_or_default()),
@@ -242,28 +205,25 @@ impl Flow<'_> {
 
     /// Ends the session: its cookie, wherever there is a copy of it, counts no more.
     async fn end(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let session = self.session(run);
+        let session = self.at.session(run);
         if let Some(session) = &session {
-            let until = session.ends.saturating_add(LEEWAY_SECS);
-            // Who is told to be logged out has to be.
-            let spent = self.log_ins.spend(&self.account, ended(&session.id), until, self.now).await;
-            spent.map_err(|error| Flaw::new(Wrong::Own, error.to_string()))?;
+            self.at.end(&session.id, session.ends).await?;
             tracing::info!(subject = %shown(&session.identity.subject), "logged out");
         }
         let mut response = match session.filter(|_| self.configuration.ends_provider_session) {
             Some(session) => self.end_there(&session).await?,
             None => None,
         }
-        .unwrap_or_else(|| logged_out(&self.configuration.log_in_path()));
-        append(&mut response.headers, cookies::clear(&self.binding.session, &self.binding.cookies));
+        .unwrap_or_else(|| logged_out(&self.at.log_in_path()));
+        self.at.clear_session(&mut response.headers);
         Ok(respond(response))
     }
 
     /// Sends the visitor to the provider, to end its session there. `None`: that is not possible.
     async fn end_there(&self, session: &Session) -> Result<Option<CustomResponse>, Flaw> {
-        let Ok(metadata) = self.configuration.provider.metadata(self.now).await else { return Ok(None) };
+        let Ok(metadata) = self.configuration.provider.metadata(self.at.now).await else { return Ok(None) };
         let Some(address) = Metadata::address(&metadata.log_out, Binding::Redirect) else { return Ok(None) };
-        let id = random::<ID_LEN>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(|_| no_random())?;
+        let id = random::<ID_LEN>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(|_| Flaw::no_random())?;
         let session_name = Some(session.identity.provider_session.as_str()).filter(|name| !name.is_empty());
         let request = LogOutRequest {
             id: &request_id(&id),
@@ -271,27 +231,101 @@ impl Flow<'_> {
             entity_id: &self.places.entity_id,
             subject: &identity::subject(&session.identity),
             session: session_name,
-            now: self.now,
+            now: self.at.now,
         };
-        send(&request.message(), address, "", self.configuration.key.as_ref()).map(Some)
+        send(request.message(), address.clone(), String::new(), self.configuration.key.clone()).await.map(Some)
     }
 
     /// The provider has ended the session, or asks us to.
     async fn ended_there(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let message = if self.is_post {
-            Form::read(run).await?.message.map(|message| decoded(&message)).transpose()?
-        } else {
-            let parameter = self.visit.parameter("SAMLResponse").map_err(|reason| Flaw::new(Wrong::Form, reason))?;
-            parameter.map(|message| inflated(&decoded(&message)?)).transpose()?
-        };
-        let message = message.ok_or_else(|| {
-            Flaw::new(Wrong::Form, "there is no SAMLResponse; log-outs that begin at the provider are not taken")
-        })?;
-        let metadata = self.configuration.provider.metadata(self.now).await?;
-        if let Err(refusal) = read_answer(&message, &metadata.entity_id) {
+        let form = if self.is_post { Form::read(run).await? } else { self.query()? };
+        match form {
+            Form { message: None, request: Some(request), relay_state } => {
+                self.end_as_asked(run, request, relay_state).await
+            }
+            Form { message: Some(answer), request: None, .. } => self.answered_there(answer).await,
+            Form { .. } => Err(Flaw::new(Wrong::Form, "there is neither a SAMLRequest nor a SAMLResponse, or both")),
+        }
+    }
+
+    /// What a form has, from a query.
+    fn query(&self) -> Result<Form, Flaw> {
+        let get = |name: &str| self.at.visit.parameter(name).map_err(|reason| Flaw::new(Wrong::Form, reason));
+        let relay_state = get("RelayState")?.unwrap_or_default();
+        Ok(Form { message: get("SAMLResponse")?, request: get("SAMLRequest")?, relay_state })
+    }
+
+    /// Nothing hangs on the provider's answer but a line of the log: the session here is over already.
+    async fn answered_there(&self, answer: String) -> Result<Step, Flaw> {
+        let metadata = self.configuration.provider.metadata(self.at.now).await?;
+        let is_post = self.is_post;
+        let reading = move || Ok::<_, Flaw>(read_answer(&unpacked(&answer, is_post)?, &metadata.entity_id));
+        if let Err(refusal) = WORK.run(reading).await?? {
             tracing::info!("the provider may not have ended its session: {}", refusal.reason);
         }
-        Ok(respond(logged_out(&self.configuration.log_in_path())))
+        Ok(respond(logged_out(&self.at.log_in_path())))
+    }
+
+    /// Ends the sessions of a person because the provider asks for it, and tells it so.
+    async fn end_as_asked(&self, run: &Run<'_, '_, '_>, request: String, relay_state: String) -> Result<Step, Flaw> {
+        if relay_state.len() > RELAY_BYTES_MAX {
+            return Err(Flaw::new(Wrong::Form, format!("RelayState has more than {RELAY_BYTES_MAX} bytes")));
+        }
+        let metadata = self.configuration.provider.metadata(self.at.now).await?;
+        let asked = self.asked(request, Arc::clone(&metadata)).await?;
+        let again = format!("saml log-out {} {}", metadata.entity_id, asked.id);
+        self.at.spend(again, asked.expires).await?;
+        let outcome = self.end_all(run, &asked).await?;
+        let mut response = match Metadata::address(&metadata.log_out, Binding::Redirect) {
+            Some(address) => {
+                let id = random::<ID_LEN>().map_err(|_| Flaw::no_random())?;
+                let answer = LogOutAnswer {
+                    id: &request_id(&URL_SAFE_NO_PAD.encode(id)),
+                    to: &asked.id,
+                    destination: address.for_answers(),
+                    entity_id: &self.places.entity_id,
+                    outcome,
+                    now: self.at.now,
+                };
+                let place = Address { location: address.for_answers().to_owned(), ..address.clone() };
+                send(answer.message(), place, relay_state, self.configuration.key.clone()).await?
+            }
+            None => logged_out(&self.at.log_in_path()),
+        };
+        self.at.clear_session(&mut response.headers);
+        Ok(respond(response))
+    }
+
+    async fn asked(&self, request: String, metadata: Arc<Metadata>) -> Result<AskedLogOut, Flaw> {
+        let (place, now, is_post) = (self.places.log_out.clone(), self.at.now, self.is_post);
+        let query = self.at.visit.query().to_owned();
+        let reading = move || {
+            let proof = if is_post { Proof::InMessage } else { Proof::InQuery(&query) };
+            Ok(AskedLogOut::read(&unpacked(&request, is_post)?, proof, &metadata, (&place, now))?)
+        };
+        WORK.run(reading).await?
+    }
+
+    /// Ends the sessions that have begun at this gateway, and the one whose cookie the browser has brought.
+    async fn end_all(&self, run: &Run<'_, '_, '_>, asked: &AskedLogOut) -> Result<Outcome, Flaw> {
+        let names: Vec<String> = asked.sessions.iter().map(|name| self.at.provider_session(name)).collect();
+        let is_meant = |name: &String| names.is_empty() || names.contains(name);
+        let known = self.at.log_ins.sessions_of(person(&self.at.binding.realm, &asked.name), self.at.now).await;
+        let known = known.map_err(|error| Flaw::new(Wrong::Own, format!("sessions cannot be looked for: {error}")))?;
+        let mut meant: Vec<(String, i64)> =
+            known.into_iter().filter(|one| is_meant(&one.provider_session)).map(|one| (one.id, one.ends)).collect();
+        if let Some(own) = self.at.session(run)
+            && own.identity.subject == asked.name
+            && is_meant(&self.at.provider_session(&own.identity.provider_session))
+            && meant.iter().all(|(id, _)| *id != own.id)
+        {
+            meant.insert(0, (own.id, own.ends));
+        }
+        for (id, ends) in meant.iter().take(ENDED_MAX) {
+            self.at.end(id, *ends).await?;
+        }
+        tracing::info!(subject = %shown(&asked.name), sessions = meant.len().min(ENDED_MAX), "logged out by the provider");
+        Ok(if meant.len() > ENDED_MAX { Outcome::Partial } else { Outcome::Whole })
     }
 
     fn describe(&self) -> Step {
@@ -308,43 +342,22 @@ impl Flow<'_> {
             log_out: &self.places.log_out,
             name_format: &self.configuration.name_format,
             signs: self.configuration.signs,
-            ends_there: self.configuration.ends_provider_session,
-            key: self.configuration.key.as_ref(),
+            key: self.configuration.key.as_deref(),
         }
     }
 
-    fn signing_key(&self, is_wanted: bool) -> Option<&OwnKey> {
-        self.configuration.key.as_ref().filter(|_| self.configuration.signs || is_wanted)
-    }
-
-    /// Notes the session for whoever runs the gateway.
-    async fn note(&self, session: &Session) -> Result<(), Flaw> {
-        let noted = Noted {
-            id: session.id.clone(),
-            account: self.account.to_string(),
-            host: self.visit.host.clone(),
-            subject: session.identity.subject.clone(),
-            email: session.identity.email.clone(),
-            begun: session.begun,
-            ends: session.ends,
-        };
-        let written = self.log_ins.note(noted, self.now).await;
-        written.map_err(|error| Flaw::new(Wrong::Own, format!("the session cannot be written down: {error}")))
-    }
-
-    async fn spend(&self, what: String, until: i64) -> Result<(), Flaw> {
-        match self.log_ins.spend(&self.account, what, until, self.now).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(reused()),
-            Err(error) => Err(Flaw::new(Wrong::Own, error.to_string())),
-        }
+    fn signing_key(&self, is_wanted: bool) -> Option<Arc<OwnKey>> {
+        self.configuration.key.clone().filter(|_| self.configuration.signs || is_wanted)
     }
 }
 
 /// The fields of a form that a provider's page has posted.
 #[derive(Default)]
-struct Form {
+pub(super) struct Form {
+    /// `SAMLResponse`.
     message: Option<String>,
+    /// `SAMLRequest`.
+    request: Option<String>,
     relay_state: String,
 }
 
@@ -354,10 +367,11 @@ impl Form {
         let payload = run.state.payload.clone().ok_or_else(|| wrong("the body cannot be read here"))?;
         let body = payload.read(&run.state.account).await.map_err(|fault| Flaw::new(Wrong::Form, fault.to_string()))?;
         let text = std::str::from_utf8(&body).map_err(|_| wrong("the form is not ASCII"))?;
-        let (mut message, mut relay_state) = (None, None);
+        let (mut message, mut request, mut relay_state) = (None, None, None);
         for (name, value) in query_pairs(text) {
             let place = match name.as_str() {
                 "SAMLResponse" => &mut message,
+                "SAMLRequest" => &mut request,
                 "RelayState" => &mut relay_state,
                 _ => continue,
             };
@@ -365,7 +379,7 @@ impl Form {
                 return Err(wrong("a field is there more than once"));
             }
         }
-        Ok(Self { message, relay_state: relay_state.unwrap_or_default() })
+        Ok(Self { message, request, relay_state: relay_state.unwrap_or_default() })
     }
 }
 
@@ -377,6 +391,12 @@ fn decoded(message: &str) -> Result<Vec<u8>, Flaw> {
     STANDARD.decode(text).map_err(|_| Flaw::new(Wrong::Form, "the message is not base64"))
 }
 
+/// The XML of a message that came with a form, or in a query.
+fn unpacked(message: &str, is_post: bool) -> Result<Vec<u8>, Flaw> {
+    let bytes = decoded(message)?;
+    if is_post { Ok(bytes) } else { inflated(&bytes) }
+}
+
 fn inflated(packed: &[u8]) -> Result<Vec<u8>, Flaw> {
     let mut text = Vec::new();
     let mut deflate = DeflateDecoder::new(packed).take(BYTES_MAX as u64 + 1);
@@ -386,14 +406,23 @@ fn inflated(packed: &[u8]) -> Result<Vec<u8>, Flaw> {
 }
 
 /// A response that takes a message to the provider.
-fn send(message: &Message, address: &Address, relay: &str, key: Option<&OwnKey>) -> Result<CustomResponse, Flaw> {
-    let unsigned = |_: SignError| Flaw::new(Wrong::Own, "a message cannot be signed");
-    if address.binding == Binding::Redirect {
-        let url = message.redirect(&address.location, relay, key).map_err(unsigned)?;
-        return to(&url).map_err(|flaw| Flaw::new(Wrong::Own, flaw.reason));
+async fn send(
+    message: Message,
+    address: Address,
+    relay: String,
+    key: Option<Arc<OwnKey>>,
+) -> Result<CustomResponse, Flaw> {
+    let binding = address.binding;
+    let signing = move || match binding {
+        Binding::Redirect => message.redirect(&address.location, &relay, key.as_deref()),
+        Binding::Post => message.page(&address.location, &relay, key.as_deref()),
+    };
+    let signed = WORK.run(signing).await?.map_err(|_| Flaw::new(Wrong::Own, "a message cannot be signed"))?;
+    if binding == Binding::Redirect {
+        return to(&signed);
     }
     let mut response = CustomResponse::empty(StatusCode::OK);
-    response.body = message.page(&address.location, relay, key).map_err(unsigned)?.into();
+    response.body = signed.into();
     let script = STANDARD.encode(digest(&SHA256, SCRIPT.as_bytes()));
     let policy = HeaderValue::from_str(&format!("default-src 'none'; script-src 'sha256-{script}'"));
     response.headers.extend(policy.ok().map(|policy| (CONTENT_SECURITY_POLICY, policy)));
@@ -407,15 +436,17 @@ fn request_id(id: &str) -> String {
     format!("{REQUEST_PREFIX}{id}")
 }
 
-fn no_random() -> Flaw {
-    Flaw::new(Wrong::Own, "the operating system gave no random bytes")
-}
-
-fn reused() -> Flaw {
-    Flaw::new(Wrong::Reused, "the log-in was used before")
+/// When the session at the provider is over, if it says so.
+fn ends_there(session: &Session) -> Option<i64> {
+    let ends = session.identity.saml.as_ref().and_then(|saml| saml.ends);
+    ends.map(|ends| ends.saturating_add(LEEWAY_SECS))
 }
 
 const REQUEST_PREFIX: &str = "_";
 const ID_LEN: usize = 16;
+/// Sessions of one person that one message ends; each is written down. The provider is told when there are more.
+const ENDED_MAX: usize = 100;
+/// SAML Bindings, 3.4.3, has 80, of which not every provider knows.
+const RELAY_BYTES_MAX: usize = 1024;
 /// With line feeds in between.
 const BASE64_BYTES_MAX: usize = BYTES_MAX / 3 * 4 + BYTES_MAX / 32;

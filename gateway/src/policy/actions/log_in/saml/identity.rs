@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 
 use super::super::super::super::expression::Value;
 use super::super::super::super::run::Run;
+use super::super::flaw::{Flaw, Wrong};
 use super::configuration::Configuration;
-use super::flaw::{Flaw, Wrong};
 use crate::login::saml::response::{Attribute, Subject, Vouched};
 use crate::login::session::{Identity, Over, SamlIdentity, Session};
 

@@ -2,24 +2,24 @@
 
 mod configuration;
 mod description;
-mod flaw;
 mod flow;
 mod identity;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::super::super::phase::{Phase, Step};
 use super::super::super::run::{Run, Subject};
 use super::super::{Action, Kind, Outcome};
+use super::flaw::{Family, Flaw, Wrong};
+use super::reception::{Reception, log_in_path};
 use super::settings::{Binding, realm};
-use super::visit::Visit;
+use super::{arrive, check_encrypted};
 use configuration::Configuration;
-use flaw::{Flaw, Wrong};
 use flow::Flow;
 
 pub(in super::super) const KIND: Kind =
@@ -37,6 +37,10 @@ impl Action for Saml {
         true
     }
 
+    fn tells_upstream_in(&self) -> Vec<HeaderName> {
+        self.0.identity_headers.names()
+    }
+
     fn asks(&self) -> Option<String> {
         self.0.provider.url().map(|url| format!("the metadata of an identity provider at {url}"))
     }
@@ -45,7 +49,7 @@ impl Action for Saml {
         Outcome::Later(Box::pin(async move {
             match self.answer(run).await {
                 Ok(step) => step,
-                Err(flaw) => flaw.into_step(&self.0.log_in_path()),
+                Err(flaw) => flaw.into_step(Family::Saml, &log_in_path(&self.0.auth_id)),
             }
         }))
     }
@@ -53,20 +57,12 @@ impl Action for Saml {
 
 impl Saml {
     async fn answer(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let now = run.now.unix_timestamp();
-        let visit = Visit::of(run).ok_or_else(|| Flaw::new(Wrong::Own, "the request has no host"))?;
-        let log_ins = run.log_ins().ok_or_else(|| Flaw::new(Wrong::Own, "log-ins are not possible here"))?;
-        if run.state.is_log_in_taken.swap(true, Ordering::Relaxed) {
-            let reason = "another endpoint that the request came through has a log-in already: one is possible";
-            return Err(Flaw::new(Wrong::Own, reason));
-        }
+        let (visit, log_ins) = arrive(run)?;
         if visit.is_preflight && self.0.allows_preflight {
             identity::publish(run, None, None, "");
             return Ok(Step::Next);
         }
-        if !visit.is_encrypted {
-            return Err(Flaw::new(Wrong::Plain, "the visitor's connection is not encrypted"));
-        }
+        check_encrypted(&visit)?;
         let places = self.0.places(&visit.authority);
         let groups = self.0.authorized_groups.join("\n");
         let attribute = self.0.groups_attribute.as_deref().unwrap_or_default();
@@ -76,8 +72,15 @@ impl Saml {
             Flaw::new(Wrong::Own, format!("{} is not of the domain in auth_cookie_domain", visit.host))
         })?;
         let is_post = matches!(&run.subject, Subject::Request(request) if request.head.method == Method::POST);
-        let account = Arc::clone(&run.state.account);
-        let flow = Flow { configuration: &self.0, log_ins: &log_ins, account, visit, is_post, places, binding, now };
-        flow.answer(run).await
+        let at = Reception {
+            log_ins,
+            account: Arc::clone(&run.state.account),
+            visit,
+            binding,
+            lifetime: self.0.lifetime,
+            auth_id: &self.0.auth_id,
+            now: run.now.unix_timestamp(),
+        };
+        Flow { configuration: &self.0, at, is_post, places }.answer(run).await
     }
 }

@@ -1,5 +1,7 @@
 //! Visitors who log in with SAML, and those who would like to be somebody else.
 
+mod log_out;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -516,6 +518,7 @@ fn policies_that_cannot_work_are_refused() {
         (&*format!("{good}, maximum_duration: 60"), "max_session_duration"),
         (&*format!("{good}, inactivity_timeout: 60"), "idle_session_timeout"),
         (&*format!("{good}, nameid_format: email"), "format of SAML"),
+        (&*format!("{good}, identity_headers: {{x-user: mail}}"), "must be id, email"),
     ] {
         let errors = Policy::parse(&document(config), Place::cloud(&endpoint)).unwrap_err().to_string();
         assert!(errors.contains(message), "{config}: {errors}");

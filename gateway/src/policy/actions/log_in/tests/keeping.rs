@@ -1,6 +1,7 @@
 //! What keeps a session honest: refreshes, its end, accounts, and what the upstream is told.
 
 use super::*;
+use crate::login::session::COOKIE_BYTES_MAX;
 use crate::login::store::ended;
 
 /// A browser whose session is to be refreshed.
@@ -198,4 +199,45 @@ async fn second_log_in_on_the_way_of_a_request_is_refused() {
     assert!(
         matches!(&verdicts[1], Verdict::Refuse(refused) if refused.reason.as_ref().unwrap().contains("a log-in already"))
     );
+}
+
+#[tokio::test]
+async fn policy_that_changes_host_for_the_upstream_sends_the_visitor_nowhere_else() {
+    let provider = Provider::start().await;
+    let issuer = provider.change(|told| told.issuer.clone());
+    let actions = format!(
+        "{{type: add-headers, config: {{headers: {{host: evil.example.net}}}}}}, \
+         {{type: openid-connect, config: {{issuer_url: '{issuer}', client_id: client, client_secret: hush}}}}, \
+         {{type: add-headers, config: {{headers: {{x-user: ann}}}}}}, \
+         {{type: forward-internal, config: {{url: 'https://x.internal'}}}}"
+    );
+    let site = Site::of(&actions, Keys::derive([&b"secret"[..]]));
+    let mut browser = Browser::default();
+    let parameters = site.leave(&mut browser, &provider, DEEP).await;
+    assert_eq!(parameters["redirect_uri"], "https://app.example.com/ngrok/oauth2/callback");
+    assert_eq!(site.log_in(&mut browser, &provider, DEEP).await, "/deep/link?a=b&c=%20d");
+    let answer = site.ask(&mut browser, DEEP).await;
+    assert_eq!((answer.user(), answer.head.headers[HOST].to_str().unwrap()), ("ann", "evil.example.net"));
+}
+
+#[tokio::test]
+async fn refresh_that_fits_no_cookie_changes_nothing_and_comes_again() {
+    let provider = Provider::start().await;
+    let more = ", userinfo_refresh_interval: 10m, claims: [about]";
+    let (site, mut browser) = (Site::new(&provider, more), Browser::default());
+    site.log_in(&mut browser, &provider, DEEP).await;
+    let (mut browser, session) = due(&site, &provider, &browser);
+    let before = browser.cookies.clone();
+    let about = |length: usize| json!({"sub": "ann", "about": "x".repeat(length)});
+    for length in [COOKIE_BYTES_MAX, 10 * COOKIE_BYTES_MAX] {
+        provider.change(|told| (told.token, told.userinfo) = (Some((200, rotated())), (200, about(length))));
+        let refused = site.ask(&mut browser, DEEP).await.refused();
+        assert_eq!((refused.code, refused.status), (2300, StatusCode::INTERNAL_SERVER_ERROR));
+        assert!(refused.reason.unwrap().contains("does not fit into a cookie"));
+        assert_eq!(browser.cookies, before);
+    }
+    assert_eq!(refresh_token(&site, &session).await, "rotated");
+    provider.change(|told| told.userinfo = (200, about(10)));
+    assert!(matches!(site.ask(&mut browser, DEEP).await.verdict, Verdict::Forward { .. }));
+    assert_ne!(browser.cookies, before);
 }

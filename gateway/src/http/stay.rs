@@ -1,0 +1,29 @@
+//! How long a visitor may stay that a log-in has let through.
+
+use std::sync::Arc;
+
+use super::io::Activity;
+use crate::login::term::Passage;
+
+/// What a log-in has decided of a request, and when bytes last moved on the connection that it came on.
+#[derive(Debug)]
+pub(super) struct Stay {
+    passage: Arc<Passage>,
+    activity: Arc<Activity>,
+}
+
+impl Stay {
+    pub(super) fn new(passage: Arc<Passage>, activity: Arc<Activity>) -> Self {
+        Self { passage, activity }
+    }
+
+    /// Completes when what was let through has to end; see [`Passage::over`].
+    pub(super) async fn over(&self) {
+        self.passage.over(|| self.activity.idle()).await;
+    }
+
+    /// Whether there is any end to wait for.
+    pub(super) fn is_limited(&self) -> bool {
+        self.passage.is_limited()
+    }
+}
