@@ -6,7 +6,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-from browser_scenarios import log_ins, restart_before, shows, told
+from browser_scenarios import LOGIN, log_ins, restart, restart_before, shows, told
 from chromium import Chromium
 from clients import CUT_STATUSES, HTTP1, HTTP2, Place, curl_command, ends_with_error, fetch, read_exactly
 from failure import expect, expect_equal
@@ -139,6 +139,30 @@ def browser_comes_back_from_saml_to_a_gateway_that_was_restarted(deployment):
             restart_before(deployment)
             provider.stop()
             expect_equal(browser.go(place.url + "/").status, 200, f"{kind}: status after a restart, without the provider")
+
+
+@scenario("files")
+def browser_comes_back_from_saml_by_the_callback_host_for_all_names(deployment):
+    def change(document):
+        document["log_ins"] = {"callback_host": f"{LOGIN}:{deployment.port}"}
+
+    try:
+        with site(deployment, "pysaml2", change=change) as (provider, place, browser, _):
+            # A change of log_ins takes a restart.
+            restart_before(deployment)
+            metadata = fetch(place, "/ngrok/saml/metadata").body.decode()
+            expect(f"https://{LOGIN}:{deployment.port}/ngrok/saml/acs/main/" in metadata, f"the metadata is {metadata}")
+            provider.know(metadata)
+            browser.go(place.url + DEEP)
+            page = _agree(browser, place, DEEP)
+            expect_equal((page.url, page.status), (place.url + DEEP, 200), "where the visitor came back to")
+            second = Place("https", SECOND, deployment.port)
+            browser.go(second.url + "/other")
+            page = _agree(browser, second, "/other")
+            expect_equal((page.url, page.status), (second.url + "/other", 200), "the second name, which the provider does not know")
+            expect_equal(sorted(cookie["domain"] for cookie in browser.cookies()), sorted([HOST, SECOND]), "hosts with cookies")
+    finally:
+        restart(deployment)
 
 
 @scenario("files")

@@ -132,7 +132,7 @@ impl<R: Reach> Client<R> {
         if let Some(proof) = self.proof(&inbound, head) {
             return Ok(Outcome::own(&proof));
         }
-        if let Some(answer) = self.callback(&inbound, head) {
+        if let Some(answer) = self.callback(&inbound, head, body).await {
             return answer.map(|response| Outcome::own(&response)).map_err(|refused| Failure::Policy(refused).into());
         }
         let asked = self.asked(&inbound);
@@ -205,9 +205,14 @@ impl<R: Reach> Client<R> {
     }
 
     /// What somebody gets whom a provider sends to the gateway's own callback host.
-    fn callback(&self, inbound: &Inbound, head: &http::request::Parts) -> Option<Result<CustomResponse, Box<Refused>>> {
+    async fn callback(
+        &self,
+        inbound: &Inbound,
+        head: &http::request::Parts,
+        body: &Ahead,
+    ) -> Option<Result<CustomResponse, Box<Refused>>> {
         let log_ins = self.reach.log_ins()?;
-        callback::answer(&log_ins, &inbound.host, head)
+        callback::answer(&log_ins, &inbound.host, head, body).await
     }
 
     fn stay(&self, passage: Arc<Passage>) -> Stay {

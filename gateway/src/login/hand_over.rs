@@ -105,10 +105,22 @@ impl CallbackHost {
         &self.host
     }
 
+    /// Where the responses of an identity provider of SAML go, for all endpoints of an account.
+    #[must_use]
+    pub fn acs(&self, party: Party<'_>) -> String {
+        self.place(ACS_PATH, party)
+    }
+
+    /// An address below a path, for all endpoints of an account.
+    #[must_use]
+    pub fn place(&self, path: &str, party: Party<'_>) -> String {
+        format!("https://{}{path}/{}/{}", self.authority, encode(party.account), encode(party.client))
+    }
+
     /// What has to be registered at a provider, for all endpoints of an account.
     #[must_use]
     pub fn redirect(&self, party: Party<'_>) -> String {
-        format!("https://{}{CALLBACK_PATH}/{}/{}", self.authority, encode(party.account), encode(party.client))
+        self.place(CALLBACK_PATH, party)
     }
 }
 
@@ -145,11 +157,7 @@ pub fn pass_on(keys: &Keys, party: Party<'_>, query: &str, now: i64) -> Result<S
         error_description: get("error_description")?,
         iss: get("iss")?,
     };
-    let home = keys.open(&state_purpose(party), &state).ok_or(HandOverError::State)?;
-    let home: Home = serde_json::from_slice(&home).map_err(|_| HandOverError::State)?;
-    if now > home.ends {
-        return Err(HandOverError::Late);
-    }
+    let home = home(keys, party, &state, now)?;
     if said.len() > SAID_BYTES_MAX {
         return Err(HandOverError::Long);
     }
@@ -158,6 +166,28 @@ pub fn pass_on(keys: &Keys, party: Party<'_>, query: &str, now: i64) -> Result<S
     let sealed = keys.seal(&ticket_purpose(party, &home.authority), &plain).map_err(|_| HandOverError::Seal)?;
     let query = form_text(&[("state", &ticket.id), ("ticket", &sealed)]);
     Ok(format!("https://{}{CALLBACK_PATH}?{query}", home.authority))
+}
+
+/// Where a browser takes a form of SAML that a provider's page has posted to the callback host, with its `RelayState`: the
+/// form goes on as it is.
+///
+/// # Errors
+///
+/// [`HandOverError`]
+pub fn pass_form_on(keys: &Keys, party: Party<'_>, relay_state: &str, now: i64) -> Result<String, HandOverError> {
+    Ok(format!("https://{}{ACS_PATH}", home(keys, party, relay_state, now)?.authority))
+}
+
+/// Whether a `state` was sealed for the log-in of this id at an endpoint.
+#[must_use]
+pub fn is_state_of(keys: &Keys, party: Party<'_>, (id, authority): (&str, &str), state: &str, now: i64) -> bool {
+    home(keys, party, state, now).is_ok_and(|home| home.id == id && home.authority == authority)
+}
+
+fn home(keys: &Keys, party: Party<'_>, state: &str, now: i64) -> Result<Home, HandOverError> {
+    let home = keys.open(&state_purpose(party), state).ok_or(HandOverError::State)?;
+    let home: Home = serde_json::from_slice(&home).map_err(|_| HandOverError::State)?;
+    if now > home.ends { Err(HandOverError::Late) } else { Ok(home) }
 }
 
 /// What the provider said of a log-in of this id, for an endpoint. `None`: the ticket is not for it, or too old.
@@ -194,6 +224,8 @@ fn ticket_purpose(Party { account, client }: Party<'_>, authority: &str) -> Stri
 
 /// The reserved path of every endpoint with a log-in; at the callback host, account and mark follow.
 pub const CALLBACK_PATH: &str = "/ngrok/oauth2/callback";
+/// Where responses of SAML go, at every endpoint with such a log-in; at the callback host, account and mark follow.
+pub const ACS_PATH: &str = "/ngrok/saml/acs";
 /// 72 bits: nobody finds a provider with the mark of another.
 const MARK_LEN: usize = 12;
 /// Codes of Microsoft have 2 KiB, and an error may bring words with it.
@@ -254,6 +286,20 @@ mod tests {
         assert!(matches!(passed("state=STATE&state=STATE"), Err(HandOverError::Malformed(_))));
         assert!(matches!(passed("state=STATE&code=%ff"), Err(HandOverError::Malformed(_))));
         assert!(matches!(passed("state=STATE&code=a&code=b"), Err(HandOverError::Malformed(_))));
+    }
+
+    #[test]
+    fn form_of_saml_goes_on_to_the_endpoint_that_began() {
+        let state = state(&keys(), MAIN, HOME, 1000).unwrap();
+        let place = "https://app.example.com:8443/ngrok/saml/acs".to_owned();
+        assert_eq!(pass_form_on(&keys(), MAIN, &state, 1000), Ok(place));
+        assert_eq!(pass_form_on(&keys(), MAIN, &state, 1001), Err(HandOverError::Late));
+        assert_eq!(pass_form_on(&keys(), OTHER, &state, 500), Err(HandOverError::State));
+        assert_eq!(pass_form_on(&keys(), MAIN, "https://evil.example/", 500), Err(HandOverError::State));
+        assert!(is_state_of(&keys(), MAIN, HOME, &state, 500) && !is_state_of(&keys(), MAIN, HOME, &state, 1001));
+        assert!(!is_state_of(&keys(), MAIN, ("other", HOME.1), &state, 500), "another log-in");
+        assert!(!is_state_of(&keys(), MAIN, ("id", "evil.example.com"), &state, 500), "another host");
+        assert!(!is_state_of(&keys(), OTHER, HOME, &state, 500), "another account");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::super::settings::{CLAIMS_MAX, IDLE, MAX, read_auth_id, read_domain, r
 use super::Saml;
 use super::description::Description;
 use crate::login::cookies::Reach;
+use crate::login::hand_over::{self, ACS_PATH, CallbackHost, Party};
 use crate::login::saml::metadata::{Binding, Metadata};
 use crate::login::saml::service::{OwnKey, Part};
 use crate::login::session::Lifetime;
@@ -54,10 +55,22 @@ pub(super) struct Places {
 }
 
 impl Configuration {
-    pub(super) fn places(&self, authority: &str) -> Places {
+    pub(super) fn places(&self, authority: &str, account: &str, callback_host: Option<&CallbackHost>) -> Places {
         let at = |path: &str| format!("https://{authority}{path}");
-        let entity_id = self.entity_id.as_ref().map_or_else(|| at(METADATA_PATH), |own| own.to_string());
-        Places { entity_id, acs: at(ACS_PATH), log_out: at(LOG_OUT_PATH) }
+        let mark = self.mark();
+        let party = Party { account, client: &mark };
+        // What is the same for all names needs one name for all of them.
+        let (name, acs) = match callback_host {
+            Some(host) => (host.place(METADATA_PATH, party), host.acs(party)),
+            None => (at(METADATA_PATH), at(ACS_PATH)),
+        };
+        let entity_id = self.entity_id.as_ref().map_or(name, |own| own.to_string());
+        Places { entity_id, acs, log_out: at(LOG_OUT_PATH) }
+    }
+
+    /// Tells the provider, and ourselves at it, apart from all others.
+    pub(super) fn mark(&self) -> String {
+        hand_over::mark(&self.provider.identity(), self.entity_id.as_deref().unwrap_or_default())
     }
 }
 
@@ -172,8 +185,6 @@ fn read_key(fields: &mut Fields<'_>) -> Option<OwnKey> {
 
 /// The description of ourselves, which is our name as well.
 pub(super) const METADATA_PATH: &str = "/ngrok/saml/metadata";
-/// Where responses go.
-pub(super) const ACS_PATH: &str = "/ngrok/saml/acs";
 /// Where log-outs of the provider, and its answers to ours, go.
 pub(super) const LOG_OUT_PATH: &str = "/ngrok/saml/slo";
 /// As at ngrok.

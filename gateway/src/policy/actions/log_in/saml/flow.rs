@@ -19,10 +19,11 @@ use super::super::flaw::{Flaw, Wrong};
 use super::super::flow::{logged_out, respond, to};
 use super::super::reception::{ComesBack, Reception, Wish};
 use super::super::result::person;
-use super::configuration::{ACS_PATH, Configuration, LOG_OUT_PATH as LOG_OUT_PLACE, METADATA_PATH, Places};
+use super::configuration::{Configuration, LOG_OUT_PATH as LOG_OUT_PLACE, METADATA_PATH, Places};
 use super::identity;
 use super::work::WORK;
 use crate::login::attempt::Attempt;
+use crate::login::hand_over::{self, ACS_PATH, Party};
 use crate::login::return_path::return_path;
 use crate::login::saml::asked_log_out::{AskedLogOut, LogOutAnswer, Outcome, Proof};
 use crate::login::saml::log_out::{LogOutRequest, read_answer};
@@ -100,7 +101,7 @@ impl Flow<'_> {
         };
         let key = self.signing_key(metadata.wants_signed_requests);
         let message = request.message(&self.service());
-        let mut response = send(message, address.clone(), attempt.id.clone(), key).await?;
+        let mut response = send(message, address.clone(), self.relay_state(&attempt)?, key).await?;
         self.at.keep_attempt(run, &attempt, ComesBack::WithForm, &mut response.headers)?;
         Ok(respond(response))
     }
@@ -184,13 +185,37 @@ impl Flow<'_> {
         let none = || Flaw::new(Wrong::State, "no log-in of this browser is the one that is answered (InResponseTo)");
         let id = request.strip_prefix(REQUEST_PREFIX).ok_or_else(none)?;
         let attempt = self.at.attempt(run, id).ok_or_else(none)?;
-        if relay_state != attempt.id {
+        if !self.is_relay_state_of(&attempt, relay_state) {
             return Err(Flaw::new(Wrong::State, "RelayState is not that of the log-in that is answered"));
         }
         if !attempt.is_open(self.at.now) {
             return Err(Flaw::new(Wrong::Late, "the log-in was begun too long ago"));
         }
         Ok(Some(attempt))
+    }
+
+    /// What the provider brings back with its response. With a callback host, it says there to which endpoint that belongs.
+    fn relay_state(&self, attempt: &Attempt) -> Result<String, Flaw> {
+        if self.at.log_ins.callback_host.is_none() {
+            return Ok(attempt.id.clone());
+        }
+        let mark = self.configuration.mark();
+        let (party, home) = (self.party(&mark), (&*attempt.id, &*self.at.visit.authority));
+        hand_over::state(&self.at.log_ins.keys, party, home, attempt.ends()).map_err(|_| Flaw::no_random())
+    }
+
+    fn is_relay_state_of(&self, attempt: &Attempt, relay_state: &str) -> bool {
+        if self.at.log_ins.callback_host.is_none() {
+            return relay_state == attempt.id;
+        }
+        let mark = self.configuration.mark();
+        let (party, home) = (self.party(&mark), (&*attempt.id, &*self.at.visit.authority));
+        // A log-in that is late has a reason of its own, so the clock counts there.
+        hand_over::is_state_of(&self.at.log_ins.keys, party, home, relay_state, attempt.begun)
+    }
+
+    fn party<'p>(&'p self, client: &'p str) -> Party<'p> {
+        Party { account: &self.at.account, client }
     }
 
     /// Where somebody wants to go who comes from the provider: an address of this very name, or a path.

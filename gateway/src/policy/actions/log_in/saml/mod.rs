@@ -63,7 +63,8 @@ impl Saml {
             return Ok(Step::Next);
         }
         check_encrypted(&visit)?;
-        let places = self.0.places(&visit.authority);
+        let callback_host = log_ins.callback_host.as_ref();
+        let places = self.0.places(&visit.authority, &run.state.account, callback_host);
         let groups = self.0.authorized_groups.join("\n");
         let attribute = self.0.groups_attribute.as_deref().unwrap_or_default();
         let provider = self.0.provider.identity();

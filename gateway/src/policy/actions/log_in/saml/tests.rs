@@ -1,5 +1,6 @@
 //! Visitors who log in with SAML, and those who would like to be somebody else.
 
+mod hand_over;
 mod log_out;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use super::super::super::super::{
 use super::super::settings::realm;
 use crate::login::LogIns;
 use crate::login::cookies;
-use crate::login::saml::pretend::{ENTITY, Provider, Told, attributes, instant, own_pair};
+use crate::login::saml::pretend::{ACS, ENTITY, Provider, Told, attributes, instant, own_pair};
 use crate::login::seal::Keys;
 use crate::login::session::Session;
 use crate::login::spent::Journal;
