@@ -1,5 +1,7 @@
 //! The gateway as one object: its configuration, the sessions of agents, and the way from a name to a stream.
 
+mod observe;
+mod opening;
 mod ports;
 mod reload;
 mod telling;
@@ -7,36 +9,35 @@ mod telling;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{sleep_until, timeout_at};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use adit::frame::ErrorCode;
-use adit::message::{AditExtra, ProxyHeader};
-use adit::proxy_protocol::ProxyProtocol;
+use adit::message::AditExtra;
 use adit::session::Random;
 
 use crate::acme::Challenges;
 use crate::admit::{Failures, shown};
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config::accounts::Credential;
 use crate::events::Events;
 use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
-use crate::identity::{BindId, ClientId, Identity, NoRandomness, Owner, Ticket};
+use crate::identity::{ClientId, Identity, NoRandomness, Owner, Ticket};
 use crate::identity_key::IdentityKey;
+use crate::ledger::Ledger;
 use crate::login::LogIns;
 use crate::login::seal::Keys;
 use crate::login::spent::Journal;
 use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::registry::names::Names;
-use crate::session::link::{Link, Sign};
+use crate::session::link::Link;
 use crate::stream::ProxyStream;
 use crate::token::TokenHash;
 use ports::Ports;
@@ -54,6 +55,9 @@ pub struct Gateway {
     events: Arc<Events>,
     state: Mutex<State>,
     draining: watch::Sender<bool>,
+    ledger: Arc<Ledger>,
+    /// Set once the sockets are served.
+    certificates: OnceLock<Arc<Certificates>>,
 }
 
 /// A configuration and what is derived from it.
@@ -154,6 +158,8 @@ impl Gateway {
             events,
             state: Mutex::new(state),
             draining: watch::Sender::new(false),
+            ledger: Arc::default(),
+            certificates: OnceLock::new(),
         }))
     }
 
@@ -218,74 +224,6 @@ impl Gateway {
             }
         }
     }
-
-    /// Waits until the agent of an endpoint that was bound just now is ready for visitors.
-    async fn routable(&self, target: &Target) -> Result<(), OpenError> {
-        let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
-        let session = target.location.session;
-        let agent = Arc::clone(self.state().sessions.get(&session).ok_or(OpenError::Offline)?);
-        let deadline = tokio::time::Instant::now() + CONFIRM_WAIT;
-        let mut place = None;
-        loop {
-            // Before the look, so that what happens between look and wait is not missed.
-            let confirmed = agent.confirmed.notified();
-            let at = {
-                let state = self.state();
-                state.registry.endpoint(session, &bind).ok_or(OpenError::Offline)?;
-                state.registry.routable_at(session, &bind)
-            };
-            if let Some(at) = at {
-                sleep_until(at.into()).await;
-                return Ok(());
-            }
-            if place.is_none() {
-                place = Some(agent.waiting.try_acquire().map_err(|_| OpenError::Busy)?);
-            }
-            timeout_at(deadline, confirmed).await.map_err(|_| OpenError::Offline)?;
-        }
-    }
-
-    fn open_stream(&self, target: &Target, visitor: &Visitor, is_opened: bool) -> Result<Opened, OpenError> {
-        let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
-        let state = self.state();
-        let session = target.location.session;
-        let agent = Arc::clone(state.sessions.get(&session).ok_or(OpenError::Offline)?);
-        let endpoint = state.registry.endpoint(session, &bind).ok_or(OpenError::Offline)?;
-        let (scheme, proxy_protocol) = (endpoint.url.scheme(), endpoint.proxy_protocol);
-        let routable_at = state.registry.routable_at(session, &bind);
-        drop(state);
-        let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
-        let is_go = *agent.client_type == *CLIENT_TYPE_GO;
-        let key = agent.link.open(&header, is_go).map_err(|error| match error {
-            adit::mux::OpenError::Limit => {
-                self.events.limit_hit("limits.streams_per_session_max", Some(&target.account));
-                OpenError::Busy
-            }
-            adit::mux::OpenError::GoingAway | adit::mux::OpenError::IdsExhausted => OpenError::Lost,
-        })?;
-        debug!(%session, endpoint = %target.url, visitor = %visitor.peer, "stream opened");
-        let fresh_until = routable_at.and_then(|at| at.checked_add(FRESH));
-        Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key), proxy_protocol, fresh_until })
-    }
-}
-
-/// A proxy stream and what is to be done before its user gets it.
-struct Opened {
-    stream: ProxyStream,
-    proxy_protocol: ProxyProtocol,
-    /// Until then the agent may not know the endpoint yet.
-    fresh_until: Option<Instant>,
-}
-
-impl Opened {
-    /// Tells whether the agent ended the stream at once, as those do that do not know the endpoint yet.
-    async fn is_premature(&self) -> bool {
-        let Some(until) = self.fresh_until.map(tokio::time::Instant::from_std) else { return false };
-        if tokio::time::Instant::now() >= until {
-            return false;
-        }
-        timeout_at(until, self.stream.sign()).await == Ok(Sign::EmptyEnd)
-    }
 }
 
 impl Reach for Gateway {
@@ -337,17 +275,9 @@ impl Reach for Gateway {
     }
 
     async fn open(&self, target: &Target, visitor: &Visitor, is_opened: bool) -> Result<ProxyStream, OpenError> {
-        self.routable(target).await?;
-        let mut opened = self.open_stream(target, visitor, is_opened)?;
-        if opened.is_premature().await {
-            debug!(session = %target.location.session, endpoint = %target.url, "the agent was not ready: once again");
-            opened = self.open_stream(target, visitor, is_opened)?;
-        }
-        let header = opened.proxy_protocol.encode(visitor.peer, visitor.local);
-        if !header.is_empty() && opened.stream.write_all(&header).await.is_err() {
-            return Err(OpenError::Lost);
-        }
-        Ok(opened.stream)
+        let opened = self.open_ready(target, visitor, is_opened).await;
+        self.count_opening(&opened);
+        opened
     }
 
     fn proof(&self, host: &str, path: &str) -> Option<String> {
@@ -479,18 +409,12 @@ impl fmt::Debug for Gateway {
 
 /// What a session is told that has to give up an endpoint.
 const TAKEN_OVER: &str = "a newer connection has taken over an endpoint of this one";
-/// Agents that take the end of the request for the end of everything (wire document, rule 19).
-const CLIENT_TYPE_GO: &str = "ngrok-go";
-/// How long a visitor waits for the agent's confirmation of a Bind that was answered: several round trips.
-const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 /// Visitors of one session who wait for that at a time: as many as an agent has streams. Each confirmation wakes them all,
 /// so that more would be a way to keep the gateway busy.
 pub(crate) const WAITING_MAX: usize = 500;
 /// Lines of one session about its endpoints within [`LINES_PERIOD`]: a few for each endpoint that it may have by default.
 const LINES_MAX: usize = 1000;
 const LINES_PERIOD: Duration = Duration::from_secs(60);
-/// How long after its Bind an agent may still answer that it does not know the endpoint (wire document 4.6).
-const FRESH: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

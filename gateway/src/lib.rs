@@ -1,5 +1,6 @@
 //! The gateway's library: listeners, sessions of agents, the registry of endpoints and the Traffic Policy.
 
+pub mod access_log;
 pub mod acl;
 pub mod acme;
 pub mod admin;
@@ -14,9 +15,11 @@ pub mod gateway;
 pub mod http;
 pub mod identity;
 pub mod identity_key;
+pub mod ledger;
 pub mod listen;
 pub mod log;
 pub mod login;
+pub mod metrics;
 pub mod networks;
 mod pace;
 mod pem;

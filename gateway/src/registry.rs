@@ -370,6 +370,12 @@ impl Registry {
         self.bound.get(&session).map_or(0, BTreeMap::len)
     }
 
+    /// How many endpoints all sessions have bound.
+    #[must_use]
+    pub fn bound_count(&self) -> usize {
+        self.bound.values().map(BTreeMap::len).sum()
+    }
+
     /// Everything that a session has bound.
     pub fn endpoints(&self, session: SessionId) -> impl Iterator<Item = &Arc<Endpoint>> {
         let binds = self.bound.get(&session).into_iter().flatten();

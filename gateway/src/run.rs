@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::access_log::Act;
 use crate::acme::{Acme, StateError};
 use crate::admin::{self, Admin, AdminError};
 use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::identity::NoRandomness;
 use crate::identity_key::{IdentityKey, IdentityKeyError};
+use crate::ledger::LedgerError;
 use crate::listen::{Inherited, ListenError, Listeners, Serving};
 use crate::log::LogControl;
 use crate::login::LogIns;
@@ -43,12 +45,14 @@ pub enum RunError {
     Tls(rustls::Error),
     /// What must not count again cannot be read from the file.
     LogIns(String, io::Error),
+    /// A log of traffic or of administrative acts cannot be started.
+    Ledger(LedgerError),
     /// Signals cannot be received.
     Signals(io::Error),
 }
 
-/// Runs the gateway until SIGTERM or SIGINT, and reloads its configuration at SIGHUP. A second SIGTERM or SIGINT ends the
-/// drain early.
+/// Runs the gateway until SIGTERM or SIGINT, reloads its configuration at SIGHUP, and opens its logs of traffic and of
+/// administrative acts anew at SIGUSR1. A second SIGTERM or SIGINT ends the drain early.
 ///
 /// # Errors
 ///
@@ -68,6 +72,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         tracing::warn!("`adit-gateway log-ins end` will not work: its folder cannot be made: {error}");
     }
     let gateway = Gateway::with_log_ins(config, &key, log_ins).map_err(RunError::Random)?;
+    gateway.ledger().start_logs(&gateway.config().ledger).map_err(RunError::Ledger)?;
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
     acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
     let events = Arc::clone(gateway.events());
@@ -83,15 +88,25 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         tokio::select! {
             told = signals.next() => match told {
                 Told::Reload => {
-                    if reload(&gateway, &serving, &acme, &log).await {
+                    let is_done = reload(&gateway, &serving, &acme, &log).await;
+                    let outcome = if is_done { DONE } else { "refused: the file has mistakes" };
+                    gateway.ledger().audit(Act::Reload, &"SIGHUP", &shown(&gateway), outcome);
+                    if is_done {
                         watch = CertificateWatch::new(&gateway.config().certificates);
                     }
                 }
-                Told::End => break,
+                Told::ReopenLogs => {
+                    gateway.ledger().audit(Act::ReopenLogs, &"SIGUSR1", "", DONE);
+                    gateway.ledger().reopen();
+                }
+                Told::End(signal) => {
+                    gateway.ledger().audit(Act::Drain, &signal, "", "begun");
+                    break;
+                }
             },
             _ = looks.tick() => {
                 tell_ends(&gateway, &watch);
-                end_sessions(gateway.log_ins(), &ending).await;
+                end_sessions(&gateway, &ending).await;
                 watch = look(watch, &serving).await;
             }
         }
@@ -101,6 +116,9 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         () = signals.end() => tracing::warn!("told to end at once: connections are cut"),
     }
     publishing.abort();
+    let ledger = Arc::clone(gateway.ledger());
+    // It fails only for a thread that panicked.
+    let _ = tokio::task::spawn_blocking(move || ledger.finish(LOG_TIME)).await;
     Ok(())
 }
 
@@ -124,7 +142,8 @@ fn log_ins(config: &Config, key: &IdentityKey) -> Result<LogIns, RunError> {
 }
 
 /// Ends the sessions that whoever runs the gateway wants to end.
-async fn end_sessions(log_ins: &Arc<LogIns>, ending: &Ending) {
+async fn end_sessions(gateway: &Gateway, ending: &Ending) {
+    let log_ins = gateway.log_ins();
     let (store, folder) = (log_ins.store(), ending.clone());
     let now = OffsetDateTime::now_utc().unix_timestamp();
     // The folder may be on a disk that does not answer.
@@ -133,7 +152,7 @@ async fn end_sessions(log_ins: &Arc<LogIns>, ending: &Ending) {
         Ok(Ok(taken)) => {
             for session in taken {
                 log_ins.tokens().remove(&session);
-                tracing::info!(session, "ended by the operator");
+                gateway.ledger().audit(Act::EndLogIn, &format_args!("whoever writes in {ending}"), &session, DONE);
             }
         }
         Ok(Err(error)) => tracing::error!("{error}"),
@@ -222,6 +241,10 @@ async fn drain(gateway: &Arc<Gateway>, serving: &Serving) {
     let _ = timeout(FAREWELL_TIME, serving.finished()).await;
 }
 
+fn shown(gateway: &Gateway) -> String {
+    gateway.config().file.display().to_string()
+}
+
 fn tell_addresses(listeners: &Listeners, admin: Option<SocketAddr>) {
     let kinds = [
         ("agents", listeners.agents()),
@@ -240,12 +263,15 @@ fn tell_addresses(listeners: &Listeners, admin: Option<SocketAddr>) {
 /// What the process is told.
 enum Told {
     Reload,
-    End,
+    ReopenLogs,
+    /// By this signal.
+    End(&'static str),
 }
 
 /// The signals that mean something.
 struct Signals {
     hangup: Signal,
+    user: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -254,6 +280,7 @@ impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
@@ -262,14 +289,15 @@ impl Signals {
     async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.hangup.recv() => Told::Reload,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.terminate.recv() => Told::End,
+            _ = self.user.recv() => Told::ReopenLogs,
+            _ = self.interrupt.recv() => Told::End("SIGINT"),
+            _ = self.terminate.recv() => Told::End("SIGTERM"),
         }
     }
 
     /// Waits for the end, whatever else comes.
     async fn end(&mut self) {
-        while !matches!(self.next().await, Told::End) {}
+        while !matches!(self.next().await, Told::End(_)) {}
     }
 }
 
@@ -281,6 +309,7 @@ impl fmt::Display for RunError {
             Self::Admin(error) => error.fmt(f),
             Self::Acme(error) => error.fmt(f),
             Self::Random(error) => error.fmt(f),
+            Self::Ledger(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
             Self::LogIns(file, error) => write!(f, "{file}: what log-ins are remembered cannot be read: {error}"),
             Self::Signals(error) => write!(f, "signals cannot be received: {error}"),
@@ -290,5 +319,8 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+const DONE: &str = "done";
+/// For the last lines of logs. A disk that does not answer must not keep the process.
+const LOG_TIME: Duration = Duration::from_secs(2);
 /// After the drain: links are told to go, and read it within a second.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);

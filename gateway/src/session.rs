@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::gateway::{Agent, Gateway};
 use crate::http::reach::SessionId;
 use crate::identity::BindId;
+use crate::metrics::{OTHER, SessionEnd};
 use link::{Link, Notice};
 use log_in::Waiting;
 use wire::{Rest, Wire};
@@ -191,12 +192,15 @@ impl Session {
     fn on_bind(&mut self, agent: &Agent, call: Key, request: &BindRequest) {
         match self.gateway.bind(agent, request, now()) {
             Ok(bound) => {
+                self.gateway.metrics().binds.inc();
                 if let Some(bind) = bound.bind {
                     self.binds.insert(call, bind);
                 }
                 self.reply(call, &bound.reply.to_json());
             }
             Err(error) => {
+                let code = error.code.map(|code| code.to_string());
+                self.gateway.metrics().binds_refused.one([code.as_deref().unwrap_or(OTHER)]);
                 let Agent { owner, .. } = agent;
                 self.refusals = self.refusals.saturating_add(1);
                 if self.refusals <= REFUSALS_LOGGED_MAX {
@@ -221,6 +225,7 @@ impl Session {
 
     /// Ends what hangs on the session, and writes the line that says why.
     fn leave(&self, end: &End, started: Instant) {
+        self.gateway.metrics().session_ends.one(end.kind());
         match end {
             End::NoLogIn => self.link.end(ErrorCode::NO_ERROR, "no log-in within the time for it"),
             End::Silent => self.link.end(ErrorCode::NO_ERROR, "nothing was heard of the agent for too long"),
@@ -249,6 +254,21 @@ impl Drop for Session {
         self.link.close();
         if let Phase::Up(_) = self.phase {
             self.gateway.leave(self.id, self.why.as_deref().unwrap_or("the connection was given up"), now());
+        }
+    }
+}
+
+impl End {
+    fn kind(&self) -> SessionEnd {
+        match self {
+            Self::Told(_) => SessionEnd::Told,
+            Self::NoLogIn => SessionEnd::NoLogIn,
+            Self::Refused => SessionEnd::Refused,
+            Self::GoAway(..) => SessionEnd::GoAway,
+            Self::Silent => SessionEnd::Silent,
+            Self::Closed => SessionEnd::Hung,
+            Self::Broken(_) => SessionEnd::Broken,
+            Self::Protocol(_) => SessionEnd::Protocol,
         }
     }
 }

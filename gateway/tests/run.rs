@@ -126,6 +126,56 @@ fn admin_socket_is_private_and_answers() {
 }
 
 #[test]
+fn metrics_are_at_the_admin_socket() {
+    let site = Site::new();
+    let text = format!("{SMALLEST}admin: {{socket: admin.sock}}\n");
+    let process = Process::start(&site.write("gateway.yml", &text));
+    let agents = address(&process.until("the gateway is ready"), "agents");
+    let mut stranger = TcpStream::connect(agents).unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    // The gateway has closed it when there is no more to read.
+    let _ = stranger.read_to_end(&mut Vec::new());
+    let answer = ask(&site.path("admin.sock"), "GET /metrics");
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("text/plain; version=0.0.4"), "{answer}");
+    for sample in ["adit_sessions 0", "adit_handshakes_total{outcome=\"hello_invalid\"} 1"] {
+        assert!(answer.contains(&format!("\n{sample}\n")), "{sample}: {answer}");
+    }
+}
+
+#[test]
+fn administrative_acts_are_written_down_and_the_file_is_opened_anew() {
+    let site = Site::new();
+    let text = format!("{SMALLEST}audit_log: {{file: audit.log}}\n");
+    let process = Process::start(&site.write("gateway.yml", &text));
+    process.until("the gateway is ready");
+    process.signal("HUP");
+    process.until("is in force");
+    fs::rename(site.path("audit.log"), site.path("audit.log.1")).unwrap();
+    process.signal("USR1");
+    process.until("opened anew");
+    process.signal("TERM");
+    process.until("drained");
+    assert_eq!(process.end().code(), Some(0));
+    let acts = |name: &str| -> Vec<String> {
+        let text = fs::read_to_string(site.path(name)).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| format!("{} by {}", line["act"].as_str().unwrap(), line["by"].as_str().unwrap())).collect()
+    };
+    assert_eq!(acts("audit.log.1"), ["reload by SIGHUP", "reopen_logs by SIGUSR1"]);
+    assert_eq!(acts("audit.log"), ["drain by SIGTERM"]);
+}
+
+#[test]
+fn log_that_cannot_be_opened_is_said_with_its_key() {
+    let site = Site::new();
+    let process =
+        Process::start(&site.write("gateway.yml", &format!("{SMALLEST}access_log: {{file: no/access.log}}\n")));
+    let lines = process.until("cannot be opened");
+    assert!(lines.last().unwrap().contains("access_log: "), "{lines:#?}");
+    assert_eq!(process.end().code(), Some(1));
+}
+
+#[test]
 fn admin_socket_of_a_gateway_that_ends_is_taken_over() {
     let site = Site::new();
     let text = format!("{SMALLEST}admin: {{socket: admin.sock}}\n");

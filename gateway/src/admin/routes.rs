@@ -6,8 +6,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::Admin;
-use super::answer::{Body, problem, text};
+use super::answer::{Body, problem, text, with_type};
 use super::caller::{Caller, Refusal};
+use crate::metrics;
 
 /// Something to ask for.
 struct Route {
@@ -21,6 +22,7 @@ struct Route {
 enum Page {
     Health,
     Ready,
+    Metrics,
 }
 
 /// Answers one request.
@@ -46,15 +48,17 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
     match route.page {
         Page::Health => text(StatusCode::OK, "ok"),
         Page::Ready => ready(admin),
+        Page::Metrics => with_type(StatusCode::OK, admin.gateway.metrics_text(), metrics::CONTENT_TYPE),
     }
 }
 
 /// Whether agents and visitors are to be sent here.
 fn ready(admin: &Admin) -> Response<Body> {
-    if admin.gateway.is_draining() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "draining");
+    let obstacles = admin.gateway.obstacles();
+    if obstacles.is_empty() {
+        return text(StatusCode::OK, "ready");
     }
-    text(StatusCode::OK, "ready")
+    text(StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n"))
 }
 
 fn wrong_method(changes: bool) -> Response<Body> {
@@ -64,8 +68,10 @@ fn wrong_method(changes: bool) -> Response<Body> {
     response
 }
 
-const ROUTES: [Route; 2] = [
+const ROUTES: [Route; 3] = [
     // The process answers.
     Route { path: "/healthz", changes: false, page: Page::Health },
     Route { path: "/readyz", changes: false, page: Page::Ready },
+    // In Prometheus' format.
+    Route { path: "/metrics", changes: false, page: Page::Metrics },
 ];

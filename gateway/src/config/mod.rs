@@ -15,6 +15,7 @@ pub mod log_ins;
 pub mod networks;
 mod ocsp;
 pub mod public_names;
+mod traffic_logs;
 pub mod trusted_proxies;
 mod vaults;
 
@@ -30,6 +31,7 @@ use adit::endpoint_url::Scheme;
 
 use crate::http::reach::CloudEndpoint;
 use crate::identity_key::IdentityKey;
+use crate::ledger::LedgerConfig;
 use crate::log::{LogFormat, LogLevel};
 use crate::login::hand_over::CallbackHost;
 use crate::policy::Own;
@@ -52,6 +54,8 @@ pub struct Config {
     pub file: PathBuf,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Logs of traffic and of administrative acts.
+    pub ledger: LedgerConfig,
     /// How agents reach the gateway.
     pub connect: ConnectConfig,
     /// Where it listens.
@@ -147,6 +151,8 @@ impl Config {
             ("key_file", old.key_file != new.key_file),
             ("log_ins", old.log_ins != new.log_ins),
             ("log.format", old.log.format != new.log.format),
+            ("access_log", old.ledger.access != new.ledger.access),
+            ("audit_log", old.ledger.audit != new.ledger.audit),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }
@@ -163,6 +169,7 @@ impl Config {
         self.key_file.clone_from(&old.key_file);
         self.log_ins.clone_from(&old.log_ins);
         self.log.format = old.log.format;
+        self.ledger.clone_from(&old.ledger);
     }
 
     /// What is in it, in one line for a person.
@@ -183,6 +190,7 @@ impl Config {
         let reader = root.reader();
         root.integer("version", VERSION..=VERSION);
         let log = read_log(root.object("log"));
+        let ledger = traffic_logs::read(&mut root, &base);
         let connect = ConnectConfig::read(root.object("connect"));
         let section = root.required_object("listeners");
         let (listeners, listeners_fine) = watched(reader, || Listeners::read(section));
@@ -220,6 +228,7 @@ impl Config {
         let config = Self {
             file,
             log,
+            ledger,
             connect,
             listeners,
             admin,

@@ -13,6 +13,7 @@ use super::house::House;
 use super::proxy_header::{self, Announced, HEADER_BYTES_MAX, HeaderError};
 use super::socket;
 use crate::http::reach::Visitor;
+use crate::metrics::Closed;
 
 /// Tells whom a new connection is from; `met` is what its socket says. The port stays that of our own socket, because the
 /// proxy's may be another one and endpoints are found by ours.
@@ -35,6 +36,7 @@ pub(super) async fn visitor(house: &House, tcp: &mut TcpStream, met: Visitor) ->
         }
         Err(failure) => {
             socket::reset_on_close(tcp);
+            house.gateway.metrics().closed.one(Closed::NoProxyHeader);
             // Probes that only connect are told at a level that nobody wants by default.
             if matches!(failure, Failure::Header(_) | Failure::Time) && house.may_tell_of_proxies() {
                 let key = "listeners.trusted_proxies";

@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::client_hello::HelloError;
 use super::house::House;
+use crate::metrics::Handshake;
 use crate::tls::{CertificateFacts, Prepared, Presented, Session, Termination};
 
 /// What a visitor came to.
@@ -57,7 +58,7 @@ where
     let Prepared { config, presented } = match termination.prepare(&house.certificates, protocols) {
         Ok(prepared) => prepared,
         Err(error) => {
-            Failure::Setup(error).tell(place);
+            Failure::Setup(error).tell(house, place);
             return None;
         }
     };
@@ -98,15 +99,18 @@ where
     let time = house.gateway.config().limits.tls_handshake_timeout;
     let accept = TlsAcceptor::from(Arc::clone(config)).accept(io).into_fallible();
     match timeout(time, accept).await {
-        Ok(Ok(stream)) => Some(stream),
+        Ok(Ok(stream)) => {
+            house.gateway.metrics().handshakes.one(Handshake::Done);
+            Some(stream)
+        }
         Ok(Err((error, io))) => {
-            Failure::of(error, presented).tell(place);
+            Failure::of(error, presented).tell(house, place);
             // Closed with bytes unread, the connection would be reset, and the alert with it.
             let _ = timeout(FAREWELL_TIME, farewell(io)).await;
             None
         }
         Err(_) => {
-            Failure::HandshakeTime.tell(place);
+            Failure::HandshakeTime.tell(house, place);
             None
         }
     }
@@ -135,9 +139,21 @@ impl Failure {
         }
     }
 
-    /// Port scanners and health checks do most of it all the time: nobody wants that in the log by default. A client that
+    fn kind(&self) -> Handshake {
+        match self {
+            Self::HelloTime => Handshake::HelloLate,
+            Self::Hello(_) => Handshake::HelloInvalid,
+            Self::HandshakeTime => Handshake::Late,
+            Self::Handshake(_) => Handshake::Failed,
+            Self::Client { .. } => Handshake::ClientRefused,
+            Self::Setup(_) => Handshake::NotSetUp,
+        }
+    }
+
+    /// Counts it. Port scanners and health checks do most of it all the time: nobody wants that in the log by default. A client that
     /// is refused for its certificate gets a line.
-    pub(super) fn tell(&self, place: Place<'_>) {
+    pub(super) fn tell(&self, house: &House, place: Place<'_>) {
+        house.gateway.metrics().handshakes.one(self.kind());
         let Place { scheme, host, port, visitor } = place;
         let Self::Client { reason, presented } = self else {
             tracing::debug!(%visitor, %scheme, host, port, "no TLS connection: {self}");

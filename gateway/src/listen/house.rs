@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use super::gate::{Gate, Pass};
 use crate::certificates::Certificates;
 use crate::gateway::Gateway;
+use crate::metrics::{Closed, Label};
 
 /// The gateway, its certificates, and how many connections there are of each kind.
 pub(super) struct House {
@@ -53,7 +54,7 @@ impl House {
     pub(super) fn admit_visitor(&self) -> Option<Pass> {
         let pass = self.visitors.try_enter(self.gateway.config().limits.connections_max);
         if pass.is_none() {
-            self.complain("limits.connections_max");
+            self.complain(Closed::Visitors);
         }
         pass
     }
@@ -63,7 +64,7 @@ impl House {
     pub(super) fn admit_handshake(&self) -> Option<Pass> {
         let pass = self.handshakes.try_enter(self.gateway.config().limits.pending_max);
         if pass.is_none() {
-            self.complain("limits.pending_max");
+            self.complain(Closed::Pending);
         }
         pass
     }
@@ -73,7 +74,7 @@ impl House {
         let limits = &self.gateway.config().limits;
         let pass = self.agents.try_enter(limits.sessions_max.saturating_add(limits.pending_max));
         if pass.is_none() {
-            self.complain("limits.sessions_max");
+            self.complain(Closed::Agents);
         }
         pass
     }
@@ -90,8 +91,10 @@ impl House {
         self.told_of_proxies.is_due()
     }
 
-    fn complain(&self, limit: &str) {
-        self.gateway.events().limit_hit(limit, None);
+    fn complain(&self, reason: Closed) {
+        self.gateway.metrics().closed.one(reason);
+        let limit = format!("limits.{}", reason.as_str());
+        self.gateway.events().limit_hit(&limit, None);
         if self.complained.is_due() {
             tracing::warn!(limit, "connections are closed unserved: there are as many as the limit allows");
         }

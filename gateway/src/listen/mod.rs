@@ -148,6 +148,7 @@ impl Listeners {
             ports.adopt(port, sockets);
         }
         gateway.set_tcp_ports(Box::new(ports.clone()));
+        gateway.set_served(&house.certificates);
         Ok(Serving { house, ports, stop })
     }
 

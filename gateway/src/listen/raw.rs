@@ -98,7 +98,7 @@ impl Client {
         };
         let (hello, kept) = match read {
             Some(read) => read,
-            None => read_hello(house, &mut tcp).await.map_err(|failure| failure.tell(place)).ok()?,
+            None => read_hello(house, &mut tcp).await.map_err(|failure| failure.tell(house, place)).ok()?,
         };
         // What is inside is for the upstream to know, so a choice cannot be made for it; but some clients, PostgreSQL's
         // among them, offer the one protocol that it has to be and go no further without it.

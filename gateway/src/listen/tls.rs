@@ -19,6 +19,7 @@ use crate::acme::Challenges;
 use crate::config::Config;
 use crate::http::Protocol;
 use crate::http::reach::{PublicEndpoint, Reach, Visitor};
+use crate::metrics::Closed;
 use crate::policy::{BeforeTls, Course, Tls};
 use crate::route::{self, Asked};
 use crate::session::serve_agent;
@@ -31,7 +32,7 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
         Ok(read) => read,
         Err(failure) => {
             let place = Place { scheme: Scheme::Tls, host: "", port: visitor.local.port(), visitor: visitor.peer };
-            return failure.tell(place);
+            return failure.tell(&house, place);
         }
     };
     let challenges = house.gateway.challenges();
@@ -47,10 +48,10 @@ pub(super) async fn serve(house: Arc<House>, mut tcp: TcpStream, visitor: Visito
             let name = hello.name.as_deref().unwrap_or_default();
             match challenges.tls(name, &hello.protocols) {
                 Some(config) => prove(&house, &config, tcp, (hello, kept), visitor).await,
-                None => refuse(tcp, Refusal::NoProtocol, visitor).await,
+                None => refuse(&house, tcp, Refusal::NoProtocol, visitor).await,
             }
         }
-        Answer::Refuse(refusal) => refuse(tcp, refusal, visitor).await,
+        Answer::Refuse(refusal) => refuse(&house, tcp, refusal, visitor).await,
     }
 }
 
@@ -118,7 +119,12 @@ async fn prove(
     let _ = timeout(house.gateway.config().limits.tls_handshake_timeout, stream.shutdown()).await;
 }
 
-async fn refuse(mut tcp: TcpStream, refusal: Refusal, visitor: Visitor) {
+async fn refuse(house: &House, mut tcp: TcpStream, refusal: Refusal, visitor: Visitor) {
+    house.gateway.metrics().closed.one(match refusal {
+        Refusal::NoName => Closed::NoName,
+        Refusal::UnknownName => Closed::UnknownName,
+        Refusal::NoProtocol => Closed::NoProtocol,
+    });
     tracing::debug!(visitor = %visitor.peer, "TLS connection refused: {refusal}");
     // It fits into any socket's buffer; a client that is gone does not need it.
     let _ = tcp.write_all(&refusal.alert()).await;

@@ -3,6 +3,7 @@
 //!
 //! What is to be done is in the names alone: the command needs to read nothing of the gateway's.
 
+use std::fmt;
 use std::fs::{DirEntry, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +15,12 @@ use super::store::{LEEWAY_SECS, Noted, SpendError, Store, ended};
 /// The folder in which sessions are named that are to end.
 #[derive(Clone, Debug)]
 pub struct Ending(PathBuf);
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
 
 /// Why a session goes on.
 #[derive(Debug)]

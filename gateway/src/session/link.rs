@@ -236,6 +236,11 @@ impl Link {
         !self.lock().streams.is_empty()
     }
 
+    /// How many visitors use the session.
+    pub(crate) fn stream_count(&self) -> usize {
+        self.lock().streams.len()
+    }
+
     /// Opens a proxy stream. With `withhold` its end is not sent before the agent's has come.
     pub(crate) fn open(&self, header: &ProxyHeader, withhold: bool) -> Result<Key, OpenError> {
         let mut state = self.lock();

@@ -9,6 +9,7 @@ use adit::mux::Key;
 use super::{Phase, Session, limits, now};
 use crate::admit::{Admission, Applicant, Obstacle};
 use crate::http::reach::SessionId;
+use crate::metrics::OTHER;
 use crate::pace::Turn;
 use crate::succession::{Claim, Contest};
 
@@ -128,6 +129,7 @@ impl Session {
     fn enter(&mut self, waiting: Box<Waiting>) {
         match self.gateway.admit(&waiting.applicant, waiting.cleared, now()) {
             Ok(Admission { agent, reply, facts }) => {
+                self.gateway.metrics().log_ins.inc();
                 self.phase = Phase::Up(agent);
                 self.link.set_liveness(facts.liveness);
                 let limits = limits(&self.gateway.config());
@@ -140,6 +142,8 @@ impl Session {
     }
 
     fn refuse(&mut self, call: Key, error: WireError, retry_after: Option<Duration>) {
+        let code = error.code.map(|code| code.to_string());
+        self.gateway.metrics().log_ins_refused.one([code.as_deref().unwrap_or(OTHER)]);
         self.phase = Phase::Refused { until: now().checked_add(REFUSED_LINGER) };
         let mut reply = AuthReply::refused(error);
         reply.extra.adit = retry_after.map(|_| AditExtra { retry_after, ..AditExtra::default() });

@@ -1,0 +1,79 @@
+//! What the gateway shows of itself: what is counted, what is now, and whether it is ready for traffic.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use crate::certificates::Certificates;
+use crate::http::reach::OpenError;
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, Moment, OpenFailure};
+
+impl Gateway {
+    /// What is counted and written down.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// What is counted and measured.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.ledger.metrics()
+    }
+
+    /// All metrics in Prometheus' text format. It looks at each session and at `/proc`: for a scrape, not for each request.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics().text(&self.moment())
+    }
+
+    /// Why the gateway is not ready for new traffic; nothing when it is.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<&'static str> {
+        let served = self.certificates.get();
+        let is_bare = served.is_some_and(|certificates| certificates.find(None).is_none());
+        let needs_certificates = {
+            let listeners = &self.config().listeners;
+            [&listeners.agents, &listeners.https].iter().any(|list| !list.is_empty())
+        };
+        let obstacles = [
+            (served.is_none(), "the sockets are not served yet"),
+            (needs_certificates && is_bare, "there is no certificate yet"),
+            (self.is_draining(), "the gateway is draining"),
+        ];
+        obstacles.into_iter().filter(|(holds, _)| *holds).map(|(_, why)| why).collect()
+    }
+
+    /// From now on the sockets are served, with these certificates.
+    pub(crate) fn set_served(&self, certificates: &Arc<Certificates>) {
+        // Sockets are served once in a process.
+        let _ = self.certificates.set(Arc::clone(certificates));
+    }
+
+    fn moment(&self) -> Moment {
+        let limits = &self.config().limits;
+        let (endpoints, agents) = {
+            let state = self.state();
+            (state.registry.bound_count(), state.all_sessions().cloned().collect::<Vec<_>>())
+        };
+        Moment {
+            sessions: agents.len(),
+            sessions_max: limits.sessions_max,
+            endpoints,
+            streams: agents.iter().map(|agent| agent.link.stream_count()).sum(),
+            visitors_max: limits.connections_max,
+            is_draining: self.is_draining(),
+        }
+    }
+
+    /// Counts how opening a stream went.
+    pub(super) fn count_opening<T>(&self, opened: &Result<T, OpenError>) {
+        let metrics = self.metrics();
+        match opened {
+            Ok(_) => metrics.streams_opened.inc(),
+            Err(OpenError::Offline) => metrics.streams_refused.one(OpenFailure::Offline),
+            Err(OpenError::Busy) => metrics.streams_refused.one(OpenFailure::Busy),
+            Err(OpenError::Lost) => metrics.streams_refused.one(OpenFailure::Lost),
+        }
+    }
+}

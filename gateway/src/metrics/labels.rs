@@ -1,0 +1,150 @@
+//! Counters with labels of which there cannot be too many: those of an enumeration, and those of a table that stops growing.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::{PoisonError, RwLock};
+
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+/// The values of a label that are known beforehand.
+pub trait Label: Copy + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// All values, in the order of [`Label::index`].
+    const ALL: &'static [Self];
+
+    /// The value as it is written.
+    fn as_str(self) -> &'static str;
+
+    /// The place in [`Label::ALL`].
+    fn index(self) -> usize;
+}
+
+/// One counter for each value of a label, all of them there from the start: a rate over one that appears with its first
+/// event would miss that event.
+#[derive(Debug)]
+pub struct Each<L> {
+    counters: Vec<IntCounter>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Each<L> {
+    pub(super) fn new(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Self> {
+        let family = IntCounterVec::new(Opts::new(name, help), &[L::NAME])?;
+        let counters: prometheus::Result<_> =
+            L::ALL.iter().map(|value| family.get_metric_with_label_values(&[value.as_str()])).collect();
+        let counters = counters?;
+        register(registry, family)?;
+        Ok(Self { counters, label: PhantomData })
+    }
+
+    /// Counts one.
+    pub fn one(&self, label: L) {
+        self.add(label, 1);
+    }
+
+    /// Counts so many.
+    pub fn add(&self, label: L, count: u64) {
+        if let Some(counter) = self.counters.get(label.index()) {
+            counter.inc_by(count);
+        }
+    }
+
+    /// The counter of one value, for those who count often.
+    ///
+    /// # Panics
+    ///
+    /// Never: every value has its counter.
+    #[must_use]
+    pub fn counter(&self, label: L) -> IntCounter {
+        self.counters.get(label.index()).cloned().expect("there is a counter for every value")
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn count(&self, label: L) -> u64 {
+        self.counters.get(label.index()).map_or(0, IntCounter::get)
+    }
+}
+
+/// Counters whose labels are only known when something is counted. Once there are as many as the limit, every new
+/// combination counts as [`OTHER`] in all labels; those that are there go on.
+#[derive(Debug)]
+pub struct Bounded<const N: usize> {
+    family: IntCounterVec,
+    max: usize,
+    known: RwLock<HashMap<String, IntCounter>>,
+}
+
+impl<const N: usize> Bounded<N> {
+    pub(super) fn new(
+        registry: &Registry,
+        (name, help): (&str, &str),
+        labels: [&str; N],
+        max: usize,
+    ) -> prometheus::Result<Self> {
+        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
+        register(registry, family.clone())?;
+        Ok(Self { family, max, known: RwLock::default() })
+    }
+
+    /// Counts one.
+    pub fn one(&self, values: [&str; N]) {
+        let key = values.join(SEPARATOR);
+        if let Some(counter) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return counter.inc();
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let is_room = known.len() < self.max || known.contains_key(&key);
+        let values = if is_room { values } else { [OTHER; N] };
+        // It fails only for a wrong number of labels, which the types rule out.
+        let Ok(counter) = self.family.get_metric_with_label_values(&values) else { return };
+        counter.inc();
+        if is_room {
+            known.insert(key, counter);
+        }
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn count(&self, values: [&str; N]) -> u64 {
+        let key = values.join(SEPARATOR);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&key).map_or(0, IntCounter::get)
+    }
+}
+
+pub(super) fn register(registry: &Registry, family: impl Collector + 'static) -> prometheus::Result<()> {
+    registry.register(Box::new(family))
+}
+
+/// Stands for everything that has no counter of its own.
+pub const OTHER: &str = "other";
+/// It is in none of the values: URLs, names of rules and codes have no control characters.
+const SEPARATOR: &str = "\u{1f}";
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn combinations_beyond_the_bound_count_as_other() {
+        let registry = Registry::new();
+        let counters = Bounded::new(&registry, ("rules_total", "Rules."), ["endpoint", "rule"], 2).unwrap();
+        for (endpoint, rule) in [("a", "1"), ("b", "1"), ("c", "1"), ("a", "1"), ("d", "2")] {
+            counters.one([endpoint, rule]);
+        }
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let mut samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        samples.sort_unstable();
+        let expected = [
+            "rules_total{endpoint=\"a\",rule=\"1\"} 2",
+            "rules_total{endpoint=\"b\",rule=\"1\"} 1",
+            "rules_total{endpoint=\"other\",rule=\"other\"} 2",
+        ];
+        assert_eq!(samples, expected);
+    }
+}
