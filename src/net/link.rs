@@ -368,10 +368,10 @@ const SCRATCH_LEN: usize = PLAINTEXT_AHEAD + 64 * 1024;
 pub(crate) const LINK_HELD: usize = SCRATCH_LEN + 20 * 1024 + CONTROL_ROOM + CONTROL_ROOM + BATCH_MAX;
 
 /// Bytes taken from the link in one turn of the loop, so that other sockets get theirs.
-const FILL_MAX: usize = 256 * 1024;
+const FILL_MAX: usize = 128 * 1024;
 
 /// Bytes given to the link in one turn of the loop.
-const FLUSH_MAX: usize = 256 * 1024;
+const FLUSH_MAX: usize = 64 * 1024;
 
 /// Bytes encrypted between two writes to the socket that takes all of them: what a control frame may have in front of it
 /// here.

@@ -111,43 +111,43 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// The next batch is taken only when the one before has left the process, so that what is urgent never waits behind
     /// much: a frame where the transport was full, more where it takes everything.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
-        let written = self.poll_batches(cx);
+        let written = self.poll_batch(cx);
         if written.is_pending() {
             (self.batch, self.was_full) = (FRAME_MAX, true);
         }
         written
     }
 
-    fn poll_batches(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
-        for _ in 0..BATCHES_PER_TURN {
-            while self.written < self.out.len() {
-                let record_max = self.first_records.record_max();
-                if record_max.is_some() {
-                    // Each of the first records goes to the socket by itself.
-                    ready!(self.poll_flush(cx))?;
-                }
-                let rest = self.out.get(self.written..).unwrap_or_default();
-                let piece = rest.get(..record_max.unwrap_or(rest.len())).unwrap_or(rest);
-                let written = ready!(Pin::new(&mut self.io).poll_write(cx, piece))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.written += written;
-                self.first_records.add(written);
-                self.unflushed = true;
+    /// Writes the batch that is on its way, and takes the next one from the session. What came in is looked at between
+    /// two: a fast line and busy visitors would have us write for ever, and a ping waits for one batch only.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
+        while self.written < self.out.len() {
+            let record_max = self.first_records.record_max();
+            if record_max.is_some() {
+                // Each of the first records goes to the socket by itself.
+                ready!(self.poll_flush(cx))?;
             }
-            ready!(self.poll_flush(cx))?;
-            if !std::mem::take(&mut self.was_full) && self.written >= self.batch {
-                self.batch = (2 * self.batch).min(BATCH_MAX);
+            let rest = self.out.get(self.written..).unwrap_or_default();
+            let piece = rest.get(..record_max.unwrap_or(rest.len())).unwrap_or(rest);
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, piece))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.out.clear();
-            self.written = 0;
-            self.link.fill(&mut self.out, self.batch);
-            if self.out.is_empty() {
-                // An idle session holds no buffer.
-                self.out = Vec::new();
-                return Poll::Ready(Ok(Written::All));
-            }
+            self.written += written;
+            self.first_records.add(written);
+            self.unflushed = true;
+        }
+        ready!(self.poll_flush(cx))?;
+        if !std::mem::take(&mut self.was_full) && self.written >= self.batch {
+            self.batch = (2 * self.batch).min(BATCH_MAX);
+        }
+        self.out.clear();
+        self.written = 0;
+        self.link.fill(&mut self.out, self.batch);
+        if self.out.is_empty() {
+            // An idle session holds no buffer.
+            self.out = Vec::new();
+            return Poll::Ready(Ok(Written::All));
         }
         Poll::Ready(Ok(Written::Some))
     }
@@ -222,8 +222,6 @@ enum Written {
     Some,
 }
 
-/// Batches written before what came in is looked at: a fast line and busy visitors would have us write for ever.
-const BATCHES_PER_TURN: usize = 8;
 /// How long the end of a link may take: the agent's socket buffer is drained and answered within a round trip or two, or
 /// it is not there any more.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
