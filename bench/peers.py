@@ -1,11 +1,16 @@
 """The tunnels that are compared. Each knows how to start its server and its agent on given ports."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
+
+from processes import family, wait_for
 
 
 class Tunnel:
@@ -13,6 +18,8 @@ class Tunnel:
 
     name: str
     crypto: str
+    # Programs that have to be installed.
+    needs: tuple = ()
 
     def __init__(self, folder, upstream_port, free_port):
         self.folder, self.upstream_port = folder, upstream_port
@@ -36,7 +43,10 @@ class Tunnel:
     def stop(self):
         for child in (self.agent, self.server):
             if child:
-                child.kill()
+                # What it has started has no other way to learn of its end.
+                for pid in reversed(family(child.pid)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 child.wait()
 
     def logs(self):
@@ -59,7 +69,7 @@ class Tunnel:
 
 
 class Adit(Tunnel):
-    name, crypto = "adit", "TLS 1.3, one connection for all streams"
+    name, crypto = "adit", "TLS 1.3, one connection for all streams; static musl build"
     agent_binary: Path
     gateway_binary: Path
 
@@ -72,6 +82,7 @@ class Adit(Tunnel):
         gateway = {
             "connect": {"names": ["localhost"]},
             "listeners": {"agents": f"127.0.0.1:{self.control_port}", "tcp": {"addresses": "127.0.0.1"}},
+            "limits": {"streams_per_session_max": STREAMS_MAX},
             "certificates": [{"certificate_file": str(keys.chain), "private_key_file": str(keys.key)}],
             "cloud_endpoints": [{"url": f"tcp://bench.test:{self.public_port}", "traffic_policy": policy}],
         }
@@ -81,6 +92,7 @@ class Adit(Tunnel):
             "authtoken": token,
             "connect_url": f"localhost:{self.control_port}",
             "connect_cas": str(keys.authority),
+            "streams_max": STREAMS_MAX,
         }
         upstream = {"url": f"tcp://127.0.0.1:{self.upstream_port}"}
         endpoint = {"name": "bench", "url": "tcp://bench.internal:7000", "upstream": upstream}
@@ -91,6 +103,11 @@ class Adit(Tunnel):
 
     def agent_command(self):
         return [self.agent_binary, "run", "--config", self.agent_file]
+
+
+class AditGlibc(Adit):
+    name, crypto = "adit_glibc", "the same, the agent linked to the system's C library"
+    agent_binary: Path
 
 
 class Rathole(Tunnel):
@@ -121,8 +138,84 @@ class Rathole(Tunnel):
         return [self.binary, "--client", self.folder / "client.toml"]
 
 
+class Pipe(Tunnel):
+    """The reference: TLS with adit's library and ciphers, and nothing else."""
+
+    name, crypto = "pipe", "TLS 1.3, one connection per stream, nothing but TLS"
+    binary: Path
+
+    def server_command(self):
+        return [self.binary, "pipe-server", self.public_port, self.control_port, keys.chain, keys.key]
+
+    def agent_command(self):
+        # It does not try twice.
+        wait_for(lambda: is_listening(self.control_port), self)
+        return [self.binary, "pipe-agent", self.control_port, self.upstream_port, keys.authority]
+
+
+class Ssh(Tunnel):
+    """OpenSSH's server, run as `nobody`, and one of its clients or dropbear's."""
+
+    name, crypto = "ssh", "SSH, chacha20-poly1305, one connection for all streams"
+    needs = ("sshd", "ssh", "ssh-keygen", "setpriv")
+    cipher = "chacha20-poly1305@openssh.com"
+
+    def prepare(self):
+        keys.make_ssh(self.folder)
+        options = {
+            "Port": self.control_port,
+            "ListenAddress": "127.0.0.1",
+            "HostKey": self.folder / "host",
+            "PidFile": "none",
+            "AuthorizedKeysFile": self.folder / "authorized",
+            "StrictModes": "no",
+            "PasswordAuthentication": "no",
+            "KbdInteractiveAuthentication": "no",
+            "UsePAM": "yes",
+            "Compression": "no",
+            "LogLevel": "ERROR",
+        }
+        self.server_file = self.write("sshd", "".join(f"{key} {value}\n" for key, value in options.items()))
+        for path in (self.folder / "host", self.server_file):
+            os.chown(path, NOBODY, NOBODY)
+        self.folder.chmod(0o755)
+
+    def server_command(self):
+        as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        return [*as_nobody, program("sshd"), "-D", "-e", "-f", self.server_file]
+
+    def agent_command(self):
+        wait_for(lambda: is_listening(self.control_port), self)
+        options = ("UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR", "Compression=no")
+        options = [part for option in options for part in ("-o", option)]
+        return [
+            *(program("ssh"), "-N", "-T", "-F", "/dev/null", "-i", self.folder / "user", *options, "-c", self.cipher),
+            *("-p", self.control_port, "-R", self.forward(), "nobody@127.0.0.1"),
+        ]
+
+    def forward(self):
+        return f"127.0.0.1:{self.public_port}:127.0.0.1:{self.upstream_port}"
+
+
+class SshGcm(Ssh):
+    name, crypto = "ssh_gcm", "SSH, aes128-gcm, one connection for all streams"
+    cipher = "aes128-gcm@openssh.com"
+
+
+class Dropbear(Ssh):
+    name, crypto = "dropbear", "SSH, chacha20-poly1305, one connection for all streams; the server is OpenSSH's"
+    needs = ("sshd", "dbclient", "dropbearkey", "ssh-keygen", "setpriv")
+
+    def agent_command(self):
+        wait_for(lambda: is_listening(self.control_port), self)
+        return [
+            *("env", f"HOME={self.folder}", program("dbclient"), "-N", "-T", "-y", "-y", "-i", self.folder / "dropbear"),
+            *("-p", self.control_port, "-W", "1048576", "-R", self.forward(), "nobody@127.0.0.1"),
+        ]
+
+
 class Keys:
-    """One authority and one certificate for `localhost`, made with openssl."""
+    """One authority and one certificate for `localhost`, made with openssl; keys for SSH."""
 
     def make(self, folder):
         self.authority, self.chain = folder / "ca.pem", folder / "chain.pem"
@@ -145,9 +238,32 @@ class Keys:
             *("-certfile", self.authority, "-passout", "pass:bench"),
         )
 
+    def make_ssh(self, folder):
+        for name in ("host", "user"):
+            quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
+        authorized = (folder / "user.pub").read_text()
+        if program("dropbearkey"):
+            printed = quietly(program("dropbearkey"), "-t", "ed25519", "-f", folder / "dropbear")
+            authorized += "".join(f"{line}\n" for line in printed.splitlines() if line.startswith("ssh-"))
+        (folder / "authorized").write_text(authorized)
+
 
 def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+    quietly("openssl", *arguments)
+
+
+def quietly(*command):
+    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+
+
+def program(name):
+    """Where a program is, also one that only root has in its path; None without it."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def find_rathole():
@@ -156,4 +272,7 @@ def find_rathole():
     return shutil.which("rathole", path=f"{os.environ['PATH']}:{cargo_home / 'bin'}")
 
 
+NOBODY = 65534
+# More than the 1,000 idle streams that are measured.
+STREAMS_MAX = 1_200
 keys = Keys()

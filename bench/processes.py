@@ -23,17 +23,45 @@ def wait_for(condition, tunnel):
         time.sleep(0.05)
 
 
+def family(pid):
+    """The process and all that it has started and that still run."""
+    pids = [pid]
+    for parent in pids:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                pids += map(int, task.read_text().split())
+            except OSError:
+                # It has ended meanwhile.
+                pass
+    return pids
+
+
 def cpu_seconds(pid):
-    """User and system time of all threads of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """User and system time so far of all threads of a process, and of those it has started."""
+    total = 0
+    for member in family(pid):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        # Those that it has waited for count from now on.
+        total += sum(map(int, fields[11:15]))
+    return total / TICKS
 
 
 def memory(pid):
-    """Resident, peak resident and anonymous memory, in KiB."""
+    """Resident, peak resident and anonymous memory, in KiB, of a process and those it has started."""
     keys = {"VmRSS": "rss", "VmHWM": "peak", "RssAnon": "anon"}
-    lines = (line.split(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {keys[key]: int(value.split()[0]) for key, value in lines if key in keys}
+    total = dict.fromkeys(keys.values(), 0)
+    for member in family(pid):
+        try:
+            lines = Path(f"/proc/{member}/status").read_text().splitlines()
+        except OSError:
+            continue
+        for key, value in (line.split(":", 1) for line in lines):
+            if key in keys:
+                total[keys[key]] += int(value.split()[0])
+    return total
 
 
 def free_port():
