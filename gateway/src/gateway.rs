@@ -137,7 +137,7 @@ impl Gateway {
     /// [`NoRandomness`]
     pub fn with_log_ins(config: Config, key: &IdentityKey, log_ins: LogIns) -> Result<Arc<Self>, NoRandomness> {
         let identity = Identity::new(key.expose());
-        let events = Events::new(config.events.settle, u64::from_ne_bytes(identity.random()?));
+        let events = Events::new(&config.events, u64::from_ne_bytes(identity.random()?));
         let state = State {
             registry: Registry::new(),
             failures: Failures::new(config.limits.login_sources_max),

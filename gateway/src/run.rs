@@ -76,7 +76,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let acme = Acme::new(Arc::clone(&certificates), Arc::clone(gateway.challenges()), gateway.state().random.next());
     acme.follow(gateway.config().acme.as_ref()).map_err(RunError::Acme)?;
     let events = Arc::clone(gateway.events());
-    let publishing = tokio::spawn(async move { events.publish().await });
+    let publishing = tokio::spawn(async move { events.run().await });
     tell_addresses(&listeners, admin.address());
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     admin.serve(&Admin::new(Arc::clone(&gateway)));

@@ -7,6 +7,7 @@ mod site;
 use std::fs::{self, Permissions};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use adit::config::problem::Warning;
 use adit_gateway::config::Config;
@@ -15,6 +16,7 @@ use adit_gateway::config::acme::ChallengeKind;
 use adit_gateway::config::limits::{self, Limits};
 use adit_gateway::config::listeners::AgentPorts;
 use adit_gateway::config::public_names::PublicRefusal;
+use adit_gateway::events::Kind;
 use adit_gateway::login::hand_over::Party;
 use adit_gateway::token::Token;
 use serde_json::{Value, json};
@@ -905,4 +907,44 @@ fn callback_host_is_a_name_that_browsers_can_go_to() {
     }
     let without = parse(&Site::new(), &format!("{SMALLEST}log_ins: {{callback_host: login.example.com}}\n"));
     assert!(without.map(|_| ()).unwrap_err().contains("can never be reached: there is no listeners.https"));
+}
+
+#[test]
+fn webhook_is_https_or_here_and_shows_no_secret() {
+    let site = full_site();
+    let keys = site.write("webhook.secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    fs::set_permissions(keys, Permissions::from_mode(0o600)).unwrap();
+    site.write("short.secret", "whsec_c2hvcnQ=\n");
+    let with = |section: &str| parse(&site, &format!("{SMALLEST}events: {section}\n"));
+    let url = "url: 'https://hooks.example.com/in/path-of-a-secret'";
+    let (config, _) = with(&format!("{{webhook: {{{url}, secret_file: webhook.secret, timeout: 3s}}}}")).unwrap();
+    let webhook = config.events.webhook.as_ref().unwrap();
+    assert_eq!((webhook.timeout, config.events.settle), (Duration::from_secs(3), Duration::from_secs(30)));
+    assert!(webhook.takes(Kind::SiteUp) && !webhook.takes(Kind::WebhookFailing));
+    assert!(!format!("{config:?}").contains("path-of-a-secret"));
+    let some = format!("{{webhook: {{{url}, secret_file: webhook.secret, kinds: [site.down]}}}}");
+    let (config, _) = with(&some).unwrap();
+    assert!(!config.events.webhook.as_ref().unwrap().takes(Kind::SiteUp));
+    assert!(with("{webhook: {url: 'http://127.0.0.1:1/', secret_file: webhook.secret}}").is_ok());
+    for (section, says) in [
+        ("{settle: 50ms}", "events.settle: \"50ms\": must be from 100ms to 1h"),
+        ("{webhook: {secret_file: webhook.secret}}", "events.webhook.url: is missing"),
+        ("{webhook: {url: 'http://hooks.example.com/', secret_file: webhook.secret}}", "must be a URL such as https"),
+        ("{webhook: {url: 'https://a:b@hooks.example.com/', secret_file: webhook.secret}}", "must be a URL such as"),
+        (&*format!("{{webhook: {{{url}}}}}"), "events.webhook.secret_file: is missing"),
+        (
+            &*format!("{{webhook: {{{url}, secret_file: short.secret}}}}"),
+            "secret_file: \"short.secret\": must have one",
+        ),
+        (&*format!("{{webhook: {{{url}, secret_file: webhook.secret, secret: x}}}}"), "a secret does not stand in"),
+        (&*format!("{{webhook: {{{url}, secret_file: webhook.secret, kinds: [site]}}}}"), "must be one of site.up"),
+        (
+            &*format!("{{webhook: {{{url}, secret_file: webhook.secret, ca_file: webhook.secret}}}}"),
+            "events.webhook.ca_file",
+        ),
+    ] {
+        let error = with(section).unwrap_err();
+        assert!(error.contains(says), "{section}: {error}");
+        assert!(!error.contains("path-of-a-secret") && !error.contains("a:b@"), "{error}");
+    }
 }

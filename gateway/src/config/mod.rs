@@ -222,7 +222,7 @@ impl Config {
             settle(acme, (&connect, &log_ins), &cloud_endpoints, &certificates);
         }
         let acme = acme.map(Arc::new);
-        let events = EventsConfig::read(root.object("events"));
+        let events = EventsConfig::read(root.object("events"), &base);
         let limits = Limits::read(root.object("limits"));
         let file = file.to_owned();
         let config = Self {

@@ -9,20 +9,25 @@ mod machine;
 mod quiet;
 mod settle;
 mod tail;
+pub mod webhook;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::sleep_until;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use adit::session::Random;
+
+use crate::config::events::EventsConfig;
 pub use event::{About, Event, Kind, Moment, Site, rfc3339};
 use machine::Machine;
 pub use machine::Refusal;
 pub use tail::{Tail, Tailed};
+use webhook::{Answer, Next, Queue, Webhook, body, post};
 
 /// Hears what happens, and publishes what is worth telling.
 pub struct Events {
@@ -31,6 +36,11 @@ pub struct Events {
     changed: Notify,
     recent: Mutex<VecDeque<Arc<Event>>>,
     tail: broadcast::Sender<Arc<Event>>,
+    webhook: ArcSwapOption<Webhook>,
+    queue: Mutex<Queue>,
+    /// There may be something to deliver, or somewhere else.
+    queued: Notify,
+    start: u64,
 }
 
 /// Events that nobody was told of, since the start.
@@ -38,24 +48,36 @@ pub struct Events {
 pub struct Losses {
     /// More happened at once than is kept.
     pub dropped: u64,
+    /// The webhook did not take them in time, or too many waited for it.
+    pub webhook: u64,
 }
 
 impl Events {
-    /// Tells of sites and endpoints once a change has lasted for `settle`. `start` makes its ids differ from those of
-    /// every other process. Nothing is published before [`Events::publish`] runs.
+    /// Tells as the configuration says. `start` makes its ids differ from those of every other process. Nothing is
+    /// published before [`Events::run`] runs.
     #[must_use]
-    pub fn new(settle: Duration, start: u64) -> Arc<Self> {
+    pub fn new(config: &EventsConfig, start: u64) -> Arc<Self> {
         Arc::new(Self {
-            machine: Mutex::new(Machine::new(settle, start)),
+            machine: Mutex::new(Machine::new(config.settle, start)),
             changed: Notify::new(),
             recent: Mutex::default(),
             tail: broadcast::Sender::new(TAIL_MAX),
+            webhook: ArcSwapOption::new(config.webhook.clone()),
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            start,
         })
     }
 
-    /// Takes another settle time, for changes from now on.
-    pub fn set_settle(&self, settle: Duration) {
-        self.machine().set_settle(settle);
+    /// Takes another configuration. The settle time counts for changes from now on; what waits for the webhook goes to the
+    /// new one, and nowhere if there is none.
+    pub fn configure(&self, config: &EventsConfig) {
+        self.machine().set_settle(config.settle);
+        self.webhook.store(config.webhook.clone());
+        if config.webhook.is_none() {
+            self.queue().clear();
+        }
+        self.queued.notify_one();
     }
 
     /// A session of a site has logged in. Call it in the order in which sessions come and go.
@@ -94,8 +116,8 @@ impl Events {
         self.changed.notify_one();
     }
 
-    /// Events do not reach where they are sent, for this reason, or reach it again.
-    pub fn webhook(&self, trouble: Option<&str>) {
+    /// Events do not reach the webhook, for this reason, or reach it again.
+    fn tell_webhook(&self, trouble: Option<&str>) {
         self.machine().webhook(trouble, Moment::now());
         self.changed.notify_one();
     }
@@ -115,11 +137,21 @@ impl Events {
     /// What nobody was told of.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        Losses { dropped: self.machine().dropped() }
+        Losses { dropped: self.machine().dropped(), webhook: self.queue().counts().1 }
     }
 
-    /// Publishes events until it is dropped. One task does it.
-    pub async fn publish(&self) {
+    /// How many events wait for the webhook.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue().counts().0
+    }
+
+    /// Publishes and delivers events until it is dropped. One task does it.
+    pub async fn run(&self) {
+        tokio::join!(self.publish(), self.deliver());
+    }
+
+    async fn publish(&self) {
         loop {
             let (events, next) = {
                 let mut machine = self.machine();
@@ -148,8 +180,55 @@ impl Events {
             }
             recent.push_back(Arc::clone(event));
         }
+        if self.webhook.load().as_ref().is_some_and(|webhook| webhook.takes(event.kind)) {
+            self.queue().push(Arc::clone(event), Moment::now().at);
+            self.queued.notify_one();
+        }
         // Without anybody who follows there is nobody to tell.
         let _ = self.tail.send(Arc::clone(event));
+    }
+
+    /// Brings what waits to the webhook, one after the other.
+    async fn deliver(&self) {
+        let mut random = Random::new(self.start);
+        loop {
+            let webhook = self.webhook.load_full();
+            let next = self.queue().next(Moment::now().at);
+            match (webhook, next) {
+                (None, _) | (Some(_), Next::Idle) => self.queued.notified().await,
+                (Some(_), Next::Wait(at)) => tokio::select! {
+                    () = self.queued.notified() => {}
+                    () = sleep_until(at.into()) => {}
+                },
+                (Some(webhook), Next::Send(event, lost)) => {
+                    let unix = Moment::now().unix_ms.div_euclid(1000);
+                    let answer = post(&webhook, &event.id, unix, body(&event, lost)).await;
+                    self.note(answer, lost, random.next());
+                }
+            }
+        }
+    }
+
+    fn note(&self, answer: Answer, lost: u64, random: u64) {
+        let now = Moment::now().at;
+        let (is_answered, reason, retry_after) = match answer {
+            Answer::Taken => {
+                if self.queue().delivered(lost) {
+                    self.tell_webhook(None);
+                }
+                return;
+            }
+            Answer::Refused(reason, retry_after) => (true, reason, retry_after),
+            Answer::Failed(reason) => (false, reason, None),
+        };
+        debug!("an event was not delivered to the webhook: {reason}");
+        if self.queue().failed(is_answered, retry_after, now, random) {
+            self.tell_webhook(Some(&reason));
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -182,11 +261,17 @@ pub const TAIL_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn config() -> EventsConfig {
+        EventsConfig { settle: Duration::from_secs(30), webhook: None }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn event_reaches_everybody_who_follows_at_its_time() {
-        let events = Events::new(Duration::from_secs(30), 1);
+        let events = Events::new(&config(), 1);
         let site = Site { account: "a".into(), credential: "c".into(), instance: None };
         let mut tail = events.follow();
         let publisher = Arc::clone(&events);
@@ -201,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn slow_reader_loses_the_oldest_and_is_told_how_many() {
-        let events = Events::new(Duration::from_secs(30), 1);
+        let events = Events::new(&config(), 1);
         let mut tail = events.follow();
         for number in 0..TAIL_MAX + 5 {
             events.machine().limit_hit(&number.to_string(), None, Moment::now());

@@ -23,7 +23,7 @@ impl Gateway {
         let served = Arc::new(Served::new(config));
         let config = Arc::clone(&served.config);
         let before = Arc::clone(&self.served.swap(served).config);
-        self.events.set_settle(config.events.settle);
+        self.events.configure(&config.events);
         let now = tokio::time::Instant::now().into_std();
         let mut state = self.state();
         // Also when it was wider only since the log-in: what the agent has bound by that would stay.

@@ -14,7 +14,7 @@ use crate::shares::Shares;
 
 /// On whose account a name is looked up.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Payer<'a> {
+pub(crate) enum Payer<'a> {
     /// What keeps the gateway's own promises, such as the keys of issuers and the providers of log-ins.
     Gateway,
     /// A policy of this account.

@@ -21,7 +21,7 @@ use super::public_address::is_public;
 
 /// Whom the gateway may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// What the gateway's operator writes: also private addresses, and this machine without TLS.
     Anywhere,
     /// What an agent writes must not make the gateway knock inside its own network.
@@ -30,7 +30,7 @@ pub(super) enum Reach {
 
 /// Why there is no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum OutsideFault {
+pub(crate) enum OutsideFault {
     /// It has more bytes than the caller takes.
     TooLong,
     /// In words.
@@ -40,6 +40,18 @@ pub(super) enum OutsideFault {
 /// Sends a request whose URI is a path, to the server that `uri` names. The caller sets the time; dropping the future ends
 /// the connection. Gives also the address of the server.
 pub(super) async fn ask(
+    uri: &Uri,
+    reach: Reach,
+    payer: Payer<'_>,
+    request: Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> Result<(Response<Bytes>, IpAddr), OutsideFault> {
+    ask_trusting(&TLS, uri, reach, payer, request, bytes_max).await
+}
+
+/// As [`ask`], with the authorities of `trust`.
+pub(crate) async fn ask_trusting(
+    trust: &Arc<ClientConfig>,
     uri: &Uri,
     reach: Reach,
     payer: Payer<'_>,
@@ -56,7 +68,7 @@ pub(super) async fn ask(
     }
     let server = ServerName::try_from(name.to_owned());
     let server = server.map_err(|_| OutsideFault::Failed("the host name is not valid".to_owned()))?;
-    let tls = TlsConnector::from(Arc::clone(&TLS)).connect(server, tcp).await;
+    let tls = TlsConnector::from(Arc::clone(trust)).connect(server, tcp).await;
     let tls = tls.map_err(|error| OutsideFault::Failed(format!("TLS failed: {error}")))?;
     Ok((send(tls, request, bytes_max).await?, address))
 }
@@ -104,13 +116,21 @@ impl Drop for Driver {
 }
 
 /// Trusts the public authorities.
-static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+static TLS: LazyLock<Arc<ClientConfig>> =
+    LazyLock::new(|| trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }));
+
+/// Trusts the public authorities.
+pub(crate) fn public_trust() -> Arc<ClientConfig> {
+    Arc::clone(&TLS)
+}
+
+/// Trusts these authorities alone.
+pub(crate) fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     #[expect(clippy::expect_used, reason = "ring has the default versions, always")]
     let builder = builder.with_safe_default_protocol_versions().expect("ring supports TLS 1.2 and 1.3");
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-});
+}
 
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Addresses of one name that are tried.

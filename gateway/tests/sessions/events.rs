@@ -24,7 +24,7 @@ impl Operator {
     fn of(world: &World) -> Self {
         let events = Arc::clone(world.gateway.events());
         let publisher = Arc::clone(&events);
-        tokio::spawn(async move { publisher.publish().await });
+        tokio::spawn(async move { publisher.run().await });
         Self { tail: events.follow(), events }
     }
 
