@@ -43,6 +43,8 @@ class Family:
     qemu_arch: str
     qemu_cpu: str
     builds: tuple[Build, ...]
+    # Names and versions of crates that are not those of Cargo.lock, in the order in which they have to be changed.
+    crates: tuple[tuple[str, str], ...] = ()
 
     @property
     def qemu(self):
@@ -82,6 +84,7 @@ def load(triple):
         qemu_arch=data["qemu"]["arch"],
         qemu_cpu=data["qemu"]["cpu"],
         builds=tuple(_builds(triple, data["size"])),
+        crates=tuple(data.get("crates", {}).items()),
     )
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import cache
 import debian
+import lock
 import sysroot
 from family import ROOT, TargetsError
 
 PACKAGES = ("rustc-web", "cargo-web", "rust-web-src")
-RUSTC, CARGO = "/usr/bin/rustc", "/usr/bin/cargo"
+RUSTC, CARGO = "/usr/bin/rustc", lock.CARGO
 
 FLAGS_WITH_TABLES = ("-Ctarget-feature=+crt-static", "-Clink-self-contained=no", "-Crelocation-model=static")
 # Nothing unwinds with panic=abort, so nothing reads the tables for it.
@@ -63,11 +64,9 @@ def environment(family, flags=FLAGS):
     for key in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CFLAGS"):
         kept.pop(key, None)
     return kept | {
-        # cargo runs the compiler that it finds first, which may be rustup's.
-        "PATH": "/usr/bin:/bin",
+        # Which also opens the flags that build the standard library, as a nightly would.
+        **lock.ENVIRONMENT,
         "RUSTC": RUSTC,
-        # Opens the flags that build the standard library, as a nightly would.
-        "RUSTC_BOOTSTRAP": "1",
         "CARGO_INCREMENTAL": "0",
         # The crate `libc` and std take musl for an old one, whose time ends in 2038 on 32 bits, unless they are told.
         "RUST_LIBC_UNSTABLE_MUSL_V1_2_3": "1",
@@ -129,7 +128,7 @@ def tests(family, *selection):
 def _cargo(family, flags, command, *arguments):
     """Runs cargo for a family; returns the paths of the programs that it made, or of the tests if they were wanted, by
     the names of what they are made from."""
-    line = [CARGO, command, "--locked", "-p", "adit", "--target", family.triple, *arguments]
+    line = [CARGO, *lock.options(family), command, "--locked", "-p", "adit", "--target", family.triple, *arguments]
     line += ["--message-format", "json-render-diagnostics"]
     done = subprocess.run(line, cwd=ROOT, env=environment(family, flags), stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
