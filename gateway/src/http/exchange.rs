@@ -152,7 +152,7 @@ impl<R: Reach> Client<R> {
                 let answer = tokio::select! {
                     answer = self.forward(&inbound, &target, taken(head), (body, withheld), hops) => answer,
                     // An upload may take as long as it likes.
-                    () = stay.over() => Err(session_over()),
+                    () = stay.session_over() => Err(session_over()),
                 };
                 let has_failed = match &answer {
                     Ok(answer) => Some(answer.response.status().is_server_error()),

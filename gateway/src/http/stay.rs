@@ -1,6 +1,7 @@
 //! How long a visitor may stay that a log-in has let through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::io::Activity;
 use crate::login::term::Passage;
@@ -20,6 +21,12 @@ impl Stay {
     /// Completes when what was let through has to end; see [`Passage::over`].
     pub(super) async fn over(&self) {
         self.passage.over(|| self.activity.idle()).await;
+    }
+
+    /// The same for a request that waits for its answer, which is no idle time: it was made just now, and its answer has a
+    /// time of its own.
+    pub(super) async fn session_over(&self) {
+        self.passage.over(|| Duration::ZERO).await;
     }
 
     /// Whether there is any end to wait for.
