@@ -8,6 +8,7 @@ mod close_connection;
 mod compress_response;
 mod custom_response;
 mod deny;
+mod fetched;
 mod forward_internal;
 mod header;
 mod http_request;

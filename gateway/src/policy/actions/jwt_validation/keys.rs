@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,11 +11,11 @@ use http::Uri;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
-use tokio::time::Instant;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::super::fetched::{Fetched, Known, Times};
 use super::fetch::{self, Reach};
 use super::jws::{Algorithm, Jws};
 
@@ -179,28 +179,7 @@ pub(in crate::policy::actions) struct Source {
     url: String,
     uri: Uri,
     reach: Reach,
-    state: Mutex<State>,
-    /// Held by the one that fetches.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    keys: Option<Arc<Keys>>,
-    fetched: Option<Instant>,
-    tried: Option<Instant>,
-    failure: Option<String>,
-}
-
-impl State {
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
-    }
-
-    /// Nobody can make the gateway ask an issuer more often than this.
-    fn may_try(&self, now: Instant) -> bool {
-        self.tried.is_none_or(|tried| now.saturating_duration_since(tried) >= RETRY)
-    }
+    fetched: Fetched<Keys, String>,
 }
 
 impl Source {
@@ -221,8 +200,7 @@ impl Source {
 
     pub(in crate::policy::actions) fn new(url: &str, reach: Reach) -> Result<Self, &'static str> {
         let uri = fetch::check(url, reach)?;
-        let (state, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { url: url.to_owned(), uri, reach, state, fetching })
+        Ok(Self { url: url.to_owned(), uri, reach, fetched: Fetched::new(TIMES) })
     }
 
     pub(in crate::policy::actions) fn url(&self) -> &str {
@@ -232,12 +210,8 @@ impl Source {
     /// The keys, fetched if there are none, if they are old, or if the one that is asked for is not among them. While the
     /// issuer cannot be reached, those that were fetched last stay in use.
     pub(in crate::policy::actions) async fn keys(self: &Arc<Self>, key_id: Option<&str>) -> Result<Arc<Keys>, String> {
-        let now = Instant::now();
-        let (keys, is_fresh, may_try) = {
-            let state = self.state();
-            (state.keys.clone(), state.is_fresh(now), state.may_try(now))
-        };
-        match keys.filter(|keys| keys.has(key_id)) {
+        let Known { found, is_fresh, may_try } = self.fetched.known();
+        match found.filter(|keys| keys.has(key_id)) {
             Some(keys) if is_fresh || !may_try => return Ok(keys),
             Some(keys) => {
                 // Good enough for this request; the next ones get newer keys.
@@ -251,64 +225,43 @@ impl Source {
                 let _ = tokio::spawn(async move { source.refresh().await }).await;
             }
         }
-        let state = self.state();
-        match (&state.keys, &state.failure) {
-            (Some(keys), _) => Ok(Arc::clone(keys)),
-            (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => Err("they were not fetched".to_owned()),
-        }
+        self.fetched.outcome().map_err(|failure| failure.unwrap_or_else(|| "they were not fetched".to_owned()))
     }
 
     /// Fetches the keys, unless somebody else has just tried.
     async fn refresh(&self) {
-        let _one_at_a_time = self.fetching.lock().await;
-        {
-            let now = Instant::now();
-            let mut state = self.state();
-            if !state.may_try(now) {
-                return;
-            }
-            state.tried = Some(now);
-        }
+        // Also when they are fresh: the one that is asked for is not among them.
+        self.fetched.refresh(|_| true, self.fetch()).await;
+    }
+
+    async fn fetch(&self) -> Result<Keys, String> {
         let fetched = fetch::get(&self.uri, self.reach).await;
         let parsed = fetched.and_then(|body| Keys::parse(&body).map_err(str::to_owned));
-        let mut state = self.state();
-        match parsed {
-            Ok(keys) => {
-                tracing::debug!(url = self.url, keys = keys.list.len(), "keys fetched");
-                state.keys = Some(Arc::new(keys));
-                state.fetched = Some(Instant::now());
-                state.failure = None;
-            }
+        match &parsed {
+            Ok(keys) => tracing::debug!(url = self.url, keys = keys.list.len(), "keys fetched"),
             Err(failure) => {
-                let kept = state.keys.is_some();
+                let kept = self.fetched.known().found.is_some();
                 tracing::warn!(url = self.url, kept, "keys cannot be fetched: {failure}");
-                state.failure = Some(failure);
             }
         }
+        parsed
     }
 
     /// Keys as if they had just been fetched.
     #[cfg(test)]
     pub(in crate::policy::actions) fn put(&self, set: &str) {
-        let mut state = self.state();
-        state.keys = Some(Arc::new(Keys::parse(set.as_bytes()).unwrap()));
-        state.fetched = Some(Instant::now());
+        self.fetched.put(Keys::parse(set.as_bytes()).unwrap());
     }
 
     #[cfg(test)]
     pub(in crate::policy::actions) fn is_filled(&self) -> bool {
-        self.state().keys.is_some()
+        self.fetched.known().found.is_some()
     }
 
     /// Makes the keys old.
     #[cfg(test)]
     pub(in crate::policy::actions) fn age(&self) {
-        self.state().fetched = None;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fetched.age();
     }
 }
 
@@ -336,10 +289,8 @@ const NO_KEYS_FILE: &str = "is neither a key set (JWKS) nor public keys or certi
 const P256: &str = "1.2.840.10045.3.1.7";
 const P384: &str = "1.3.132.0.34";
 const ED25519: &str = "1.3.101.112";
-/// As ngrok's service has it.
-const FRESH: Duration = Duration::from_secs(15 * 60);
-/// Between two attempts, whoever asks for whatever key.
-const RETRY: Duration = Duration::from_secs(10);
+/// As ngrok's service has it; and between two attempts, whoever asks for whatever key.
+const TIMES: Times = Times { fresh: Duration::from_secs(15 * 60), retry: Duration::from_secs(10) };
 /// Keys of one set; issuers have two or three.
 const KEYS_MAX: usize = 100;
 /// What stands before the coordinates of a point (SEC 1, 2.3.3).

@@ -1,13 +1,13 @@
 //! An OpenID provider: how it describes itself, and what it says of a person.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
-use tokio::time::Instant;
 
+use super::super::fetched::{Fetched, Known, Times};
 use super::super::jwt_validation::Flaw as JwtFlaw;
 use super::super::jwt_validation::claims::Expected;
 use super::super::jwt_validation::fetch::{self, Reach};
@@ -21,17 +21,7 @@ pub(super) struct OpenId {
     issuer: Box<str>,
     uri: Uri,
     reach: Reach,
-    state: Mutex<State>,
-    /// Held by the one that fetches.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    found: Option<Arc<Metadata>>,
-    fetched: Option<Instant>,
-    tried: Option<Instant>,
-    failure: Option<Flaw>,
+    described: Fetched<Metadata, Flaw>,
 }
 
 /// How a provider describes itself (OpenID Connect Discovery 1.0, section 3).
@@ -69,8 +59,7 @@ impl OpenId {
         }
         let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let uri = fetch::check(&document, reach)?;
-        let (state, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { issuer: issuer.into(), uri, reach, state, fetching })
+        Ok(Self { issuer: issuer.into(), uri, reach, described: Fetched::new(TIMES) })
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -84,44 +73,26 @@ impl OpenId {
     /// The provider's description, fetched if there is none or if it is old. While the provider cannot be reached, the one
     /// that was fetched last stays in use.
     pub(super) async fn metadata(self: &Arc<Self>) -> Result<Arc<Metadata>, Flaw> {
-        let now = Instant::now();
-        let (found, is_fresh, may_try) = {
-            let state = self.state();
-            (state.found.clone(), state.is_fresh(now), state.may_try(now))
-        };
+        let Known { found, is_fresh, may_try } = self.described.known();
         if let Some(found) = found.filter(|_| is_fresh || !may_try) {
             return Ok(found);
         }
         // Apart from this request: a visitor who leaves must not take the fetch for all others along.
         let provider = Arc::clone(self);
         let _ = tokio::spawn(async move { provider.refresh().await }).await;
-        let state = self.state();
         let unknown = || Flaw::new(Wrong::Own, "the provider's description was not fetched");
-        state.found.clone().ok_or_else(|| state.failure.clone().unwrap_or_else(unknown))
+        self.described.outcome().map_err(|failure| failure.unwrap_or_else(unknown))
     }
 
     async fn refresh(&self) {
-        let _one_at_a_time = self.fetching.lock().await;
-        {
-            let now = Instant::now();
-            let mut state = self.state();
-            if state.is_fresh(now) || !state.may_try(now) {
-                return;
-            }
-            state.tried = Some(now);
-        }
+        self.described.refresh(|known| !known.is_fresh, self.fetch()).await;
+    }
+
+    async fn fetch(&self) -> Result<Metadata, Flaw> {
         let described = self.describe().await;
-        let mut state = self.state();
-        match described {
-            Ok(found) => {
-                state.found = Some(Arc::new(found));
-                state.fetched = Some(Instant::now());
-            }
-            Err(flaw) => {
-                tracing::warn!(issuer = %self.issuer, "the provider's description cannot be had: {}", flaw.reason);
-                state.failure = Some(flaw);
-            }
-        }
+        described.inspect_err(|flaw| {
+            tracing::warn!(issuer = %self.issuer, "the provider's description cannot be had: {}", flaw.reason);
+        })
     }
 
     /// Fetches the description. A provider that does not answer is told from one that answers something else: visitors
@@ -170,20 +141,6 @@ impl OpenId {
         }
         Ok(jws.payload)
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
-    }
-
-    fn may_try(&self, now: Instant) -> bool {
-        self.tried.is_none_or(|tried| now.saturating_duration_since(tried) >= RETRY)
-    }
 }
 
 impl Metadata {
@@ -228,7 +185,6 @@ fn check_party(claims: &Map<String, Json>, client: &str) -> Result<(), &'static 
     }
 }
 
-const FRESH: Duration = Duration::from_secs(15 * 60);
-/// Between two attempts, whoever asks.
-const RETRY: Duration = Duration::from_secs(5);
+/// Providers change what they say of themselves seldom, and long before it matters.
+const TIMES: Times = Times { fresh: Duration::from_secs(15 * 60), retry: Duration::from_secs(5) };
 const ISSUER_CHARS_MAX: usize = 128;

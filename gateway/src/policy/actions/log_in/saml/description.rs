@@ -1,13 +1,13 @@
 //! Where the description of an identity provider comes from: the policy, a file, or an address that is asked again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use time::OffsetDateTime;
-use tokio::time::Instant;
 
+use super::super::super::fetched::{Fetched, Known, Times};
 use super::super::super::jwt_validation::fetch::{self, Asking, Reach};
 use super::super::flaw::{Flaw, Wrong};
 use super::work::WORK;
@@ -17,39 +17,28 @@ use crate::login::saml::metadata::Metadata;
 #[derive(Debug)]
 pub(super) enum Description {
     Fixed(Arc<Metadata>),
-    Fetched(Arc<Fetched>),
+    Remote(Arc<Remote>),
 }
 
 /// A description at an address.
 #[derive(Debug)]
-pub(super) struct Fetched {
+pub(super) struct Remote {
     url: Box<str>,
     uri: Uri,
-    state: Mutex<State>,
-    /// Held by the one that fetches.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    found: Option<Arc<Metadata>>,
-    fetched: Option<Instant>,
-    tried: Option<Instant>,
-    failure: String,
+    described: Fetched<Metadata, String>,
 }
 
 impl Description {
     /// Reads the address of a description.
     pub(super) fn at(url: &str) -> Result<Self, &'static str> {
         let uri = fetch::check(url, Reach::Anywhere)?;
-        let (state, fetching) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self::Fetched(Arc::new(Fetched { url: url.into(), uri, state, fetching })))
+        Ok(Self::Remote(Arc::new(Remote { url: url.into(), uri, described: Fetched::new(TIMES) })))
     }
 
     pub(super) fn url(&self) -> Option<&str> {
         match self {
             Self::Fixed(_) => None,
-            Self::Fetched(fetched) => Some(&fetched.url),
+            Self::Remote(remote) => Some(&remote.url),
         }
     }
 
@@ -57,7 +46,7 @@ impl Description {
     pub(super) fn identity(&self) -> String {
         match self {
             Self::Fixed(metadata) => format!("entity {}", metadata.entity_id),
-            Self::Fetched(fetched) => format!("url {}", fetched.url),
+            Self::Remote(remote) => format!("url {}", remote.url),
         }
     }
 
@@ -66,7 +55,7 @@ impl Description {
     pub(super) async fn metadata(&self, now: i64) -> Result<Arc<Metadata>, Flaw> {
         let (metadata, place) = match self {
             Self::Fixed(metadata) => (Ok(Arc::clone(metadata)), "the policy"),
-            Self::Fetched(fetched) => (fetched.metadata(now).await, &*fetched.url),
+            Self::Remote(remote) => (remote.metadata(now).await, &*remote.url),
         };
         let metadata = metadata.map_err(|failure| Flaw::new(Wrong::Metadata, format!("{place}: {failure}")))?;
         if metadata.valid_until.is_some_and(|until| until <= now) {
@@ -76,46 +65,27 @@ impl Description {
     }
 }
 
-impl Fetched {
+impl Remote {
     /// `unix` is the time in seconds since 1970, by which a description may be out of date before it is old.
     async fn metadata(self: &Arc<Self>, unix: i64) -> Result<Arc<Metadata>, String> {
-        let now = Instant::now();
-        let (found, is_fresh, may_try) = {
-            let state = self.state();
-            (state.found.clone(), state.is_fresh(now, unix), state.may_try(now))
-        };
-        if let Some(found) = found.filter(|_| is_fresh || !may_try) {
+        let known = self.described.known();
+        let is_good = is_good(&known, unix);
+        if let Some(found) = known.found.filter(|_| is_good || !known.may_try) {
             return Ok(found);
         }
         // Apart from this request: a visitor who leaves must not take the fetch for all others along.
-        let fetched = Arc::clone(self);
-        let _ = tokio::spawn(async move { fetched.refresh(unix).await }).await;
-        let state = self.state();
-        state.found.clone().ok_or_else(|| state.failure.clone())
+        let remote = Arc::clone(self);
+        let _ = tokio::spawn(async move { remote.refresh(unix).await }).await;
+        self.described.outcome().map_err(|failure| failure.unwrap_or_else(|| "it was not fetched".to_owned()))
     }
 
     async fn refresh(&self, unix: i64) {
-        let _one_at_a_time = self.fetching.lock().await;
-        {
-            let now = Instant::now();
-            let mut state = self.state();
-            if state.is_fresh(now, unix) || !state.may_try(now) {
-                return;
-            }
-            state.tried = Some(now);
-        }
-        let read = self.fetch().await;
-        let mut state = self.state();
-        match read {
-            Ok(found) => {
-                state.found = Some(Arc::new(found));
-                state.fetched = Some(Instant::now());
-            }
-            Err(failure) => {
+        let fetch = async {
+            self.fetch().await.inspect_err(|failure| {
                 tracing::warn!(url = %self.url, "the metadata of an identity provider cannot be had: {failure}");
-                state.failure = failure;
-            }
-        }
+            })
+        };
+        self.described.refresh(|known| !is_good(known, unix), fetch).await;
     }
 
     async fn fetch(&self) -> Result<Metadata, String> {
@@ -129,24 +99,12 @@ impl Fetched {
             (status, _) => Err(format!("the answer has status {}", status.as_u16())),
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl State {
-    fn is_fresh(&self, now: Instant, unix: i64) -> bool {
-        let is_valid = self.found.as_ref().is_some_and(|found| found.valid_until.is_none_or(|until| until > unix));
-        is_valid && self.fetched.is_some_and(|fetched| now.saturating_duration_since(fetched) < FRESH)
-    }
-
-    fn may_try(&self, now: Instant) -> bool {
-        self.tried.is_none_or(|tried| now.saturating_duration_since(tried) >= RETRY)
-    }
+fn is_good(known: &Known<Metadata>, unix: i64) -> bool {
+    let is_valid = |found: &Arc<Metadata>| found.valid_until.is_none_or(|until| until > unix);
+    known.is_fresh && known.found.as_ref().is_some_and(is_valid)
 }
 
 /// A provider publishes its next key long before it uses it.
-const FRESH: Duration = Duration::from_secs(15 * 60);
-/// Between two attempts, whoever asks.
-const RETRY: Duration = Duration::from_secs(5);
+const TIMES: Times = Times { fresh: Duration::from_secs(15 * 60), retry: Duration::from_secs(5) };
