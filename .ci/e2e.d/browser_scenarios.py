@@ -21,28 +21,29 @@ LOGIN = f"login.{DOMAIN}"
 @scenario("files")
 def browser_logs_in_once_for_two_endpoints_and_out_again(deployment):
     more = {"auth_id": "team", "auth_cookie_domain": DOMAIN, "identity_headers": {"x-mail": "email"}}
-    with site(deployment, "openid-connect", more) as (provider, place, browser, _):
-        form = browser.go(place.url + DEEP)
-        expect(form.url.startswith(provider.issuer), f"the visitor is at {form.url}")
-        page = browser.log_in("ann")
-        expect_equal((page.url, page.status), (place.url + DEEP, 200), "where the visitor came back to")
-        expect_equal(told(page)["x-mail"], "ann@example.com", "who the upstream is told that it is")
-        expect("adit-session" not in told(page).get("cookie", ""), "the upstream got the session's cookie")
-        [cookie] = browser.cookies()
-        expected = {"name": "__Secure-adit-session-team", "domain": f".{DOMAIN}"}
-        expect_equal({key: cookie[key] for key in expected}, expected, "the session's cookie")
-        expect(cookie["secure"] and cookie["httpOnly"] and cookie["sameSite"] == "Lax", f"the cookie is {cookie}")
+    for kind in ("openid-connect", "oauth"):
+        with site(deployment, kind, more) as (provider, place, browser, _):
+            form = browser.go(place.url + DEEP)
+            expect(form.url.startswith(provider.issuer), f"the visitor is at {form.url}")
+            page = browser.log_in("ann")
+            expect_equal((page.url, page.status), (place.url + DEEP, 200), "where the visitor came back to")
+            expect_equal(told(page)["x-mail"], "ann@example.com", "who the upstream is told that it is")
+            expect("adit-session" not in told(page).get("cookie", ""), "the upstream got the session's cookie")
+            [cookie] = browser.cookies()
+            expected = {"name": "__Secure-adit-session-team", "domain": f".{DOMAIN}"}
+            expect_equal({key: cookie[key] for key in expected}, expected, "the session's cookie")
+            expect(cookie["secure"] and cookie["httpOnly"] and cookie["sameSite"] == "Lax", f"the cookie is {cookie}")
 
-        second = f"https://{SECOND}:{deployment.port}/other"
-        page = browser.go(second)
-        expect_equal((page.url, page.status), (second, 200), "the second endpoint")
+            second = f"https://{SECOND}:{deployment.port}/other"
+            page = browser.go(second)
+            expect_equal((page.url, page.status), (second, 200), "the second endpoint")
 
-        page = browser.go(place.url + "/ngrok/logout?auth_id=team")
-        browser.picture("logged-out")
-        expect("You are logged out" in page.text, f"the page says {page.text}")
-        expect_equal(browser.cookies(), [], "cookies after the log-out")
-        page = browser.click("a")
-        expect(page.url.startswith(provider.issuer), f"the log-in after a log-out leads to {page.url}")
+            page = browser.go(place.url + "/ngrok/logout?auth_id=team")
+            browser.picture("logged-out")
+            expect("You are logged out" in page.text, f"the page says {page.text}")
+            expect_equal(browser.cookies(), [], "cookies after the log-out")
+            page = browser.click("a")
+            expect(page.url.startswith(provider.issuer), f"the log-in after a log-out leads to {page.url}")
 
 
 @scenario("files")

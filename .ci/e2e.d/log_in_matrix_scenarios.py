@@ -41,7 +41,8 @@ def log_in_lets_its_own_session_through_and_nothing_else_over_all_of_http(deploy
                         refused = fetch(place, "/", *headers, *script, version=version)
                         found = (refused.status, refused.headers.get("ngrok-error-code"))
                         expect_equal(found, (401, "ERR_NGROK_3101"), f"{kind}: {forged[:30]!r} over {version}")
-                expect(" 401 " in _upgraded(place, forged)[0], f"{kind}: a WebSocket with the cookie {forged[:30]!r} was let through")
+                head, _ = _upgraded(place, forged)
+                expect(" 401 " in head, f"{kind}: a WebSocket with the cookie {forged[:30]!r} got {head!r}")
             expect_equal(counted.requests, before, f"{kind}: requests that reached the upstream without a session")
             for version in (HTTP1, HTTP2):
                 answer = fetch(place, "/", "-H", f"Cookie: {cookie}", *SCRIPT, version=version)
@@ -159,7 +160,7 @@ def browser_comes_back_from_saml_by_the_callback_host_for_all_names(deployment):
             second = Place("https", SECOND, deployment.port)
             browser.go(second.url + "/other")
             page = _agree(browser, second, "/other")
-            expect_equal((page.url, page.status), (second.url + "/other", 200), "the second name, which the provider does not know")
+            expect_equal((page.url, page.status), (second.url + "/other", 200), "the name that is not registered")
             expect_equal(sorted(cookie["domain"] for cookie in browser.cookies()), sorted([HOST, SECOND]), "hosts with cookies")
     finally:
         restart(deployment)
@@ -210,6 +211,23 @@ def provider_that_is_down_between_its_form_and_the_way_back_lets_nobody_in(deplo
                 expect_equal(counted.requests, before, "requests that reached the upstream")
             else:
                 expect_equal(browser.post(form).status, 200, f"{kind}: its word is whole, nothing more is asked of it")
+
+
+@scenario("files")
+def provider_of_oauth_is_asked_again_whether_the_person_is_still_in(deployment):
+    with counted_site(deployment, "oauth", {"userinfo_refresh_interval": "2s"}) as (provider, place, counted):
+        browser = Browser(deployment, place)
+        browser.get(place.url + "/")
+        expect_equal(browser.log_in("ann").status, 200, "status after the log-in")
+        time.sleep(2.5)
+        answer = browser.get(place.url + "/")
+        expect_equal((answer.status, _said(answer)["x-user"]), (200, "ann@example.com"), "after a refresh")
+        provider.stop()
+        time.sleep(2.5)
+        before = counted.requests
+        refused = browser.get(place.url + "/")
+        expect_equal((refused.status, refused.headers["ngrok-error-code"]), (502, "ERR_NGROK_5201"), "without the provider")
+        expect_equal(counted.requests, before, "requests that reached the upstream")
 
 
 @scenario("files")

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use adit_gateway::login::saml::asked_log_out::{AskedLogOut, Proof};
 use adit_gateway::login::saml::log_out::read_answer;
 use adit_gateway::login::saml::metadata::Metadata;
 use adit_gateway::login::saml::response::{Expected, Vouched};
@@ -11,7 +12,7 @@ const METADATA: &[u8] = include_bytes!("../../gateway/tests/data/policy/files/id
 /// When the corpus was signed.
 const NOW: i64 = 1_800_000_000;
 
-/// Reads the input as a response, as a description, and as the answer to a log-out.
+/// Reads the input as a response, as a description, as the answer to a log-out, and as a log-out that the provider asks for.
 pub fn saml_response(data: &[u8]) {
     static PROVIDER: OnceLock<Metadata> = OnceLock::new();
     let provider = PROVIDER.get_or_init(|| match Metadata::read(METADATA, NOW) {
@@ -34,4 +35,9 @@ pub fn saml_response(data: &[u8]) {
     }
     let _ = Metadata::read(data, NOW);
     let _ = read_answer(data, &provider.entity_id);
+    let place = ("https://app.example.com/slo", NOW);
+    // The provider has signed none.
+    assert!(AskedLogOut::read(data, Proof::InMessage, provider, place).is_err(), "a log-out was made up");
+    let query = String::from_utf8_lossy(data);
+    assert!(AskedLogOut::read(data, Proof::InQuery(&query), provider, place).is_err(), "a query was taken for signed");
 }

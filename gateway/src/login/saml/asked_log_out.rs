@@ -299,6 +299,8 @@ mod tests {
         refused(ToldLogOut { more: until(NOW - LEEWAY_SECS), ..told() }, Fault::Claims, "out of date");
         let soon = by_query(&provider, &ToldLogOut { more: until(NOW + 1), ..told() }).unwrap();
         assert_eq!(soon.expires, NOW + 1 + LEEWAY_SECS);
+        assert!(by_query(&provider, &ToldLogOut { id: "_".repeat(ID_BYTES_MAX), ..told() }).is_ok());
+        refused(ToldLogOut { id: "_".repeat(ID_BYTES_MAX + 1), ..told() }, Fault::Form, "ID");
         refused(ToldLogOut { name: String::new(), ..told() }, Fault::Form, "NameID");
         let sessions = |count: usize| (0..count).map(|index| index.to_string()).collect();
         assert!(by_query(&provider, &ToldLogOut { sessions: sessions(SESSIONS_MAX), ..told() }).is_ok());

@@ -470,7 +470,7 @@ fn ends_there(session: &Session) -> Option<i64> {
 const REQUEST_PREFIX: &str = "_";
 const ID_LEN: usize = 16;
 /// Sessions of one person that one message ends; each is written down. The provider is told when there are more.
-const ENDED_MAX: usize = 100;
+pub(super) const ENDED_MAX: usize = 100;
 /// SAML Bindings, 3.4.3, has 80, of which not every provider knows.
 const RELAY_BYTES_MAX: usize = 1024;
 /// With line feeds in between.

@@ -1,7 +1,9 @@
 //! Log-outs that begin at the provider, and what the upstream is told of a person.
 
+use super::super::flow::ENDED_MAX;
 use super::*;
 use crate::login::saml::pretend::ToldLogOut;
+use crate::login::store::Noted;
 
 fn site(more: &str) -> Site {
     Site::with(Provider::rsa(), more, Arc::new(Journal::in_memory()))
@@ -57,6 +59,32 @@ async fn log_out_of_the_provider_ends_what_it_names_and_nothing_else() {
     let all = ToldLogOut { sessions: Vec::new(), ..told("_l4") };
     site.ends(&mut Browser::default(), &all).await.location();
     assert!(!site.is_in(&browser).await);
+}
+
+#[tokio::test]
+async fn log_out_of_very_many_sessions_is_said_to_be_partial() {
+    let (site, mut browser) = (site(""), Browser::default());
+    site.log_in(&mut browser, "/").await;
+    let (store, now) = (site.log_ins.store(), site.told("").now);
+    let first = store.sessions(now).remove(0);
+    let more = |name: &str, count: usize| {
+        for index in 0..count {
+            store.note(Noted { id: format!("{name}-{index}"), ..first.clone() }, now).unwrap();
+        }
+    };
+    more("more", ENDED_MAX - 1);
+    let answer = async |id: &str| {
+        let told = ToldLogOut { id: id.into(), sessions: Vec::new(), ..site.told_log_out() };
+        let location = site.ends(&mut Browser::default(), &told).await.location();
+        let packed = location.split_once("SAMLResponse=").unwrap().1.split_once('&').unwrap().0;
+        unpacked(&percent_decode_str(packed).decode_utf8().unwrap())
+    };
+    let whole = answer("_l1").await;
+    assert!(whole.contains("status:Success") && store.sessions(now).is_empty(), "{whole}");
+    more("again", ENDED_MAX + 1);
+    let partial = answer("_l2").await;
+    assert!(partial.contains("PartialLogout") && !partial.contains("status:Success"), "{partial}");
+    assert_eq!(store.sessions(now).len(), 1);
 }
 
 #[tokio::test]
