@@ -39,6 +39,8 @@ class Family:
     tier: int
     clang: tuple[str, ...]
     rustc: tuple[str, ...]
+    # How the crate ring is optimised, if otherwise than Cargo.toml says.
+    ring: str | None
     elf: Elf
     qemu_arch: str
     qemu_cpu: str
@@ -80,6 +82,7 @@ def load(triple):
         tier=data["tier"],
         clang=tuple(data["compile"]["clang"]),
         rustc=tuple(data["compile"].get("rustc", ())),
+        ring=data["compile"].get("ring"),
         elf=Elf(elf["class"], elf["endian"], elf["machine"], elf["float"]),
         qemu_arch=data["qemu"]["arch"],
         qemu_cpu=data["qemu"]["cpu"],

@@ -115,7 +115,8 @@ def agent(family, small=False):
 
 def build(family, *arguments, flags=FLAGS, std=STD):
     """Builds the agent for a family; returns where the binary is until the next build."""
-    return _cargo(family, flags, "build", "--profile", "firmware", "--bin", "adit", *std, *arguments)["adit"]
+    ring = ("--config", f'profile.firmware.package.ring.opt-level="{family.ring}"') if family.ring else ()
+    return _cargo(family, flags, "build", "--profile", "firmware", "--bin", "adit", *ring, *std, *arguments)["adit"]
 
 
 def tests(family, *selection):
