@@ -72,7 +72,8 @@ def environment(family, flags=FLAGS):
         "RUST_LIBC_UNSTABLE_MUSL_V1_2_3": "1",
         "CARGO_TARGET_DIR": str(crates),
         f"CARGO_TARGET_{name.upper()}_LINKER": str(tools / "ld"),
-        f"CARGO_TARGET_{name.upper()}_RUSTFLAGS": " ".join([*flags, *family.rustc, *without_paths(crates)]),
+        # Encoded, because folders may have spaces in their names. Only the target's crates get them.
+        "CARGO_ENCODED_RUSTFLAGS": "\x1f".join([*flags, *family.rustc, *without_paths(crates)]),
         f"CC_{name}": str(tools / "cc"),
         f"AR_{name}": "/usr/bin/ar",
         **({"SOURCE_DATE_EPOCH": source_date()} if source_date() else {}),

@@ -1,10 +1,12 @@
 """Compiler and sources of the standard library have to belong together."""
 
+import os
 import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
+import family
 import rust
 from family import TargetsError
 
@@ -44,6 +46,21 @@ class Match(unittest.TestCase):
         for compiler, sources in (("1.97.0", "1.96.0"), ("1.96.0", "1.97.0")):
             with self.assertRaisesRegex(TargetsError, f"{compiler}, .* is {sources}; install the same version of rustc-web"):
                 self.check(compiler, sources)
+
+
+class Flags(unittest.TestCase):
+    def test_folder_with_a_space_in_its_name_stays_one_flag(self):
+        crates = Path(self.enterContext(tempfile.TemporaryDirectory())) / "a longer path"
+        each = family.load("x86_64-unknown-linux-musl")
+        with (
+            mock.patch.dict(os.environ, ADIT_TARGETS_BUILD=str(crates), RUSTFLAGS="-Cdebuginfo=2"),
+            mock.patch("sysroot.make", return_value=crates),
+            mock.patch("rust.without_paths", side_effect=lambda folder: [f"--remap-path-prefix={folder}=/build"]),
+        ):
+            environment = rust.environment(each)
+        flags = environment["CARGO_ENCODED_RUSTFLAGS"].split("\x1f")
+        self.assertEqual(flags, [*rust.FLAGS, f"--remap-path-prefix={crates}=/build"])
+        self.assertNotIn("RUSTFLAGS", environment)
 
 
 if __name__ == "__main__":
