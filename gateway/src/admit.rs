@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
 use tracing::info;
 
@@ -89,6 +90,7 @@ impl Gateway {
             metadata: request.extra.metadata.as_str().into(),
             is_adit: request.extra.adit.is_some(),
             client_type: request.extra.client_type.as_str().into(),
+            usage: self.usages().of(&credential),
             credential,
             token: TokenHash::of(request.extra.authtoken.expose()),
             confirmed: Notify::new(),
@@ -152,7 +154,7 @@ impl Gateway {
     ) -> Result<Identified, WireError> {
         let limit = config.limits.login_failures_per_minute_max;
         let is_suspect = self.state().failures.is_over(source, limit, now);
-        let accepted = config.accounts.log_in(request.extra.authtoken.expose(), source);
+        let accepted = config.accounts.log_in(request.extra.authtoken.expose(), source, OffsetDateTime::now_utc());
         let resumed = accepted.as_ref().ok().and_then(|credential| {
             self.identity().resume(&owner(credential), &request.client_id, request.extra.cookie.expose())
         });
@@ -203,7 +205,7 @@ impl Gateway {
                 return Err(Obstacle::Refused(draining()));
             }
             // A reload since the log-in was judged has looked only at the sessions that were there.
-            if !agent.is_allowed(&self.config()) {
+            if !agent.is_allowed(&self.config(), OffsetDateTime::now_utc()) {
                 return Err(Obstacle::Refused(WireError::new(codes::CREDENTIAL_REVOKED, REVOKED)));
             }
             let older = state.session_of(&agent.client, agent.leg).and_then(|older| state.session(older));

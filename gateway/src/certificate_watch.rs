@@ -40,7 +40,7 @@ pub struct Found {
 struct Stamp([Option<FileStamp>; 3]);
 
 /// Device, inode, length, seconds and nanoseconds of the last change.
-type FileStamp = (u64, u64, u64, i64, i64);
+pub(crate) type FileStamp = (u64, u64, u64, i64, i64);
 
 impl CertificateWatch {
     /// Watches the files of these certificates, which have just been read.
@@ -101,7 +101,7 @@ impl Stamp {
     }
 }
 
-fn file_stamp(file: &Path) -> Option<FileStamp> {
+pub(crate) fn file_stamp(file: &Path) -> Option<FileStamp> {
     let metadata = fs::metadata(file).ok()?;
     Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }

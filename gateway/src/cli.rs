@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use adit::endpoint_url::EndpointUrl;
 use adit_gateway::acl::Rule;
 use adit_gateway::config::accounts::ACCOUNT_DEFAULT;
+use adit_gateway::config::credential::parse_end;
 use adit_gateway::token::CredentialId;
 use clap::{Args, Parser, Subcommand};
 use http::{Method, StatusCode, Uri};
@@ -86,7 +87,7 @@ pub(crate) struct EndLogIns {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Makes a token and prints it once, with the entry for the gateway's configuration; nothing is stored.
+    /// Makes a token and prints it once, with the entry for the gateway's configuration, which --write stores.
     #[command(after_help = TOKEN_HELP, override_usage = TOKEN_USAGE)]
     New(NewToken),
 }
@@ -105,6 +106,17 @@ pub(crate) struct NewToken {
     /// Lets agents with this token bind everything in its account.
     #[arg(long)]
     pub(crate) allow_any: bool,
+    /// The last day (such as 2030-12-31, in UTC) or moment at which the credential is good.
+    #[arg(long, value_name = "DAY", value_parser = end)]
+    pub(crate) not_after: Option<String>,
+    /// Writes the entry as a file into this directory, which is `credentials_directory` in the gateway's configuration.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+/// Lets through what the configuration will understand.
+fn end(text: &str) -> Result<String, &'static str> {
+    parse_end(text).map(|_| text.to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -213,11 +225,12 @@ traffic pass. What rate-limit counts begins at zero. What proves who somebody is
 
 Exit codes: 0 the policy was explained, whatever it decides; 2 the command line is wrong; 3 the document is wrong.";
 
-const TOKEN_USAGE: &str = "adit-gateway token new --id <ID> [--account <NAME>] (--acl <RULE>... | --allow-any)";
+const TOKEN_USAGE: &str = "adit-gateway token new --id <ID> [--account <NAME>] (--acl <RULE>... | --allow-any) [--not-after <DAY>] [--write <DIRECTORY>]";
 
 const TOKEN_HELP: &str = "\
-Of the output, the first line is the token and the others are the entry, so that a script can tell them apart. To replace
-a token without an outage, make a new one of the same id, add its hash as the second one of the entry, reload, move the
+Of the output, the first line is the token and the others are the entry, so that a script can tell them apart. With --write
+the token is all of it: the entry is the new file <ID>.yml, and a file of that name is never replaced. To replace a token
+without an outage, make a new one of the same id, add its hash as the second one of the entry, reload, move the
 agents over, and remove the old hash.";
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::admit::{Failures, shown};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config::accounts::Credential;
+use crate::credentials::usage::{Usage, Usages};
 use crate::events::Events;
 use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
 use crate::identity::{ClientId, Identity, NoRandomness, Owner, Ticket};
@@ -54,6 +55,7 @@ pub struct Gateway {
     challenges: Arc<Challenges>,
     events: Arc<Events>,
     state: Mutex<State>,
+    usages: Usages,
     draining: watch::Sender<bool>,
     ledger: Arc<Ledger>,
     /// Set once the sockets are served.
@@ -101,6 +103,8 @@ pub(crate) struct Agent {
     pub(crate) client_type: Arc<str>,
     /// The credential as it was at the log-in.
     pub(crate) credential: Arc<Credential>,
+    /// What all sessions of the credential use together.
+    pub(crate) usage: Arc<Usage>,
     /// The hash of the token that the agent logged in with.
     pub(crate) token: TokenHash,
     /// Told whenever one of its endpoints becomes routable, and at its end.
@@ -157,6 +161,7 @@ impl Gateway {
             challenges: Arc::default(),
             events,
             state: Mutex::new(state),
+            usages: Usages::default(),
             draining: watch::Sender::new(false),
             ledger: Arc::default(),
             certificates: OnceLock::new(),
@@ -189,6 +194,10 @@ impl Gateway {
 
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    pub(crate) fn usages(&self) -> &Usages {
+        &self.usages
     }
 
     pub(crate) fn is_draining(&self) -> bool {

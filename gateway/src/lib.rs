@@ -9,6 +9,7 @@ mod bounded;
 pub mod certificate_watch;
 pub mod certificates;
 pub mod config;
+pub mod credentials;
 pub mod dev;
 pub mod events;
 pub mod gateway;

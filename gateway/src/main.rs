@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use adit_gateway::acl::Rule;
 use adit_gateway::config::{Config, ConfigErrors};
+use adit_gateway::credentials::written;
 use adit_gateway::dev::{self, Options};
 use adit_gateway::log::{self, LogFormat, LogLevel};
 use adit_gateway::run;
@@ -143,26 +144,41 @@ fn new_token(arguments: &NewToken) -> u8 {
         Ok(token) => token,
         Err(error) => return fail(error),
     };
+    if let Some(directory) = &arguments.write {
+        let lines = entry(arguments, &token.hash());
+        let file = match written::write(directory, &arguments.id, &(lines.join("\n") + "\n")) {
+            Ok(file) => file,
+            Err(error) => {
+                return fail(format_args!("{}: {}.yml cannot be written: {error}", directory.display(), arguments.id));
+            }
+        };
+        complain(format_args!("{} is written. The authtoken for the agent, shown only now:", file.display()));
+        print(token.expose());
+        return EXIT_OK;
+    }
     complain("The authtoken for the agent. It is shown only now:");
     print(token.expose());
     complain("\nThe entry below `credentials:` in the gateway's configuration, which holds only a hash of it:");
-    print(entry(arguments, &token.hash()));
+    let lines = entry(arguments, &token.hash()).into_iter().enumerate();
+    print(
+        lines.map(|(at, line)| format!("  {} {line}", if at == 0 { "-" } else { " " })).collect::<Vec<_>>().join("\n"),
+    );
     EXIT_OK
 }
 
-/// One item of the configuration's list of credentials. The texts in it need no escapes: their alphabets have none of
-/// the characters that would.
-fn entry(arguments: &NewToken, hash: &TokenHash) -> String {
-    let mut lines = vec![format!("  - id: \"{}\"", arguments.id), format!("    account: \"{}\"", arguments.account)];
-    lines.push("    hashes:".to_owned());
-    lines.push(format!("      - \"{hash}\""));
+/// The lines of a credential. The texts in it need no escapes: their alphabets have none of the characters that would.
+fn entry(arguments: &NewToken, hash: &TokenHash) -> Vec<String> {
+    let mut lines = vec![format!("id: \"{}\"", arguments.id), format!("account: \"{}\"", arguments.account)];
+    lines.push("hashes:".to_owned());
+    lines.push(format!("  - \"{hash}\""));
     if arguments.allow_any {
-        lines.push("    allow_any: true".to_owned());
+        lines.push("allow_any: true".to_owned());
     } else {
-        lines.push("    acl:".to_owned());
-        lines.extend(arguments.acl.iter().map(|rule: &Rule| format!("      - \"{rule}\"")));
+        lines.push("acl:".to_owned());
+        lines.extend(arguments.acl.iter().map(|rule: &Rule| format!("  - \"{rule}\"")));
     }
-    lines.join("\n")
+    lines.extend(arguments.not_after.iter().map(|end| format!("not_after: \"{end}\"")));
+    lines
 }
 
 fn dev(arguments: Dev) -> u8 {

@@ -17,6 +17,7 @@ use crate::admin::{self, Admin, AdminError};
 use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
 use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::credentials::watch::Watch;
 use crate::gateway::Gateway;
 use crate::identity::NoRandomness;
 use crate::identity_key::{IdentityKey, IdentityKeyError};
@@ -82,6 +83,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     admin.serve(&Admin::new(Arc::clone(&gateway)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     let mut watch = CertificateWatch::new(&gateway.config().certificates);
+    let mut credentials = Watch::new(&gateway);
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -104,6 +106,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
                     break;
                 }
             },
+            step = credentials.next() => credentials.take(step, &gateway),
             _ = looks.tick() => {
                 tell_ends(&gateway, &watch);
                 end_sessions(&gateway, &ending).await;

@@ -4,12 +4,13 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use adit::mux::Key;
 
+use crate::credentials::usage::Place;
 use crate::session::link::{Link, Sign};
 
 /// A proxy stream.
@@ -22,11 +23,12 @@ use crate::session::link::{Link, Sign};
 pub struct ProxyStream {
     link: Arc<Link>,
     key: Key,
+    place: Place,
 }
 
 impl ProxyStream {
-    pub(crate) fn new(link: Arc<Link>, key: Key) -> Self {
-        Self { link, key }
+    pub(crate) fn new(link: Arc<Link>, key: Key, place: Place) -> Self {
+        Self { link, key, place }
     }
 
     /// Aborts both directions: the agent resets its connection to the upstream. The same as dropping an unfinished
@@ -42,14 +44,25 @@ impl ProxyStream {
 }
 
 impl AsyncRead for ProxyStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.link.poll_read(self.key, cx, buf)
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(most) = ready!(self.place.poll_read(cx)) else { return self.link.poll_read(self.key, cx, buf) };
+        let most = most.min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(self.link.poll_read(self.key, cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        self.place.spend(read);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ProxyStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.link.poll_write(self.key, cx, bytes)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(most) = ready!(self.place.poll_write(cx)) else { return self.link.poll_write(self.key, cx, bytes) };
+        let part = bytes.get(..bytes.len().min(most)).unwrap_or_default();
+        let written = ready!(self.link.poll_write(self.key, cx, part))?;
+        self.place.spend(written);
+        Poll::Ready(Ok(written))
     }
 
     /// Does nothing: written bytes go to the link as soon as the agent takes them.

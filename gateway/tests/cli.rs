@@ -11,6 +11,7 @@ use adit_gateway::login::spent::Journal;
 use adit_gateway::login::store::{Noted, Store};
 use adit_gateway::token::Token;
 use site::{SMALLEST, Site};
+use time::OffsetDateTime;
 
 fn gateway(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_adit-gateway")).args(arguments).env_remove("ADIT_LOG").output().unwrap()
@@ -332,12 +333,41 @@ fn new_token_fits_the_configuration_as_printed() {
         let credentials = SMALLEST.split_once("credentials: [").unwrap().0.to_owned() + "credentials:\n" + entry;
         let file = site.path("gateway.yml");
         let (config, _) = adit_gateway::config::Config::parse(&file, &credentials).unwrap();
-        let credential = config.accounts.log_in(token, "192.0.2.1".parse().unwrap()).unwrap();
+        let credential =
+            config.accounts.log_in(token, "192.0.2.1".parse().unwrap(), OffsetDateTime::now_utc()).unwrap();
         assert!(credential.acl.allows(&allowed.parse().unwrap()));
         if let Some(refused) = refused {
             assert!(!credential.acl.allows(&refused.parse().unwrap()));
         }
     }
+}
+
+#[test]
+fn new_token_with_write_prints_the_token_alone_and_the_gateway_takes_the_file() {
+    let site = Site::new();
+    std::fs::create_dir(site.path("sites")).unwrap();
+    let directory = site.path("sites").display().to_string();
+    let arguments =
+        ["--id", "site2", "--acl", "bind:*.site2.internal", "--not-after", "2200-12-31", "--write", &directory];
+    let output = new_token(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let token = stdout(&output).strip_suffix('\n').unwrap();
+    assert_eq!(Token::parse(token).unwrap().credential_id(), "site2");
+    assert!(!stderr(&output).contains(token));
+
+    let text = format!("credentials_directory: sites\n{SMALLEST}");
+    let (config, warnings) = adit_gateway::config::Config::parse(&site.path("gateway.yml"), &text).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let log_in = config.accounts.log_in(token, "192.0.2.1".parse().unwrap(), OffsetDateTime::now_utc());
+    assert!(log_in.unwrap().not_after.is_some());
+
+    let again = new_token(&arguments);
+    assert_eq!((again.status.code(), stdout(&again)), (Some(1), ""));
+    assert!(stderr(&again).contains("site2.yml cannot be written"), "{}", stderr(&again));
+    let (config, _) = adit_gateway::config::Config::parse(&site.path("gateway.yml"), &text).unwrap();
+    assert!(config.accounts.log_in(token, "192.0.2.1".parse().unwrap(), OffsetDateTime::now_utc()).is_ok());
+    let bad = new_token(&["--id", "a", "--allow-any", "--not-after", "tomorrow"]);
+    assert!(stderr(&bad).contains("must be a day, such as"), "{}", stderr(&bad));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use adit::config::problem::Warning;
 use adit_gateway::config::Config;
-use adit_gateway::config::accounts::LogInRefusal;
+use adit_gateway::config::accounts::{CredentialLimits, LogInRefusal};
 use adit_gateway::config::acme::ChallengeKind;
 use adit_gateway::config::limits::{self, Limits};
 use adit_gateway::config::listeners::AgentPorts;
@@ -21,6 +21,10 @@ use adit_gateway::login::hand_over::Party;
 use adit_gateway::token::Token;
 use serde_json::{Value, json};
 use site::{SMALLEST, Site};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+const NOW: OffsetDateTime = datetime!(2029-06-01 0:00 UTC);
 
 const FULL: &str = "
 version: 1
@@ -576,7 +580,7 @@ fn log_in_needs_the_token_and_an_allowed_source() {
     let log_in = |token: &str, source: &str| {
         config
             .accounts
-            .log_in(token, address(source))
+            .log_in(token, address(source), NOW)
             .map(|credential| credential.id.to_string())
             .map_err(LogInRefusal::code)
     };
@@ -591,6 +595,75 @@ fn log_in_needs_the_token_and_an_allowed_source() {
     assert_eq!(log_in(nobody.expose(), "10.7.1.1"), Err(107));
     assert_eq!(log_in("", "10.7.1.1"), Err(105));
     assert_eq!(log_in("abc", "10.7.1.1"), Err(105));
+}
+
+#[test]
+fn credential_ends_with_its_last_day_and_an_old_token_earlier() {
+    let (old, new) =
+        (Token::generate(&"clinic7".parse().unwrap()).unwrap(), Token::generate(&"clinic7".parse().unwrap()).unwrap());
+    let text = FULL
+        .replace(
+            &format!("sha256:{}", "0".repeat(64)),
+            &format!("{{hash: '{}', not_after: 2030-01-01T12:00:00+01:00}}", old.hash()),
+        )
+        .replace(&format!("sha256:{}", "1".repeat(64)), &new.hash().to_string())
+        .replace("allowed_networks: [10.7.0.0/16]", "not_after: 2030-12-31");
+    let accounts = parse(&full_site(), &text).unwrap().0.accounts;
+    let log_in = |token: &Token, now| accounts.log_in(token.expose(), address("10.7.1.1"), now).map(|_| ());
+    let rotation = datetime!(2030-01-01 11:00 UTC);
+    assert_eq!(log_in(&old, rotation), Ok(()));
+    assert_eq!(log_in(&old, rotation + time::Duration::NANOSECOND), Err(LogInRefusal::Expired));
+    assert_eq!(log_in(&new, rotation + time::Duration::NANOSECOND), Ok(()));
+    assert_eq!(log_in(&new, datetime!(2030-12-31 23:59:59.999999999 UTC)), Ok(()));
+    assert_eq!(log_in(&new, datetime!(2031-01-01 0:00 UTC)), Err(LogInRefusal::Expired));
+    assert_eq!(accounts.next_end(NOW), Some(rotation));
+    assert_eq!(accounts.next_end(datetime!(2031-01-01 0:00 UTC)), None);
+
+    let revoked = parse(&full_site(), &text.replace("not_after: 2030-12-31", "revoked: true")).unwrap().0.accounts;
+    let log_in = |token: &Token| revoked.log_in(token.expose(), address("10.7.1.1"), NOW).map(|_| ());
+    assert_eq!(log_in(&new), Err(LogInRefusal::Revoked));
+    let stranger = Token::generate(&"clinic7".parse().unwrap()).unwrap();
+    assert_eq!(log_in(&stranger), Err(LogInRefusal::Unknown), "whoever has no token learns nothing");
+}
+
+#[test]
+fn limits_of_a_credential_are_optional_and_bounded() {
+    let with = |limits: &str| FULL.replace("allowed_networks: [10.7.0.0/16]", &format!("limits: {{{limits}}}"));
+    let (config, _) =
+        parse(&full_site(), &with("streams_max: 3, new_streams_per_second_max: 5, bytes_per_second_max: 2MiB"))
+            .unwrap();
+    let limits = config.accounts.credential("clinic7").unwrap().limits;
+    let expected = (Some(3), Some(5), Some(2 << 20));
+    assert_eq!((limits.streams_max, limits.new_streams_per_second_max, limits.bytes_per_second_max), expected);
+    assert_eq!(config.accounts.credential("site1").unwrap().limits, CredentialLimits::default());
+    for (bad, expected) in [
+        ("streams_max: 0", "credentials[1].limits.streams_max: 0: must be"),
+        ("bytes_per_second_max: 1KiB", "credentials[1].limits.bytes_per_second_max: \"1KiB\": must be from 16KiB"),
+        ("bandwidth: 1MiB", "credentials[1].limits.bandwidth: unknown key"),
+    ] {
+        let error = parse(&full_site(), &with(bad)).map(|_| ()).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn credentials_of_a_directory_are_among_the_others_and_a_bad_file_keeps_only_itself_out() {
+    let site = full_site();
+    let hash = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = format!("credentials_directory: sites\n{FULL}");
+    let error = parse(&site, &text).map(|_| ()).unwrap_err();
+    assert!(error.contains("credentials_directory: ") && error.contains("cannot be listed"), "{error}");
+    site.write("sites/site3.yml", &format!("id: site3\nhashes: ['{hash}']\nallow_any: true\n"));
+    site.write("sites/site4.yml", "id: site4\nhashes: [adit_site4_secret]\nallow_any: true\n");
+    site.write("sites/copy.yml", &format!("id: site1\nhashes: ['{hash}']\nallow_any: true\n"));
+    let (config, warnings) = parse(&site, &text).unwrap();
+    assert!(config.accounts.credential("site3").is_some() && config.accounts.credential("site4").is_none());
+    assert!(!config.accounts.credential("site1").unwrap().acl.allows(&"https://any.internal".parse().unwrap()));
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("sites/site4.yml: hashes[0]: a hash is sha256:")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("copy.yml: is not used: site1 is the id")), "{warnings:?}");
+    assert!(!warnings.concat().contains("adit_site4_secret"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Accounts and their credentials: who may log in, from where, and what for.
+//! Accounts and their credentials: who may log in, and from where.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,16 +7,20 @@ use std::sync::Arc;
 
 use adit::config::problem::shown_text;
 use adit::config::reader::Object;
+use time::OffsetDateTime;
 
+pub use super::credential::{Credential, CredentialLimits, KeptHash};
 use super::networks::parse_network;
-use crate::acl::{Acl, Rule};
 use crate::networks::{NETWORKS_MAX, NetworkSet};
-use crate::token::{CredentialId, MalformedToken, Token, TokenHash};
+use crate::token::{CredentialId, MalformedToken, Token};
 
 /// All accounts. Ids of credentials are unique among all of them, because a token names its credential by the id alone.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
     list: Vec<Account>,
+    /// Those of the gateway's own file.
+    listed: HashMap<Arc<str>, Arc<Credential>>,
+    /// These, and those of the directory.
     credentials: HashMap<Arc<str>, Arc<Credential>>,
 }
 
@@ -29,21 +33,6 @@ pub struct Account {
     pub allowed_networks: Option<NetworkSet>,
 }
 
-/// What an agent logs in with. Two of them are equal when a reload has changed nothing for their agents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential {
-    /// Its id, unique among all accounts.
-    pub id: Arc<str>,
-    /// The account that it belongs to.
-    pub account: Arc<str>,
-    /// The hashes of its tokens: one, or two while a token is being replaced.
-    pub hashes: Vec<TokenHash>,
-    /// What its agents may bind.
-    pub acl: Acl,
-    /// Where its agents may connect from, within what the account allows. `None`: no narrower than the account.
-    pub allowed_networks: Option<NetworkSet>,
-}
-
 /// Why a log-in is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogInRefusal {
@@ -51,6 +40,10 @@ pub enum LogInRefusal {
     Malformed,
     /// No credential has this token.
     Unknown,
+    /// The credential was revoked.
+    Revoked,
+    /// The credential or the token has come to its end.
+    Expired,
     /// The account does not allow the source address.
     AccountSource,
     /// The credential does not allow the source address.
@@ -72,11 +65,29 @@ impl Accounts {
         if !file.has("accounts") {
             list.push(Account { name: ACCOUNT_DEFAULT.into(), allowed_networks: None });
         }
-        let mut accounts = Self { list, credentials: HashMap::new() };
+        let mut accounts = Self { list, ..Self::default() };
         for entry in file.objects("credentials", CREDENTIALS_MAX) {
             accounts.read_credential(entry);
         }
+        accounts.credentials.clone_from(&accounts.listed);
         accounts
+    }
+
+    /// Puts these in the place of the credentials that came from the directory before.
+    pub(crate) fn set_filed<'c>(&mut self, filed: impl Iterator<Item = &'c Arc<Credential>>) {
+        self.credentials.clone_from(&self.listed);
+        self.credentials.extend(filed.map(|credential| (Arc::clone(&credential.id), Arc::clone(credential))));
+    }
+
+    /// Whether a credential of this id stands in the gateway's own file.
+    pub(crate) fn is_listed(&self, id: &str) -> bool {
+        self.listed.contains_key(id)
+    }
+
+    /// The next moment at which a credential or a token comes to its end.
+    #[must_use]
+    pub fn next_end(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.credentials().filter_map(|credential| credential.next_end(now)).min()
     }
 
     /// The accounts, in the order of the file.
@@ -106,11 +117,10 @@ impl Accounts {
     /// # Errors
     ///
     /// See [`LogInRefusal`]; [`LogInRefusal::code`] is what the agent is told.
-    pub fn log_in(&self, token: &str, source: IpAddr) -> Result<Arc<Credential>, LogInRefusal> {
+    pub fn log_in(&self, token: &str, source: IpAddr, now: OffsetDateTime) -> Result<Arc<Credential>, LogInRefusal> {
         let token = Token::parse(token)?;
-        let hash = token.hash();
-        let credential = self.credentials.get(token.credential_id()).filter(|known| hash.is_among(&known.hashes));
-        let credential = credential.ok_or(LogInRefusal::Unknown)?;
+        let credential = self.credentials.get(token.credential_id()).ok_or(LogInRefusal::Unknown)?;
+        credential.check(&token.hash(), now)?;
         self.check_source(credential, source)?;
         Ok(Arc::clone(credential))
     }
@@ -131,18 +141,11 @@ impl Accounts {
         Ok(())
     }
 
-    fn read_credential(&mut self, mut entry: Object<'_>) {
-        let id = entry.required_parsed("id", str::parse::<CredentialId>);
-        let account = self.read_account_of(&mut entry);
-        let hashes = read_hashes(&mut entry);
-        let acl = read_acl(&mut entry);
-        let allowed_networks = read_networks(&mut entry);
+    fn read_credential(&mut self, entry: Object<'_>) {
         let (reader, id_path) = (entry.reader(), entry.path_of("id"));
-        entry.finish();
-        let (Some(id), Some(account), Some(acl)) = (id, account, acl) else { return };
-        let id: Arc<str> = id.as_str().into();
-        let credential = Credential { id: Arc::clone(&id), account, hashes, acl, allowed_networks };
-        if self.credentials.insert(Arc::clone(&id), Arc::new(credential)).is_some() {
+        let Some(credential) = Credential::read(entry, self) else { return };
+        let id = Arc::clone(&credential.id);
+        if self.listed.insert(Arc::clone(&id), Arc::new(credential)).is_some() {
             reader.problem(&id_path, Some(shown_text(&id)), "is the id of another credential already");
         }
     }
@@ -179,7 +182,7 @@ impl LogInRefusal {
     pub const fn code(self) -> u32 {
         match self {
             Self::Malformed => 105,
-            Self::Unknown => 107,
+            Self::Unknown | Self::Revoked | Self::Expired => 107,
             Self::AccountSource => 115,
             Self::CredentialSource => 116,
         }
@@ -200,6 +203,8 @@ impl fmt::Display for LogInRefusal {
                 "the authtoken is not valid here: it was revoked or replaced, or belongs to another gateway; ask the \
                  operator of the gateway for a new one",
             ),
+            Self::Revoked => f.write_str("the authtoken was revoked; ask the operator of the gateway for a new one"),
+            Self::Expired => f.write_str("the authtoken has expired; ask the operator of the gateway for a new one"),
             Self::AccountSource => f.write_str("this account may not connect from this address"),
             Self::CredentialSource => f.write_str("this authtoken may not be used from this address"),
         }
@@ -208,56 +213,7 @@ impl fmt::Display for LogInRefusal {
 
 impl std::error::Error for LogInRefusal {}
 
-fn read_hashes(entry: &mut Object<'_>) -> Vec<TokenHash> {
-    if !entry.has("hashes") {
-        entry.missing("hashes", "the hash of its token, as `adit-gateway token new` prints it");
-    }
-    let texts = entry.strings("hashes", HASHES_MAX);
-    let mut hashes: Vec<TokenHash> = Vec::new();
-    for (path, text) in &texts {
-        match text.parse() {
-            Ok(hash) if hashes.contains(&hash) => {
-                entry.reader().problem(path, None, "is there twice: keep one of them")
-            }
-            Ok(hash) => hashes.push(hash),
-            // What stands there may be the token itself.
-            Err(error) => entry.reader().problem(path, None, error),
-        }
-    }
-    if texts.is_empty() && entry.value("hashes").is_some_and(serde_json::Value::is_array) {
-        entry.problem(
-            "hashes",
-            "must have one hash, or two while a token is replaced; to revoke, remove the credential",
-        );
-    }
-    hashes
-}
-
-/// A credential without rules could do nothing or everything; neither is what somebody meant who wrote nothing.
-fn read_acl(entry: &mut Object<'_>) -> Option<Acl> {
-    let allow_any = entry.boolean("allow_any").unwrap_or_default();
-    let has_rules = entry.has("acl");
-    let rules = entry.parsed_list("acl", RULES_MAX, str::parse::<Rule>);
-    match (allow_any, has_rules) {
-        (true, false) => Some(Acl::everything()),
-        (false, true) => {
-            if entry.value("acl").and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty) {
-                entry.problem("acl", "must have a rule, such as bind:*.site1.internal");
-            }
-            Some(Acl::new(rules))
-        }
-        (true, true) => {
-            entry.problem("allow_any", "makes the rules of acl meaningless: keep one of the two");
-            None
-        }
-        (false, false) => {
-            entry.missing("acl", "rules such as bind:*.site1.internal, or allow_any: true");
-            None
-        }
-    }
-}
-
-fn read_networks(entry: &mut Object<'_>) -> Option<NetworkSet> {
+pub(super) fn read_networks(entry: &mut Object<'_>) -> Option<NetworkSet> {
     if !entry.has("allowed_networks") {
         return None;
     }
@@ -274,9 +230,5 @@ pub const ACCOUNT_DEFAULT: &str = "main";
 pub const ACCOUNTS_MAX: usize = 1_000;
 /// One per agent, twenty times the fleet this is built for.
 pub const CREDENTIALS_MAX: usize = 10_000;
-/// One in use and one that replaces it.
-pub const HASHES_MAX: usize = 2;
-/// Each Bind is checked against all rules of its credential.
-pub const RULES_MAX: usize = 100;
 /// Enough names to recognise a misspelt one.
 const NAMES_SHOWN: usize = 10;

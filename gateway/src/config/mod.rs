@@ -8,6 +8,7 @@ pub mod acme;
 pub mod admin;
 pub mod certificate;
 mod cloud_endpoint;
+pub mod credential;
 pub mod events;
 pub mod limits;
 pub mod listeners;
@@ -29,6 +30,7 @@ pub use adit::config::problem::{ConfigErrors, Warning};
 use adit::config::reader::{Object, Reader};
 use adit::endpoint_url::Scheme;
 
+use crate::credentials::directory::Directory;
 use crate::http::reach::CloudEndpoint;
 use crate::identity_key::IdentityKey;
 use crate::ledger::LedgerConfig;
@@ -74,6 +76,8 @@ pub struct Config {
     pub public_names: PublicNames,
     /// Who may log in.
     pub accounts: Accounts,
+    /// Where more credentials are, one file each, and what was read there; they are among `accounts`.
+    pub credentials_directory: Option<Directory>,
     /// Public endpoints of the gateway itself, each on a slot of its own.
     pub cloud_endpoints: Vec<Arc<CloudEndpoint>>,
     /// What policies may do.
@@ -157,7 +161,8 @@ impl Config {
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }
 
-    /// Takes back from the configuration in force what a reload cannot change, so that what is said here is what is.
+    /// Takes back from the configuration in force what a reload cannot change, so that what is said here is what is, and
+    /// the credentials whose files cannot be used now.
     pub fn keep_from(&mut self, old: &Self) {
         let tcp_addresses = old.listeners.tcp.addresses.clone();
         let agent_ports = self.listeners.tcp.agent_ports.clone();
@@ -170,6 +175,16 @@ impl Config {
         self.log_ins.clone_from(&old.log_ins);
         self.log.format = old.log.format;
         self.ledger.clone_from(&old.ledger);
+        if let (Some(directory), Some(before)) = (&mut self.credentials_directory, &old.credentials_directory) {
+            directory.keep_from(before, &self.accounts);
+            self.accounts.set_filed(directory.credentials());
+        }
+    }
+
+    /// Puts what was read of the directory of credentials in force.
+    pub(crate) fn set_credentials(&mut self, directory: Directory) {
+        self.accounts.set_filed(directory.credentials());
+        self.credentials_directory = Some(directory);
     }
 
     /// What is in it, in one line for a person.
@@ -204,7 +219,9 @@ impl Config {
         let key_file = read_key_file(&mut root, &base);
         let log_ins = LogInConfig::read(root.object("log_ins"), &base);
         let public_names = PublicNames::read(&mut root);
-        let accounts = Accounts::read(&mut root);
+        let mut accounts = Accounts::read(&mut root);
+        let credentials_directory = read_directory(&mut root, &base, &accounts);
+        accounts.set_filed(credentials_directory.iter().flat_map(Directory::credentials));
         let policies = PoliciesConfig::read(root.object("policies"));
         let own = Arc::new(Own::new(vaults::read(&mut root, &base)));
         let surroundings = Surroundings {
@@ -238,6 +255,7 @@ impl Config {
             log_ins,
             public_names,
             accounts,
+            credentials_directory,
             cloud_endpoints,
             policies,
             events,
@@ -299,7 +317,7 @@ impl Config {
         {
             root.warn("base_domain", format_args!("no certificate is valid for *.{base}: visitors will be warned"));
         }
-        if self.accounts.credentials().next().is_none() {
+        if self.accounts.credentials().next().is_none() && self.credentials_directory.is_none() {
             root.warn("credentials", "there are none: no agent can log in; make one with `adit-gateway token new`");
         }
     }
@@ -369,6 +387,21 @@ fn settle(
     acme.settle(names.filter(|name| !files.iter().any(|file| file.covers(name))));
 }
 
+/// A directory that is not there is a mistake; a file in it that cannot be used keeps only its own agents out.
+fn read_directory(root: &mut Object<'_>, base: &Base, accounts: &Accounts) -> Option<Directory> {
+    let path = base.resolve(&root.string(CREDENTIALS_DIRECTORY)?);
+    match Directory::read(path, accounts) {
+        Ok((directory, problems)) => {
+            problems.iter().for_each(|problem| root.warn(CREDENTIALS_DIRECTORY, problem));
+            Some(directory)
+        }
+        Err(error) => {
+            root.problem(CREDENTIALS_DIRECTORY, error);
+            None
+        }
+    }
+}
+
 /// An unusable key is found now and not when the gateway starts; a missing one can be made.
 fn read_key_file(root: &mut Object<'_>, base: &Base) -> PathBuf {
     let file = base.resolve(&root.string("key_file").unwrap_or_else(|| KEY_FILE_DEFAULT.to_owned()));
@@ -399,6 +432,7 @@ fn void(file: &Path, expected: String) -> ConfigErrors {
     Problem { file: file.display().to_string(), path: String::new(), value: None, expected }.into()
 }
 
+const CREDENTIALS_DIRECTORY: &str = "credentials_directory";
 /// The version of the file's format. Absent means the same.
 const VERSION: u64 = 1;
 /// Beside the configuration unless it says otherwise.

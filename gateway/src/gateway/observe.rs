@@ -73,6 +73,7 @@ impl Gateway {
             Ok(_) => metrics.streams_opened.inc(),
             Err(OpenError::Offline) => metrics.streams_refused.one(OpenFailure::Offline),
             Err(OpenError::Busy) => metrics.streams_refused.one(OpenFailure::Busy),
+            Err(OpenError::Limited) => metrics.streams_refused.one(OpenFailure::Limited),
             Err(OpenError::Lost) => metrics.streams_refused.one(OpenFailure::Lost),
         }
     }

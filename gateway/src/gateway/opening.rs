@@ -12,6 +12,7 @@ use adit::message::ProxyHeader;
 use adit::proxy_protocol::ProxyProtocol;
 
 use super::Gateway;
+use crate::credentials::usage::LimitReached;
 use crate::http::reach::{OpenError, Target, Visitor};
 use crate::identity::BindId;
 use crate::session::link::Sign;
@@ -74,6 +75,11 @@ impl Gateway {
         let routable_at = state.registry.routable_at(session, &bind);
         drop(state);
         let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
+        let place = agent.usage.enter(tokio::time::Instant::now().into_std());
+        let place = place.map_err(|LimitReached(limit)| {
+            self.events.limit_hit(limit, Some(&target.account));
+            OpenError::Limited
+        })?;
         let is_go = *agent.client_type == *CLIENT_TYPE_GO;
         let key = agent.link.open(&header, is_go).map_err(|error| match error {
             adit::mux::OpenError::Limit => {
@@ -84,7 +90,7 @@ impl Gateway {
         })?;
         debug!(%session, endpoint = %target.url, visitor = %visitor.peer, "stream opened");
         let fresh_until = routable_at.and_then(|at| at.checked_add(FRESH));
-        Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key), proxy_protocol, fresh_until })
+        Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key, place), proxy_protocol, fresh_until })
     }
 }
 

@@ -1,15 +1,15 @@
 //! What changes while the gateway runs: its configuration, single endpoints, and at last its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use adit::endpoint_url::EndpointUrl;
-use adit::frame::ErrorCode;
 use adit::message::{StopTunnel, StreamType, codes};
 
-use super::{Agent, Gateway, Served};
+use super::{Agent, Gateway, Served, State};
 use crate::config::Config;
 use crate::identity::Owner;
 use crate::pace;
@@ -24,15 +24,13 @@ impl Gateway {
         let config = Arc::clone(&served.config);
         let before = Arc::clone(&self.served.swap(served).config);
         self.events.configure(&config.events);
+        self.usages().follow(&config.accounts);
         let now = tokio::time::Instant::now().into_std();
+        let wall = OffsetDateTime::now_utc();
         let mut state = self.state();
         // Also when it was wider only since the log-in: what the agent has bound by that would stay.
-        let keeps = |agent: &Agent| agent.is_allowed(&config) && !is_narrowed(&agent.owner, &before, &config);
-        let revoked: Vec<_> = state.all_sessions().filter(|agent| !keeps(agent)).cloned().collect();
-        for agent in &revoked {
-            // Nothing is kept for those who may not come back.
-            state.leave(agent.session, REVOKED, now, Duration::ZERO);
-        }
+        let keeps = |agent: &Agent| agent.is_allowed(&config, wall) && !is_narrowed(&agent.owner, &before, &config);
+        let revoked = take_out(&mut state, keeps, now);
         state.registry.forget(|owner| is_narrowed(owner, &before, &config));
         let public: Vec<_> = state.registry.public_endpoints().cloned().collect();
         drop(state);
@@ -42,11 +40,16 @@ impl Gateway {
                 self.stop_endpoint(owner, url, &refusal.to_string(), refusal.code());
             }
         }
-        for agent in revoked {
-            let Owner { account, credential } = &agent.owner;
-            warn!(session = %agent.session, %account, %credential, address = %agent.address, "session revoked");
-            agent.link.end(ErrorCode::NO_ERROR, &format!("{REVOKED}\n\nERR_NGROK_{}\n", codes::CREDENTIAL_REVOKED));
-        }
+        revoked.iter().for_each(|agent| agent.revoke());
+        self.close_free_ports(now);
+    }
+
+    /// Ends the sessions whose credential or token has come to its end, and their streams with them.
+    pub fn end_sessions_not_allowed(&self) {
+        let now = tokio::time::Instant::now().into_std();
+        let (config, wall) = (self.config(), OffsetDateTime::now_utc());
+        let revoked = take_out(&mut self.state(), |agent| agent.is_allowed(&config, wall), now);
+        revoked.iter().for_each(|agent| agent.revoke());
         self.close_free_ports(now);
     }
 
@@ -98,12 +101,28 @@ impl Gateway {
     }
 }
 
+/// Takes the sessions out that may not stay.
+fn take_out(state: &mut State, keeps: impl Fn(&Agent) -> bool, now: Instant) -> Vec<Arc<Agent>> {
+    let revoked: Vec<_> = state.all_sessions().filter(|agent| !keeps(agent)).cloned().collect();
+    for agent in &revoked {
+        // Nothing is kept for those who may not come back.
+        state.leave(agent.session, REVOKED, now, Duration::ZERO);
+    }
+    revoked
+}
+
 impl Agent {
+    fn revoke(&self) {
+        let Owner { account, credential } = &self.owner;
+        warn!(session = %self.session, %account, %credential, address = %self.address, "session revoked");
+        self.end(&format!("{REVOKED}\n\nERR_NGROK_{}\n", codes::CREDENTIAL_REVOKED));
+    }
+
     /// Whether a session that logged in under an earlier configuration may go on under this one.
-    pub(crate) fn is_allowed(&self, config: &Config) -> bool {
+    pub(crate) fn is_allowed(&self, config: &Config, now: OffsetDateTime) -> bool {
         let Some(credential) = config.accounts.credential(&self.owner.credential) else { return false };
         credential.account == self.owner.account
-            && self.token.is_among(&credential.hashes)
+            && credential.check(&self.token, now).is_ok()
             && config.accounts.check_source(credential, self.address.ip()).is_ok()
             && credential.acl.is_at_least(&self.credential.acl)
     }
@@ -119,7 +138,7 @@ fn is_narrowed(owner: &Owner, before: &Config, after: &Config) -> bool {
 }
 
 /// What a revoked session is told.
-pub(crate) const REVOKED: &str = "the authtoken was revoked, or what it allows was reduced";
+pub(crate) const REVOKED: &str = "the authtoken was revoked or has expired, or what it allows was reduced";
 /// What agents are told at the end of a drain.
 const DRAINING: &str = "the gateway is shutting down";
 /// How often a drain looks which sessions have become idle.

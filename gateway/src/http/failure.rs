@@ -178,8 +178,9 @@ impl Failure {
             }
             Self::Held { reason, .. } => reason,
             Self::Busy => {
-                "All connections that the agent takes at once are in use. Try again in a moment; if it stays like \
-                 this, whoever runs the service has to add a second agent to the endpoint."
+                "All connections that the agent takes at once are in use, or begin too fast. Try again in a moment; if \
+                 it stays like this, whoever runs the service has to add a second agent to the endpoint, or to ask for \
+                 wider limits."
             }
             Self::Lost => {
                 "The agent's connection to the gateway ended before the answer came. It comes back by itself: try again \
@@ -229,7 +230,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Offline => Self::Offline,
-            OpenError::Busy => Self::Busy,
+            OpenError::Busy | OpenError::Limited => Self::Busy,
             OpenError::Lost => Self::Lost,
         }
     }

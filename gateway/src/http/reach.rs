@@ -201,6 +201,8 @@ pub enum OpenError {
     Offline,
     /// All streams that the session may have are taken.
     Busy,
+    /// The agents of this credential have as many streams as it may have, or as many have begun.
+    Limited,
     /// The session ended while the stream was being opened.
     Lost,
 }
@@ -210,6 +212,7 @@ impl fmt::Display for OpenError {
         f.write_str(match self {
             Self::Offline => "the agent's session has ended",
             Self::Busy => "all streams of the agent's session are taken",
+            Self::Limited => "a limit of the agent's credential is reached",
             Self::Lost => "the agent's session ended while a stream was being opened",
         })
     }

@@ -96,6 +96,8 @@ label! {
     Offline => "offline",
     /// All streams that the session may have are taken.
     Busy => "busy",
+    /// A limit of the credential is reached.
+    Limited => "limited",
     /// The session ended meanwhile.
     Lost => "lost",
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod bind;
+mod credentials;
 mod events;
 mod go_peer;
 mod hostile;

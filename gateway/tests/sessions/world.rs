@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,6 +108,18 @@ impl World {
 
     pub(crate) fn reload(&self, change: &Change) {
         self.gateway.reload(self.config(change));
+    }
+
+    /// As the process does it, which keeps what a reload cannot change.
+    pub(crate) fn reload_keeping(&self, change: &Change) {
+        let mut config = self.config(change);
+        config.keep_from(&self.gateway.config());
+        self.gateway.reload(config);
+    }
+
+    /// Writes a file beside the configuration.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        self.site.write(name, text)
     }
 
     fn config(&self, change: &Change) -> Config {
