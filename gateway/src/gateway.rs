@@ -1,5 +1,6 @@
 //! The gateway as one object: its configuration, the sessions of agents, and the way from a name to a stream.
 
+mod arrivals;
 mod observe;
 mod opening;
 mod ports;
@@ -41,6 +42,7 @@ use crate::registry::names::Names;
 use crate::session::link::Link;
 use crate::stream::ProxyStream;
 use crate::token::TokenHash;
+use arrivals::Arrivals;
 use ports::Ports;
 
 pub use ports::TcpPorts;
@@ -56,6 +58,7 @@ pub struct Gateway {
     events: Arc<Events>,
     state: Mutex<State>,
     usages: Usages,
+    arrivals: Arrivals,
     draining: watch::Sender<bool>,
     ledger: Arc<Ledger>,
     /// Set once the sockets are served.
@@ -162,6 +165,7 @@ impl Gateway {
             events,
             state: Mutex::new(state),
             usages: Usages::default(),
+            arrivals: Arrivals::default(),
             draining: watch::Sender::new(false),
             ledger: Arc::default(),
             certificates: OnceLock::new(),
@@ -265,6 +269,10 @@ impl Reach for Gateway {
         let random = state.random.next();
         let found = state.registry.internal(account, url, now, random);
         found.map(|found| found.endpoint.target()).ok_or(Unreachable::Offline)
+    }
+
+    async fn arrival(&self, account: &str, url: &EndpointUrl) {
+        self.arrival_of(account, url).await;
     }
 
     fn log_ins(&self) -> Option<Arc<LogIns>> {

@@ -224,7 +224,7 @@ async fn walk<R: Reach>(
                     trail.stops.push(stop);
                     return Ok(Decision::Target(Box::new(target)));
                 }
-                Verdict::Forward { url, on_error } => match stop.forward(reach, &url, on_error, &trail.tools) {
+                Verdict::Forward { url, on_error } => match stop.arrive(reach, &url, on_error, &trail.tools).await {
                     Ok(Way::Next(next)) => break *next,
                     Ok(Way::Back(position)) => from = position,
                     Err(refusal) => {
@@ -352,6 +352,20 @@ impl Stop {
             }
             (found, _) => Ok(Self::new(found?, tools)),
         }
+    }
+
+    /// As [`Stop::forward`], after a wait for an endpoint that may be on its way.
+    async fn arrive<R: Reach>(
+        &mut self,
+        reach: &R,
+        url: &EndpointUrl,
+        on_error: Option<Position>,
+        tools: &Tools,
+    ) -> Result<Way, Refusal> {
+        let account = Arc::from(self.endpoint.account());
+        let account: &str = &account;
+        reach.arrival(account, url).await;
+        self.forward(reach, url, on_error, tools)
     }
 
     fn forward<R: Reach>(

@@ -68,6 +68,7 @@ impl Gateway {
         let at = now.checked_add(ROUTABLE_GRACE).unwrap_or(now);
         self.state().registry.confirm(agent.session, bind, at);
         agent.confirmed.notify_waiters();
+        self.tell_arrival();
     }
 
     /// Takes an endpoint offline on all legs of its agent. Streams in flight go on.

@@ -79,6 +79,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let events = Arc::clone(gateway.events());
     let publishing = tokio::spawn(async move { events.run().await });
     tell_addresses(&listeners, admin.address());
+    gateway.expect_agents(gateway.config().limits.arrival_wait);
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     admin.serve(&Admin::new(Arc::clone(&gateway)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
@@ -238,8 +239,12 @@ async fn reload(gateway: &Arc<Gateway>, serving: &Serving, acme: &Acme, log: &Lo
 async fn drain(gateway: &Arc<Gateway>, serving: &Serving) {
     let time = gateway.config().limits.drain_timeout;
     tracing::info!(seconds = time.as_secs(), "draining");
+    let end = tokio::time::Instant::now() + time;
     serving.stop();
-    gateway.drain(time).await;
+    gateway.announce_drain();
+    // Whoever has just come finds its agent still here.
+    let _ = timeout(HAND_OVER_TIME.min(time), serving.visitors_finished()).await;
+    gateway.drain(end.saturating_duration_since(tokio::time::Instant::now())).await;
     // Whoever is left had its time, or has only to read what it was told.
     let _ = timeout(FAREWELL_TIME, serving.finished()).await;
 }
@@ -325,5 +330,8 @@ impl std::error::Error for RunError {}
 const DONE: &str = "done";
 /// For the last lines of logs. A disk that does not answer must not keep the process.
 const LOG_TIME: Duration = Duration::from_secs(2);
+/// What came before the sockets closed has until then to get its stream: a TLS handshake and a request. Agents stay for
+/// so long, or until there is no visitor.
+const HAND_OVER_TIME: Duration = Duration::from_secs(1);
 /// After the drain: links are told to go, and read it within a second.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);

@@ -38,6 +38,8 @@ pub struct Limits {
     pub tcp_idle_timeout: Duration,
     /// How long connections may go on after SIGTERM.
     pub drain_timeout: Duration,
+    /// How long after the start HTTP requests for internal endpoints that are offline wait for them.
+    pub arrival_wait: Duration,
     /// How long the addresses of a lost session are kept for its agent.
     pub address_hold: Duration,
     /// Sessions of agents that begin in a second when many come at once; the others wait for their turn.
@@ -92,6 +94,7 @@ impl Limits {
             http_idle_timeout: HTTP_IDLE.read(&mut section),
             tcp_idle_timeout: TCP_IDLE.read(&mut section),
             drain_timeout: DRAIN.read(&mut section),
+            arrival_wait: ARRIVAL.read(&mut section),
             address_hold: ADDRESS_HOLD.read(&mut section),
             logins_per_second_max: LOGINS.read(&mut section),
             login_failures_per_minute_max: LOGIN_FAILURES.read(&mut section),
@@ -119,6 +122,7 @@ impl Default for Limits {
             http_idle_timeout: HTTP_IDLE.default,
             tcp_idle_timeout: TCP_IDLE.default,
             drain_timeout: DRAIN.default,
+            arrival_wait: ARRIVAL.default,
             address_hold: ADDRESS_HOLD.default,
             logins_per_second_max: LOGINS.default,
             login_failures_per_minute_max: LOGIN_FAILURES.default,
@@ -189,6 +193,8 @@ const HTTP_IDLE: Span = span("http_idle_timeout", minutes(5), seconds(1)..=hours
 const TCP_IDLE: Span = span("tcp_idle_timeout", Duration::ZERO, Duration::ZERO..=hours(24 * 30));
 /// Longer than most requests, shorter than the 90 s after which systemd kills.
 const DRAIN: Span = span("drain_timeout", seconds(30), Duration::ZERO..=hours(1));
+/// At the default of `logins_per_second_max`, 500 sites are back within it; visitors wait as long for a page anyway.
+const ARRIVAL: Span = span("arrival_wait", seconds(20), Duration::ZERO..=minutes(5));
 /// An agent of the Rust SDK family is back after 2.5 s or after 127 s (its third and fourth attempt), so its address
 /// has to be kept for a little longer.
 const ADDRESS_HOLD: Span = span("address_hold", seconds(150), seconds(60)..=seconds(300));
@@ -214,7 +220,8 @@ pub const COUNTS: [Count; 10] = [
     LOGIN_SOURCES,
 ];
 /// Every time, in the order of [`Limits`].
-pub const SPANS: [Span; 8] = [AUTH, CLIENT_HELLO, TLS_HANDSHAKE, HTTP_HEADER, HTTP_IDLE, TCP_IDLE, DRAIN, ADDRESS_HOLD];
+pub const SPANS: [Span; 9] =
+    [AUTH, CLIENT_HELLO, TLS_HANDSHAKE, HTTP_HEADER, HTTP_IDLE, TCP_IDLE, DRAIN, ARRIVAL, ADDRESS_HOLD];
 
 #[cfg(test)]
 mod tests {
@@ -298,6 +305,7 @@ mod tests {
             limits.http_idle_timeout,
             limits.tcp_idle_timeout,
             limits.drain_timeout,
+            limits.arrival_wait,
             limits.address_hold,
         ];
         for (i, (span, time)) in SPANS.iter().zip(read_spans).enumerate() {

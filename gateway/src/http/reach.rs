@@ -36,6 +36,13 @@ pub trait Reach: Send + Sync + 'static {
     /// [`Unreachable`] when this account has no such endpoint online.
     fn internal(&self, account: &str, url: &EndpointUrl) -> Result<Target, Unreachable>;
 
+    /// Waits for an internal endpoint that is offline and may be on its way, such as after a restart of the gateway;
+    /// at once wherever that is not so.
+    fn arrival(&self, account: &str, url: &EndpointUrl) -> impl Future<Output = ()> + Send {
+        let _ = (account, url);
+        std::future::ready(())
+    }
+
     /// Tells whether the gateway itself listens on this port for this scheme. A visitor that came in elsewhere cannot name
     /// it: what is served there only, on a private address for instance, is not for it.
     fn listens_on(&self, scheme: Scheme, port: u16) -> bool {

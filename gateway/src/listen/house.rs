@@ -79,6 +79,12 @@ impl House {
         pass
     }
 
+    /// Waits until no connection is left that is, or may become, one of a visitor.
+    pub(super) async fn no_visitors(&self) {
+        self.pending.empty().await;
+        self.visitors.empty().await;
+    }
+
     /// Waits until no connection is left.
     pub(super) async fn empty(&self) {
         self.pending.empty().await;

@@ -178,6 +178,11 @@ impl Serving {
         self.stop.send_replace(true);
     }
 
+    /// Waits until all connections have ended but those of agents.
+    pub async fn visitors_finished(&self) {
+        self.house.no_visitors().await;
+    }
+
     /// Waits until all connections have ended.
     pub async fn finished(&self) {
         self.house.empty().await;
