@@ -10,15 +10,21 @@ mod pass;
 mod socket;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
+use tokio::time::timeout;
 
 use self::pass::{Lost, pass};
 use self::socket::ResetUnlessDone;
 pub use self::socket::SharedSocket;
+use crate::scratch::with_scratch;
 
 /// How a spliced connection ended, for its line in the log.
 #[derive(Debug)]
@@ -65,7 +71,7 @@ where
 }
 
 async fn splice_halves<R, W, S>(
-    from_client: R,
+    mut from_client: R,
     to_client: W,
     socket: SharedSocket,
     first: &[u8],
@@ -81,10 +87,12 @@ where
     let (from_stream, to_stream) = tokio::io::split(stream);
     let outcome = {
         let upload = async {
-            match upload(from_client, to_stream, first, &mut uploaded).await {
+            match upload(&mut from_client, to_stream, first, &mut uploaded).await {
                 // The agent has said everything and takes no more: an early answer, and no abort.
-                Err(SpliceOutcome::StreamLost(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                result => result,
+                Err(SpliceOutcome::StreamLost(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    Ok(Upload::Unwanted)
+                }
+                result => result.map(|()| Upload::Whole),
             }
         };
         let download = async {
@@ -96,14 +104,42 @@ where
         let both = pin!(async { tokio::try_join!(upload, download) });
         tokio::select! {
             biased;
-            result = both => result.map_or_else(|lost| lost, |_| SpliceOutcome::Clean),
-            error = failure(ending.socket()) => SpliceOutcome::ClientLost(error),
+            result = both => result.map(|(upload, ())| upload),
+            error = failure(ending.socket()) => Err(SpliceOutcome::ClientLost(error)),
         }
     };
+    if let Ok(Upload::Unwanted) = outcome {
+        // With something unread, closing the socket would be a reset, which can overtake the end of the answer.
+        let _ = timeout(LINGER, discard(&mut from_client)).await;
+    }
+    let outcome = outcome.map_or_else(|lost| lost, |_| SpliceOutcome::Clean);
     if matches!(outcome, SpliceOutcome::Clean) {
         ending.disarm();
     }
     SpliceEnd { uploaded, downloaded, outcome }
+}
+
+/// What became of what the visitor had to say.
+#[derive(Debug)]
+enum Upload {
+    Whole,
+    /// The agent takes no more of it.
+    Unwanted,
+}
+
+/// Reads until the visitor's end.
+async fn discard<R: AsyncRead + Unpin>(client: &mut R) {
+    while poll_fn(|cx| {
+        with_scratch(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut *client).poll_read(cx, &mut buf))
+                .map_or(Poll::Ready(false), |()| Poll::Ready(!buf.filled().is_empty()))
+        })
+    })
+    .await
+    {
+        consume_budget().await;
+    }
 }
 
 async fn upload<R, W>(client: R, mut stream: W, first: &[u8], count: &mut u64) -> Result<(), SpliceOutcome>
@@ -139,6 +175,9 @@ impl fmt::Display for SpliceOutcome {
         }
     }
 }
+
+/// How long a visitor whose upload nobody wants has to take the answer: a round trip or two.
+const LINGER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -266,6 +305,41 @@ mod tests {
         assert_eq!(answer, "early answer");
         drop(visitor);
         assert!(matches!(ended(splice).await.outcome, SpliceOutcome::Clean | SpliceOutcome::ClientLost(_)));
+    }
+
+    /// A stream whose agent has answered and takes nothing.
+    struct Answered(&'static [u8]);
+
+    impl AsyncRead for Answered {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buf.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Answered {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn early_answer_is_not_overtaken_by_a_reset_for_what_was_not_read() {
+        let (mut visitor, (), splice) = spliced(b"", Answered(b"early answer"), ()).await;
+        visitor.write_all(&vec![7; 1 << 20]).await.unwrap();
+        visitor.shutdown().await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, visitor.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, "early answer");
+        assert!(matches!(ended(splice).await.outcome, SpliceOutcome::Clean));
     }
 
     #[tokio::test]

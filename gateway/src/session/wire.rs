@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Sleep;
 
 use adit::mux::LinkError;
@@ -112,7 +113,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// much: a frame where the transport was full, more where it takes everything.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
         let written = self.poll_batch(cx);
-        if written.is_pending() {
+        // Whose budget is used up is made to wait, too; that says nothing of the transport.
+        if written.is_pending() && has_budget_remaining() {
             (self.batch, self.was_full) = (FRAME_MAX, true);
         }
         written
