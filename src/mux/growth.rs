@@ -1,6 +1,6 @@
 //! Windows that fit the path: agreed on with a peer of ours, grown while they hold a stream back, shrunk when idle.
 //!
-//! The receiving end decides. A stream that consumes a whole window within two round trips is held back by it and gets
+//! The receiving end decides. A stream that consumes a whole window within four round trips is held back by it and gets
 //! up to twice as much, as far as the memory budget allows. One that does not move a window in a while, and every one
 //! when memory is short, goes back to what it began with.
 

@@ -113,7 +113,7 @@ impl RecvWindow {
         self.window - self.base
     }
 
-    /// Whether a whole window was consumed within two round trips: then the window is what holds the peer back. Ask it
+    /// Whether a whole window was consumed within [`GROW_ROUND_TRIPS`] round trips: then the window is what holds the peer back. Ask it
     /// when bytes arrive, with the time of their arrival.
     pub(super) fn is_too_small(&mut self, now: Instant, round_trip: Duration) -> bool {
         if self.moved < self.window {
@@ -121,7 +121,7 @@ impl RecvWindow {
         }
         self.moved = 0;
         let since = self.since.replace(now);
-        since.is_some_and(|since| now.saturating_duration_since(since) <= round_trip.saturating_mul(2))
+        since.is_some_and(|since| now.saturating_duration_since(since) <= round_trip.saturating_mul(GROW_ROUND_TRIPS))
     }
 
     /// Whether not even one window was consumed for so long: a smaller one would do.
@@ -147,6 +147,10 @@ impl RecvWindow {
         (self.moved, self.since) = (0, now);
     }
 }
+
+/// A window consumed within so many round trips is too small. In one it is consumed while nothing is lost; where packets are,
+/// bytes wait for those before them, and credit does on its way back.
+const GROW_ROUND_TRIPS: u32 = 4;
 
 /// WNDINC frames for each window consumed, once it has grown beyond the protocol's.
 const CREDITS_PER_WINDOW: u32 = 8;
@@ -180,16 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn window_is_too_small_when_all_of_it_was_consumed_within_two_round_trips() {
+    fn window_is_too_small_when_all_of_it_was_consumed_within_four_round_trips() {
         let (start, round_trip) = (Instant::now(), Duration::from_millis(100));
         let mut window = RecvWindow::new(1000, Some(start));
         window.consumed(999);
         assert!(!window.is_too_small(start, round_trip), "less than a window");
         window.consumed(1);
-        assert!(window.is_too_small(start + 2 * round_trip, round_trip));
-        assert!(!window.is_too_small(start + 2 * round_trip, round_trip), "counted from there");
+        assert!(window.is_too_small(start + 4 * round_trip, round_trip));
+        assert!(!window.is_too_small(start + 4 * round_trip, round_trip), "counted from there");
         window.consumed(1000);
-        assert!(!window.is_too_small(start + 4 * round_trip + Duration::from_millis(1), round_trip), "too slow");
+        assert!(!window.is_too_small(start + 8 * round_trip + Duration::from_millis(1), round_trip), "too slow");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn nonsense_is_no_agreement() {
 }
 
 #[test]
-fn window_doubles_while_all_of_it_is_consumed_within_two_round_trips() {
+fn window_doubles_while_all_of_it_is_consumed_within_four_round_trips() {
     let (mut agent, mut now) = agreed(Side::Agent, small());
     let key = accept(&mut agent, 2);
     let mut size = WINDOW_MIN as usize;
@@ -99,7 +99,7 @@ fn window_doubles_while_all_of_it_is_consumed_within_two_round_trips() {
         out(&mut agent);
     }
     assert_eq!(agent.windows_grown(), size - WINDOW_MIN as usize);
-    now += 3 * ROUND_TRIP;
+    now += 5 * ROUND_TRIP;
     agent.set_now(now);
     flow(&mut agent, key, size);
     flow(&mut agent, key, 4);
