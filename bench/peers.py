@@ -217,11 +217,12 @@ class Dropbear(Ssh):
 class Keys:
     """One authority and one certificate for `localhost`, made with openssl; keys for SSH."""
 
-    def make(self, folder):
+    def make(self, folder, names=()):
         self.authority, self.chain = folder / "ca.pem", folder / "chain.pem"
         self.key, self.bundle = folder / "key.pem", folder / "bundle.p12"
         certificate, request, extensions = folder / "certificate.pem", folder / "request.pem", folder / "extensions"
-        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+        alternatives = ",".join(["DNS:localhost", "IP:127.0.0.1", *(f"DNS:{name}" for name in names)])
+        extensions.write_text(f"subjectAltName={alternatives}\nextendedKeyUsage=serverAuth\n")
         new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
         openssl(
             *("req", "-x509", *new_key, "-keyout", folder / "ca.key", "-out", self.authority, "-subj", "/CN=bench"),
