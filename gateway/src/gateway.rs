@@ -22,6 +22,7 @@ use adit::frame::ErrorCode;
 use adit::message::AditExtra;
 use adit::session::Random;
 
+use crate::access_log::Site;
 use crate::acme::Challenges;
 use crate::admit::{Failures, shown};
 use crate::certificates::Certificates;
@@ -257,6 +258,16 @@ impl Reach for Gateway {
             (Some((_, cloud)), None) => Ok(PublicEndpoint::Cloud(cloud)),
             (None, None) => Err(Unreachable::Offline),
         }
+    }
+
+    fn ledger(&self) -> Option<Arc<Ledger>> {
+        Some(Arc::clone(&self.ledger))
+    }
+
+    fn site(&self, session: SessionId) -> Option<Site> {
+        let state = self.state();
+        let agent = state.session(session)?;
+        Some(Site { credential: Arc::clone(&agent.owner.credential), instance: agent.instance.clone() })
     }
 
     fn may_go_outside(&self) -> bool {

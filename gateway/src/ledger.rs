@@ -6,10 +6,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use adit::endpoint_url::Scheme;
 use time::OffsetDateTime;
 
 use crate::access_log::{Act, AuditLine, Counts, LineLog, Place};
-use crate::metrics::{Metrics, Queue};
+use crate::metrics::{Front, Metrics, Queue};
+use crate::policy::Course;
 
 /// What is counted, and the logs of traffic and of administrative acts.
 #[derive(Debug, Default)]
@@ -103,6 +105,13 @@ impl Ledger {
         if let Ok(line) = serde_json::to_vec(&AuditLine::new(act, by, subject, outcome)) {
             log.push(&line);
         }
+    }
+
+    /// A connection's course whose bytes count in the metrics.
+    #[must_use]
+    pub fn course(&self, scheme: Scheme) -> Course {
+        let front = Front::from(scheme);
+        Course::counted(self.metrics.received.counter(front), self.metrics.sent.counter(front))
     }
 
     /// A number for a visitor's connection, see [`Numbers`].

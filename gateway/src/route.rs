@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use http::StatusCode;
+use tokio::time::Instant;
 
+use crate::access_log::Visit;
 use crate::http::reach::{PublicEndpoint, Reach, Target, Unreachable, Visitor};
 use crate::login::term::Passage;
 use crate::policy::{
@@ -29,6 +31,28 @@ pub struct Asked<'a> {
     pub tls: Tls<'a>,
     /// How its connection has gone so far.
     pub course: &'a Course,
+    /// Where it is noted what happens to it.
+    pub visit: Option<&'a Visit>,
+}
+
+impl Asked<'_> {
+    fn came_to(&self, stop: &Stop) {
+        if let Some(visit) = self.visit {
+            visit.came_to(&stop.endpoint);
+        }
+    }
+
+    fn decided(&self, stop: &mut Stop) {
+        if let (Some(decided), Some(visit)) = (stop.state.take_decided(), self.visit) {
+            visit.decided(&stop.endpoint, decided);
+        }
+    }
+
+    fn judged(&self, begin: Instant) {
+        if let Some(visit) = self.visit {
+            visit.judged(begin.elapsed());
+        }
+    }
 }
 
 /// What is to be done with a visitor's traffic.
@@ -95,7 +119,9 @@ impl Journey {
     ///
     /// [`Refusal`]; the caller can only close the connection.
     pub fn begin<R: Reach>(reach: &R, asked: &Asked<'_>) -> Result<Self, Refusal> {
-        Ok(Self { stop: Stop::public(reach, asked, &Tools::default())?, from: Position::default(), hops: 0 })
+        let stop = Stop::public(reach, asked, &Tools::default())?;
+        asked.came_to(&stop);
+        Ok(Self { stop, from: Position::default(), hops: 0 })
     }
 
     /// Decides where the connection goes. After [`Decision::TerminateTls`] it is asked again, once TLS has ended.
@@ -112,6 +138,7 @@ impl Journey {
                 }
                 None => Verdict::Continue,
             };
+            asked.decided(&mut self.stop);
             match verdict {
                 Verdict::Continue => return Ok(Decision::Target(Box::new(self.stop.target()?))),
                 Verdict::Forward { url, on_error } => {
@@ -158,7 +185,21 @@ pub async fn request<R: Reach>(
     head: &mut http::request::Parts,
     trail: &mut Trail,
 ) -> Result<Decision, Refusal> {
+    let begin = Instant::now();
+    let decision = admit(reach, asked, head, trail).await;
+    asked.judged(begin);
+    decision
+}
+
+/// Lets a request through the first phase of its public endpoint's policy, and follows it from there.
+async fn admit<R: Reach>(
+    reach: &R,
+    asked: &Asked<'_>,
+    head: &mut http::request::Parts,
+    trail: &mut Trail,
+) -> Result<Decision, Refusal> {
     let mut stop = Stop::public(reach, asked, &trail.tools)?;
+    asked.came_to(&stop);
     if let Some(refused) = stop.policy().and_then(|policy| policy.misdirected(asked.tls, asked.host)) {
         return Ok(Decision::Refuse(Box::new(refused)));
     }
@@ -169,6 +210,7 @@ pub async fn request<R: Reach>(
         }
         None => Verdict::Continue,
     };
+    asked.decided(&mut stop);
     match admission {
         Verdict::Continue => {}
         // On another connection it may be let through.
@@ -218,6 +260,7 @@ async fn walk<R: Reach>(
                 }
                 None => Verdict::Continue,
             };
+            asked.decided(&mut stop);
             match verdict {
                 Verdict::Continue => {
                     let target = stop.target()?;
@@ -305,7 +348,10 @@ impl Trail {
             let Some(policy) = stop.policy().cloned() else { continue };
             let connection = Connection::of(&stop.endpoint, asked);
             let mut response = Response { connection, request, head };
+            let begin = Instant::now();
             let verdict = policy.on_http_response(&mut response, &mut stop.state).await;
+            asked.judged(begin);
+            asked.decided(stop);
             if verdict != Verdict::Continue {
                 return verdict;
             }
@@ -411,7 +457,7 @@ impl<'a> Connection<'a> {
             PublicEndpoint::Cloud(endpoint) => (&endpoint.url, None),
             PublicEndpoint::Agent(target) => (&target.url, Some(&*target.location.bind)),
         };
-        let Visitor { peer, local } = asked.visitor;
+        let Visitor { peer, local, .. } = asked.visitor;
         Connection { peer, local, scheme: asked.scheme, endpoint, bind, course: Some(asked.course), tls: asked.tls }
     }
 }
@@ -499,9 +545,10 @@ mod tests {
             scheme,
             host,
             port,
-            visitor: Visitor { peer: address, local: address },
+            visitor: Visitor { peer: address, local: address, number: 0 },
             course: &COURSE,
             tls: Tls::Unknown,
+            visit: None,
         }
     }
 

@@ -6,18 +6,24 @@ mod site;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use adit::proxy_protocol::ProxyProtocol;
+use adit_gateway::access_log::Place;
 use adit_gateway::certificates::Certificates;
 use adit_gateway::config::Config;
 use adit_gateway::gateway::Gateway;
 use adit_gateway::identity_key::IdentityKey;
+use adit_gateway::ledger::{AccessLogConfig, LedgerConfig};
 use adit_gateway::listen::{Inherited, Listeners, Serving};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -179,6 +185,84 @@ async fn plain_http_is_answered_on_its_own_socket() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
     let answer = String::from_utf8(rest(&mut stream).await.unwrap()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+/// Everything in a log, once it has so many lines.
+async fn lines(file: &Path, count: usize) -> Vec<Value> {
+    let read = async {
+        loop {
+            let text = std::fs::read_to_string(file).unwrap();
+            if text.lines().count() >= count && text.ends_with('\n') {
+                return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, read).await.unwrap()
+}
+
+#[tokio::test]
+async fn access_log_has_a_line_for_each_request_and_connection_without_queries() {
+    let running = Running::start(&format!(
+        "{WHO}  - {}",
+        tcp_endpoint(free_port()).split_once('[').unwrap().1.trim_end_matches(']')
+    ));
+    let file = running.site.path("access.log");
+    let access = AccessLogConfig { place: Place::File(file.clone()), has_query: false };
+    running.gateway.ledger().start_logs(&LedgerConfig { access: Some(access), audit: None }).unwrap();
+    let mut stream = TcpStream::connect(running.http).await.unwrap();
+    let both = "GET /a?secret HTTP/1.1\r\nHost: who.example.com\r\n\r\n\
+                GET /b HTTP/1.1\r\nHost: nobody.example.com\r\nConnection: close\r\n\r\n";
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let answers = String::from_utf8(rest(&mut stream).await.unwrap()).unwrap();
+    let mut stream = TcpStream::connect(running.tcp[0]).await.unwrap();
+    rest(&mut stream).await.unwrap_err();
+    let lines = lines(&file, 3).await;
+    let [first, second, third] = &lines[..] else { panic!("{lines:?}") };
+    for (line, expected) in [
+        (
+            first,
+            json!({"kind": "request", "scheme": "http", "method": "GET", "host": "who.example.com", "path": "/a",
+            "version": "1.1", "account": "main", "endpoint": "http://who.example.com", "verdict": "respond",
+            "rule": {"endpoint": "http://who.example.com", "phase": "on_http_request", "rule": "0"}, "status": 200,
+            "received": 0, "end": "done"}),
+        ),
+        (
+            second,
+            json!({"kind": "request", "path": "/b", "verdict": "continue", "status": 503, "error": "ERR_NGROK_3200",
+            "end": "done"}),
+        ),
+        (
+            third,
+            json!({"kind": "connection", "scheme": "tcp", "verdict": "forward", "error": "ERR_NGROK_3200",
+            "received": 0, "sent": 0, "end": "done"}),
+        ),
+    ] {
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&line[key], value, "{key} in {line}");
+        }
+        assert!(line["ms"]["total"].as_f64().unwrap() >= line["ms"]["policy"].as_f64().unwrap(), "{line}");
+        assert!(OffsetDateTime::parse(line["time"].as_str().unwrap(), &Rfc3339).is_ok(), "{line}");
+    }
+    assert!(!lines.iter().any(|line| line.to_string().contains("secret")));
+    assert_eq!(first["id"], second["id"]);
+    assert!(third["id"].as_u64() > first["id"].as_u64());
+    let bodies = answers.split("\r\n\r\n").skip(1).map(|body| body.split("HTTP/1.1 ").next().unwrap().len());
+    assert_eq!(bodies.sum::<usize>() as u64, first["sent"].as_u64().unwrap() + second["sent"].as_u64().unwrap());
+    let text = running.gateway.metrics_text();
+    for sample in [
+        "adit_http_requests_total{status=\"2xx\"} 1",
+        "adit_http_requests_total{status=\"5xx\"} 1",
+        "adit_failures_total{code=\"3200\"} 2",
+        "adit_visitor_connections_total{scheme=\"tcp\"} 1",
+        &format!("adit_visitor_received_bytes_total{{scheme=\"http\"}} {}", both.len()),
+        &format!("adit_visitor_sent_bytes_total{{scheme=\"http\"}} {}", answers.len()),
+        "adit_policy_verdicts_total{endpoint=\"http://who.example.com\",phase=\"on_http_request\",rule=\"0\",\
+         verdict=\"respond\"} 1",
+        "adit_http_request_seconds_count 2",
+    ] {
+        assert!(text.contains(&format!("\n{sample}\n")), "{sample}: {text}");
+    }
 }
 
 #[tokio::test]

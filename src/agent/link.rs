@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Agent;
 use super::capacity::Capacity;
 use super::connect::{Cause, Connection};
+use super::proxied::LogId;
 use crate::config::{AgentConfig, Config};
 use crate::frame::ErrorCode;
 use crate::log_format::{self, SessionState};
@@ -209,6 +210,7 @@ impl Agent {
     fn take_visitor(&mut self, stream: Key, endpoint: usize, header: &ProxyHeader) {
         let Connection::Linked(linked) = &mut self.connection else { return };
         let (number, id) = (linked.number, linked.link.session.stream_id(stream));
+        let id = LogId { stream: id, connection: header.connection };
         if self.streams.len() >= self.capacity.streams {
             linked.link.session.refuse(stream);
             log::warn!(

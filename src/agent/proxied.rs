@@ -1,5 +1,6 @@
 //! One visitor's connection: its stream of the link, and its upstream's socket in the making, open, or failed.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,24 @@ use crate::net::visitor_tls::VisitorTls;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::session::AgentSession;
 
+/// How a visitor's stream is called in the log: its id on the wire, and the number of the visitor's connection that the
+/// gateway's logs have, if the gateway says it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogId {
+    pub(super) stream: u32,
+    pub(super) connection: Option<u64>,
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stream.fmt(f)?;
+        match self.connection {
+            Some(connection) => write!(f, " connection={connection}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// One connection.
 pub(super) struct Proxied {
     pub(super) stream: Key,
@@ -25,8 +44,8 @@ pub(super) struct Proxied {
     pub(super) endpoint: usize,
     /// Where it led when the visitor came.
     pub(super) route: Arc<Route>,
-    /// For the log: the stream's id on the wire.
-    pub(super) id: u32,
+    /// For the log.
+    pub(super) id: LogId,
     pub(super) state: State,
     pub(super) queued: bool,
     pub(super) opened_at: Instant,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use serde_json::Value;
+
 use super::error::MessageError;
 use super::kind::StreamType;
 use super::lookup;
@@ -23,6 +25,8 @@ pub struct ProxyHeader {
     pub edge_type: String,
     /// Whether the bytes are a TLS connection that nobody has opened yet.
     pub passthrough_tls: bool,
+    /// The number of the visitor's connection, which the gateway's logs have; ours, and only for agents of ours.
+    pub connection: Option<u64>,
 }
 
 impl ProxyHeader {
@@ -34,7 +38,14 @@ impl ProxyHeader {
             proto: proto.as_str().to_owned(),
             edge_type: EDGE_UNDEFINED.to_owned(),
             passthrough_tls,
+            connection: None,
         }
+    }
+
+    /// The same header with the number of the visitor's connection.
+    #[must_use]
+    pub fn numbered(self, connection: u64) -> Self {
+        Self { connection: Some(connection), ..self }
     }
 
     /// The endpoint's protocol, if it is one of the known.
@@ -73,6 +84,8 @@ impl ProxyHeader {
             proto: lookup::text(&root, "Proto")?,
             edge_type: lookup::text(&root, "EdgeType")?,
             passthrough_tls: lookup::optional_flag(&root, "PassthroughTLS")?.unwrap_or_default(),
+            // A help for people: without it, or with another one, the stream is as good.
+            connection: lookup::member(&root, "AditConnection").and_then(Value::as_u64),
         })
     }
 
@@ -84,6 +97,7 @@ impl ProxyHeader {
             .member("Proto", &self.proto)
             .member("EdgeType", &self.edge_type)
             .member("PassthroughTLS", &self.passthrough_tls)
+            .optional("AditConnection", self.connection.as_ref())
             .finish()
     }
 }
@@ -229,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn number_of_the_connection_is_ours_alone() {
+        let numbered = example().numbered(9_007_199_254_740_991);
+        let json = numbered.to_json();
+        assert!(json.ends_with(br#","AditConnection":9007199254740991}"#));
+        assert_eq!(ProxyHeader::parse(&json), Ok(numbered));
+        let odd = String::from_utf8(json).unwrap().replace("9007199254740991", "\"x\"");
+        assert_eq!(ProxyHeader::parse(odd.as_bytes()), Ok(example()));
+    }
+
+    #[test]
     fn worked_example_is_written_byte_for_byte() {
         let bytes = example().encode();
         assert_eq!(bytes.len(), 107);
@@ -321,9 +345,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn header_survives_a_round_trip(texts in prop::array::uniform4(".{0,20}"), passthrough_tls: bool) {
+        fn header_survives_a_round_trip(texts in prop::array::uniform4(".{0,20}"), passthrough_tls: bool, connection: Option<u64>) {
             let [id, client_addr, proto, edge_type] = texts;
-            let header = ProxyHeader { id, client_addr, proto, edge_type, passthrough_tls };
+            let header = ProxyHeader { id, client_addr, proto, edge_type, passthrough_tls, connection };
             let bytes = header.encode();
             prop_assert_eq!(read(&bytes[4..]), Ok(Some((header, bytes.len() - 4))));
         }

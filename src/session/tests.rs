@@ -246,6 +246,7 @@ fn header(id: &str) -> ProxyHeader {
         proto: "https".to_owned(),
         edge_type: "0".to_owned(),
         passthrough_tls: false,
+        connection: None,
     }
 }
 

@@ -2,8 +2,11 @@
 //! connection of a visitor, and the audit log, one line for each act of an operator.
 
 mod audit;
+mod line;
 mod line_log;
+mod visit;
 
 pub use audit::Act;
 pub(crate) use audit::Line as AuditLine;
 pub use line_log::{Counts, LineLog, Place, QUEUE_BYTES_MAX};
+pub use visit::{Ending, Site, Visit};

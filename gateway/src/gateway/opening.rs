@@ -80,6 +80,8 @@ impl Gateway {
             self.events.limit_hit(limit, Some(&target.account));
             OpenError::Limited
         })?;
+        // Only for those who know it: the official readers ignore what they do not know, but need not.
+        let header = if agent.is_adit { header.numbered(visitor.number) } else { header };
         let is_go = *agent.client_type == *CLIENT_TYPE_GO;
         let key = agent.link.open(&header, is_go).map_err(|error| match error {
             adit::mux::OpenError::Limit => {
@@ -88,7 +90,7 @@ impl Gateway {
             }
             adit::mux::OpenError::GoingAway | adit::mux::OpenError::IdsExhausted => OpenError::Lost,
         })?;
-        debug!(%session, endpoint = %target.url, visitor = %visitor.peer, "stream opened");
+        debug!(%session, connection = visitor.number, endpoint = %target.url, visitor = %visitor.peer, "stream opened");
         let fresh_until = routable_at.and_then(|at| at.checked_add(FRESH));
         Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key, place), proxy_protocol, fresh_until })
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) struct RequestBody {
     _share: Option<Share>,
     progress: Arc<Progress>,
     hold: Option<Hold>,
+    /// Counts its bytes, if somebody does.
+    count: Option<Arc<AtomicU64>>,
     remainder: Remainder,
     /// What its trailers must not say.
     withheld: Withheld,
@@ -62,6 +64,7 @@ impl RequestBody {
             _share: share,
             progress,
             hold: None,
+            count: None,
             remainder,
             withheld: Withheld::default(),
         }
@@ -107,6 +110,17 @@ impl RequestBody {
         asked
     }
 
+    fn count(&self, frame: &Frame<Bytes>) {
+        if let (Some(count), Some(data)) = (&self.count, frame.data_ref()) {
+            count.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts its bytes there, as they are taken.
+    pub(super) fn count_in(&mut self, count: Arc<AtomicU64>) {
+        self.count = Some(count);
+    }
+
     pub(super) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
@@ -146,6 +160,7 @@ impl Body for RequestBody {
         }
         let this = &mut *self;
         if let Some(frame) = this.next_read() {
+            this.count(&frame);
             this.progress.update(if this.is_end_stream() { Stage::Complete } else { Stage::Agent });
             return Poll::Ready(Some(Ok(this.cleaned(frame))));
         }
@@ -163,6 +178,9 @@ impl Body for RequestBody {
             Some(Ok(_)) => Stage::Agent,
         };
         this.progress.update(stage);
+        if let Some(Ok(frame)) = &frame {
+            this.count(frame);
+        }
         Poll::Ready(frame.map(|frame| frame.map(|frame| this.cleaned(frame))))
     }
 

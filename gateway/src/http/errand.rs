@@ -76,7 +76,15 @@ impl<R: Reach> Errand<R> {
         let visitor = self.front.visitor;
         // Nothing of the visitor's own has been carried for what its policy asks.
         let course = Course::begin();
-        let asked = Asked { scheme: url.scheme(), host: url.host(), port: url.port(), visitor, tls, course: &course };
+        let asked = Asked {
+            scheme: url.scheme(),
+            host: url.host(),
+            port: url.port(),
+            visitor,
+            tls,
+            course: &course,
+            visit: None,
+        };
         let next = self.after(self.hops.saturating_add(1));
         if body.is_empty() {
             head.extensions.insert(Bodyless);

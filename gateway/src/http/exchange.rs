@@ -27,6 +27,7 @@ use super::remainder::Remainder;
 use super::stay::Stay;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
+use crate::access_log::Visit;
 use crate::login::cookies;
 use crate::login::term::Passage;
 use crate::policy::{
@@ -135,7 +136,8 @@ impl<R: Reach> Client<R> {
         if let Some(answer) = self.callback(&inbound, head, body).await {
             return answer.map(|response| Outcome::own(&response)).map_err(|refused| Failure::Policy(refused).into());
         }
-        let asked = self.asked(&inbound);
+        let visit = head.extensions.get::<Arc<Visit>>().cloned();
+        let asked = Asked { visit: visit.as_deref(), ..self.asked(&inbound) };
         trail.came_to(&inbound.host_line);
         headers::settle_connection(&mut head.headers);
         // HTTP/2 has the name elsewhere; policies find and change it here.
@@ -225,7 +227,8 @@ impl<R: Reach> Client<R> {
         let named = inbound.port.or(scheme.default_port()).unwrap_or(local);
         let port = if self.reach.listens_on(scheme, named) { local } else { named };
         let tls = self.front.tls.as_deref().map_or(Tls::Unknown, Tls::Ended);
-        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor, tls, course: self.activity.course() }
+        let course = self.activity.course();
+        Asked { scheme, host: &inbound.host, port, visitor: self.front.visitor, tls, course, visit: None }
     }
 
     /// Sends the request to the agent and waits for the head of its response.
@@ -319,6 +322,9 @@ impl<R: Reach> Client<R> {
         let upstream = hyper::upgrade::on(&mut response);
         self.switched.store(true, Ordering::Relaxed);
         lease.upgrade();
+        if let Some(visit) = lease.visit() {
+            visit.carries(self.activity.course());
+        }
         tunnel::spawn(switch.on_upgrade, upstream, lease, stay, Arc::clone(&self.cut));
         let (mut head, _) = response.into_parts();
         headers::prepare_response(&mut head.headers);

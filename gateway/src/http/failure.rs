@@ -69,6 +69,9 @@ impl Failure {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.mark(headers);
+        if let Some(code) = self.code() {
+            response.extensions_mut().insert(Code(code));
+        }
         response
     }
 
@@ -139,7 +142,7 @@ impl Failure {
             Self::Held { code, .. } => Some(*code),
             Self::Busy => Some(703),
             Self::Lost => Some(3210),
-            Self::UpstreamDown => Some(8012),
+            Self::UpstreamDown => Some(super::UPSTREAM_DOWN),
             Self::ResponseInvalid => Some(3004),
             Self::ResponseLate => Some(3005),
             Self::TooManyHops => Some(3501),
@@ -235,6 +238,10 @@ impl From<OpenError> for Failure {
         }
     }
 }
+
+/// The number of the ERR_NGROK code of an answer, for those who note it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) u32);
 
 /// How a failure is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

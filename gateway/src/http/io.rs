@@ -19,7 +19,7 @@ use crate::policy::Course;
 #[derive(Debug)]
 pub(super) struct Activity {
     start: Instant,
-    course: Course,
+    course: Arc<Course>,
     /// Milliseconds from `start` to the last byte in either direction.
     last_byte_ms: AtomicU64,
     requests: AtomicUsize,
@@ -29,10 +29,10 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(course: Course) -> Self {
         Self {
             start: Instant::now(),
-            course: Course::begin(),
+            course: Arc::new(course),
             last_byte_ms: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -41,7 +41,7 @@ impl Activity {
     }
 
     /// When the connection began, and what has been carried on it.
-    pub(super) fn course(&self) -> &Course {
+    pub(super) fn course(&self) -> &Arc<Course> {
         &self.course
     }
 
@@ -375,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn lent_connection_comes_back_when_it_is_dropped() {
         let (io, mut far) = tokio::io::duplex(64);
-        let (mut lent, returned) = Lent::new(io, Arc::new(Activity::new()));
+        let (mut lent, returned) = Lent::new(io, Arc::new(Activity::new(Course::begin())));
         lent.write_all(b"one").await.unwrap();
         drop(lent);
         returned.await.unwrap().write_all(b"two").await.unwrap();

@@ -19,6 +19,7 @@ mod inbound;
 mod io;
 mod limits;
 mod payload;
+mod recorded;
 mod remainder;
 mod serve;
 mod stay;
@@ -29,13 +30,28 @@ use std::sync::Arc;
 
 use adit::endpoint_url::Scheme;
 
+use crate::route::Refusal;
 use crate::tls::Session;
 
 pub(crate) use headers::is_own_header;
 pub use limits::Limits;
 pub use serve::{Ending, serve};
 
-use reach::Visitor;
+use failure::Failure;
+use reach::{OpenError, Visitor};
+
+/// The number of the ERR_NGROK code with which HTTP would answer where there is no place to go.
+pub(crate) fn refusal_code(refusal: &Refusal) -> Option<u32> {
+    Failure::from(refusal.clone()).code()
+}
+
+/// The number of the ERR_NGROK code with which HTTP would answer where no stream can be opened.
+pub(crate) fn open_code(error: OpenError) -> Option<u32> {
+    Failure::from(error).code()
+}
+
+/// ERR_NGROK_8012: the agent did not reach the service behind it.
+pub(crate) const UPSTREAM_DOWN: u32 = 8012;
 
 /// How a visitor's connection came in.
 #[derive(Clone, Debug)]

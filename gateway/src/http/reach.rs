@@ -10,6 +10,8 @@ use std::sync::Arc;
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::access_log::Site;
+use crate::ledger::Ledger;
 use crate::login::LogIns;
 use crate::policy::Policy;
 
@@ -74,6 +76,17 @@ pub trait Reach: Send + Sync + 'static {
         None
     }
 
+    /// Where it is noted what happens; `None`: nowhere.
+    fn ledger(&self) -> Option<Arc<Ledger>> {
+        None
+    }
+
+    /// Whose a session is, as long as it is there.
+    fn site(&self, session: SessionId) -> Option<Site> {
+        let _ = session;
+        None
+    }
+
     /// Whether policies may send requests to the public internet now.
     fn may_go_outside(&self) -> bool {
         false
@@ -94,6 +107,8 @@ pub struct Visitor {
     pub peer: SocketAddr,
     /// The address of ours that the visitor connected to.
     pub local: SocketAddr,
+    /// The number of its connection, which the logs of the gateway and of the agent have.
+    pub number: u64,
 }
 
 /// An endpoint that is open to the public.
@@ -106,6 +121,15 @@ pub enum PublicEndpoint {
 }
 
 impl PublicEndpoint {
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> &EndpointUrl {
+        match self {
+            Self::Cloud(endpoint) => &endpoint.url,
+            Self::Agent(target) => &target.url,
+        }
+    }
+
     /// The account that it belongs to.
     #[must_use]
     pub fn account(&self) -> &Arc<str> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adit::endpoint_url::Scheme;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -21,8 +22,10 @@ use super::limits::{
     H1_BUFFER_BYTES_MAX, H2_PING_TIME, H2_PONG_TIME, H2_SEND_BYTES_MAX, H2_STREAMS_MAX, H2_WINDOW_BYTES, TICK,
 };
 use super::reach::Reach;
+use super::recorded;
 use super::upstream::Streams;
 use super::{Front, Protocol};
+use crate::policy::Course;
 
 /// How a visitor's connection ended.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ where
     R: Reach,
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(course(&*reach, front.scheme)));
     let (io, returned) = Lent::new(io, Arc::clone(&activity));
     let streams = Arc::new(Streams::default());
     let errands = Errand { reach: Arc::clone(&reach), front: front.clone(), streams: Arc::clone(&streams), hops: 0 };
@@ -64,6 +67,12 @@ where
         Ok(io) if cut.load(Ordering::Relaxed) => Ending::Cut(io),
         Ok(_) | Err(_) => Ending::Closed,
     }
+}
+
+/// Counts the connection's bytes, where somebody wants to know.
+fn course<R: Reach>(reach: &R, scheme: Scheme) -> Course {
+    let Some(ledger) = reach.ledger() else { return Course::begin() };
+    ledger.course(scheme)
 }
 
 async fn run<R, IO>(client: Arc<Client<R>>, io: Lent<IO>)
@@ -98,7 +107,7 @@ where
         let client = Arc::clone(&client);
         service_fn(move |request: Request<Incoming>| {
             let client = Arc::clone(&client);
-            async move { client.answer(request).await }
+            async move { recorded::answer(&client, request).await }
         })
     };
     let connection = http1::Builder::new()
@@ -133,7 +142,7 @@ where
         let client = Arc::clone(&client);
         service_fn(move |request: Request<Incoming>| {
             let client = Arc::clone(&client);
-            async move { client.answer(request).await }
+            async move { recorded::answer(&client, request).await }
         })
     };
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -23,6 +23,7 @@ use super::failure::Failure;
 use super::io::{Tap, Tapped};
 use super::limits::{CLOSE_TIME, H1_BUFFER_BYTES_MAX, IDLE_STREAM_TIME, IDLE_STREAMS_MAX, RESPONSE_HEAD_BYTES_MAX};
 use super::reach::{Location, Reach, Target, Visitor};
+use crate::access_log::Visit;
 
 /// What an idle proxy stream may be reused for: the same public name, and the same endpoint of the same agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +77,17 @@ impl Streams {
         key: Key,
         outgoing: Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let Outgoing { head, body, first_byte_time } = outgoing;
+        let Outgoing { mut head, mut body, first_byte_time } = outgoing;
+        let visit = head.extensions.remove::<Arc<Visit>>();
+        if let Some(visit) = &visit {
+            visit.sent_to(target, || reach.site(target.location.session));
+            body.count_in(visit.received());
+        }
         let progress = body.progress();
-        let wait = Wait { progress: Arc::clone(&progress), first_byte_time };
-        let lease = |carrier: Carrier| Lease { busy: self.begin(&carrier, progress), carrier, key: key.clone() };
+        let wait = Wait { progress: Arc::clone(&progress), first_byte_time, visit: visit.clone() };
+        let noted = visit.clone();
+        let lease =
+            |carrier: Carrier| Lease { busy: self.begin(&carrier, progress), carrier, key: key.clone(), visit: noted };
         let spare = is_replayable(&head, &body).then(|| head.clone());
         let mut request = Request::from_parts(head, body);
         if let Some(mut carrier) = self.take(&key) {
@@ -93,7 +101,11 @@ impl Streams {
             }
             tracing::debug!("an idle stream was dead: sending the request again");
         }
+        let begin = Instant::now();
         let stream = reach.open(target, visitor, false).await?;
+        if let Some(visit) = &visit {
+            visit.opened(begin.elapsed());
+        }
         let mut carrier = Carrier::start(stream).await?;
         let response = carrier.send(request, &wait).await.map_err(|unsent| unsent.failure)?;
         Ok((response, lease(carrier)))
@@ -156,12 +168,19 @@ pub(super) struct Lease {
     busy: Busy,
     carrier: Carrier,
     key: Key,
+    /// Of the request that has it.
+    visit: Option<Arc<Visit>>,
 }
 
 impl Lease {
     /// Notes that a part of the response has been passed on.
     pub(super) fn touch(&self) {
         *self.busy.pace.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Where it is noted what happens to its request.
+    pub(super) fn visit(&self) -> Option<Arc<Visit>> {
+        self.visit.clone()
     }
 
     /// The stream changes its protocol and is never to be used for HTTP again.
@@ -241,11 +260,15 @@ impl Carrier {
     async fn send(&mut self, request: Request<RequestBody>, wait: &Wait) -> Result<Response<Incoming>, Unsent> {
         self.tap.begin();
         self.driver.is_resting = false;
+        let begin = Instant::now();
         let mut sending = std::pin::pin!(self.sender.try_send_request(request));
         loop {
             let deadline = wait.deadline();
             tokio::select! {
-                result = &mut sending => return result.map_err(|error| unsent(error, &self.tap, wait)),
+                result = &mut sending => {
+                    wait.over(begin);
+                    return result.map_err(|error| unsent(error, &self.tap, wait));
+                }
                 () = tokio::time::sleep_until(deadline) => {}
             }
             if wait.deadline() <= Instant::now() {
@@ -264,9 +287,16 @@ impl Carrier {
 struct Wait {
     progress: Arc<Progress>,
     first_byte_time: Duration,
+    visit: Option<Arc<Visit>>,
 }
 
 impl Wait {
+    fn over(&self, begin: Instant) {
+        if let Some(visit) = &self.visit {
+            visit.first_byte(begin.elapsed());
+        }
+    }
+
     /// A body that moves pushes it ahead.
     fn deadline(&self) -> Instant {
         let since = self.progress.read().1;

@@ -32,7 +32,7 @@ pub(super) async fn accept(
                     failing = false;
                     socket::prepare(&tcp);
                     // Without a local address the connection is over already.
-                    if let Some(visitor) = visitor(&tcp, peer) {
+                    if let Some(visitor) = visitor(&house, &tcp, peer) {
                         serve(tcp, visitor);
                     }
                 }
@@ -53,9 +53,10 @@ pub(super) async fn accept(
     }
 }
 
-fn visitor(tcp: &TcpStream, peer: SocketAddr) -> Option<Visitor> {
+fn visitor(house: &House, tcp: &TcpStream, peer: SocketAddr) -> Option<Visitor> {
     let local = tcp.local_addr().ok()?;
-    Some(Visitor { peer: socket::canonical(peer), local: socket::canonical(local) })
+    let number = house.gateway.ledger().next_number();
+    Some(Visitor { peer: socket::canonical(peer), local: socket::canonical(local), number })
 }
 
 /// Errors of the one connection that was being accepted, not of the listener.

@@ -30,7 +30,8 @@ pub(super) async fn visitor(house: &House, tcp: &mut TcpStream, met: Visitor) ->
         Ok(Announced::Own) => Some(met),
         Ok(Announced::Passed { source, destination }) => {
             let destination = SocketAddr::new(destination.ip(), met.local.port());
-            let visitor = Visitor { peer: socket::canonical(source), local: socket::canonical(destination) };
+            let visitor =
+                Visitor { peer: socket::canonical(source), local: socket::canonical(destination), number: met.number };
             tracing::debug!(proxy = %met.peer, visitor = %visitor.peer, "connection through a proxy");
             Some(visitor)
         }

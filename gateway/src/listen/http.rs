@@ -39,6 +39,7 @@ pub(super) async fn serve<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let _open = house.gateway.metrics().visitor(came.scheme.into());
     let limits = Limits::from(&house.gateway.config().limits);
     let Came { visitor, scheme, tls } = came;
     let front = Front { visitor, tls, scheme, protocol, limits };

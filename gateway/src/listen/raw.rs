@@ -10,17 +10,19 @@ use std::{fmt, io};
 use adit::endpoint_url::Scheme;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::client_hello::{self, Hello, Replayed};
 use super::handshake::{self, Place};
 use super::house::House;
 use super::socket;
+use crate::access_log::{Ending, Visit};
+use crate::http;
 use crate::http::reach::{OpenError, Reach, Target, Visitor};
 use crate::policy::{Course, Tls};
 use crate::route::{Asked, Decision, Journey, Refusal};
-use crate::splice::{SharedSocket, SpliceEnd, splice, splice_opened};
+use crate::splice::{SharedSocket, SpliceEnd, SpliceOutcome, splice, splice_opened};
 use crate::tls::{Session, Termination};
 
 /// Serves a connection to its end; `read` is the ClientHello that was read of it, with all bytes. What cannot be served is
@@ -35,20 +37,28 @@ pub(super) async fn serve(
     let Some(_pass) = house.admit_visitor() else { return socket::reset_on_close(&tcp) };
     let name = read.as_ref().and_then(|(hello, _)| hello.name.clone());
     let tls = if read.is_some() { Tls::Begun(name.as_deref()) } else { Tls::Unknown };
-    let (course, port) = (Course::begin(), visitor.local.port());
+    let ledger = house.gateway.ledger();
+    let _open = ledger.metrics().visitor(scheme.into());
+    let (course, port) = (Arc::new(ledger.course(scheme)), visitor.local.port());
+    let visit = Visit::connection(Arc::clone(ledger), visitor, scheme, &course);
     let host = name.as_deref().unwrap_or_default();
-    let asked = Asked { scheme, host, port, visitor, tls, course: &course };
+    let asked = Asked { scheme, host, port, visitor, tls, course: &course, visit: Some(&visit) };
     let mut client = Client::Unopened(tcp, read);
-    let opened = match find(house, &mut client, asked).await {
-        Ok(target) => open(&*house.gateway, target, &visitor, client.is_opened()).await,
+    let begin = Instant::now();
+    let found = find(house, &mut client, asked).await;
+    visit.judged(begin.elapsed());
+    let opened = match found {
+        Ok(target) => open(&*house.gateway, target, &visitor, client.is_opened(), &visit).await,
         Err(failure) => Err(failure),
     };
     let (target, stream) = match opened {
         Ok(opened) => opened,
         // The log and the client have been told.
-        Err(Failure::Tls) => return,
+        Err(Failure::Tls) => return visit.ended(Ending::Done),
         Err(failure) => {
             client.reset_on_close();
+            visit.answered(None, failure.code());
+            visit.ended(Ending::Done);
             let visitor = visitor.peer;
             tracing::debug!(%visitor, %scheme, host, port, "connection closed: {failure}");
             return;
@@ -57,12 +67,18 @@ pub(super) async fn serve(
     let session = target.location.session;
     tracing::debug!(%session, visitor = %visitor.peer, endpoint = %target.url, "connection begins");
     let idle_time = house.gateway.config().limits.tcp_idle_timeout;
-    match splice_unless_idle(client, stream, idle_time).await {
+    let watched =
+        Watched { io: stream, moved: Arc::default(), course, visit: Arc::clone(&visit), begin: Some(Instant::now()) };
+    match splice_unless_idle(client, watched, idle_time).await {
         Some(SpliceEnd { uploaded, downloaded, outcome }) => {
+            note(&visit, &outcome);
             let visitor = visitor.peer;
             tracing::debug!(%session, %visitor, endpoint = %target.url, uploaded, downloaded, ?outcome, "connection ended");
         }
-        None => tracing::debug!(%session, visitor = %visitor.peer, endpoint = %target.url, "idle connection cut"),
+        None => {
+            visit.ended(Ending::Idle);
+            tracing::debug!(%session, visitor = %visitor.peer, endpoint = %target.url, "idle connection cut");
+        }
     }
 }
 
@@ -146,24 +162,27 @@ async fn open<R: Reach>(
     target: Target,
     visitor: &Visitor,
     is_opened: bool,
+    visit: &Visit,
 ) -> Result<(Target, R::Stream), Failure> {
+    visit.sent_to(&target, || reach.site(target.location.session));
+    let begin = Instant::now();
     let opened = timeout(OPEN_TIME, reach.open(&target, visitor, is_opened)).await;
     let stream = opened.map_err(|_| Failure::Open(OpenError::Lost))?.map_err(Failure::Open)?;
+    visit.opened(begin.elapsed());
     Ok((target, stream))
 }
 
 /// Gives nothing when the connection was cut for being idle. No time means that it may be idle for ever.
-async fn splice_unless_idle<S>(client: Client, stream: S, idle_time: Duration) -> Option<SpliceEnd>
+async fn splice_unless_idle<S>(client: Client, stream: Watched<S>, idle_time: Duration) -> Option<SpliceEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if idle_time.is_zero() {
         return splice_client(client, stream).await;
     }
-    let moved = Arc::new(AtomicBool::new(false));
-    let watched = Watched { io: stream, moved: Arc::clone(&moved) };
+    let moved = Arc::clone(&stream.moved);
     tokio::select! {
-        end = splice_client(client, watched) => end,
+        end = splice_client(client, stream) => end,
         () = stands_still(&moved, idle_time) => None,
     }
 }
@@ -188,16 +207,25 @@ async fn stands_still(moved: &AtomicBool, time: Duration) {
     }
 }
 
-/// A stream that shows whether something moves on it.
+/// A stream that shows whether something moves on it, and counts that.
 struct Watched<S> {
     io: S,
     moved: Arc<AtomicBool>,
+    course: Arc<Course>,
+    visit: Arc<Visit>,
+    /// When it was opened, until something has come.
+    begin: Option<Instant>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
         self.moved.store(true, Ordering::Relaxed);
+        self.course.went(buf.filled().len().saturating_sub(before));
+        if let Some(begin) = self.begin.take() {
+            self.visit.first_byte(begin.elapsed());
+        }
         Poll::Ready(result)
     }
 }
@@ -206,6 +234,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
         self.moved.store(true, Ordering::Relaxed);
+        if let Ok(taken) = &result {
+            self.course.came(*taken);
+        }
         Poll::Ready(result)
     }
 
@@ -225,6 +256,30 @@ enum Failure {
     Open(OpenError),
     /// The visitor's TLS could not end here.
     Tls,
+}
+
+impl Failure {
+    /// The number of its ERR_NGROK code, as HTTP would have it.
+    fn code(&self) -> Option<u32> {
+        match self {
+            Self::Refused(refusal) => http::refusal_code(refusal),
+            Self::Open(error) => http::open_code(*error),
+            Self::Denied | Self::Tls => None,
+        }
+    }
+}
+
+fn note(visit: &Visit, outcome: &SpliceOutcome) {
+    let (ending, code) = match outcome {
+        SpliceOutcome::Clean => (Ending::Done, None),
+        SpliceOutcome::ClientLost(_) => (Ending::Aborted, None),
+        SpliceOutcome::StreamLost(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            (Ending::Broken, Some(http::UPSTREAM_DOWN))
+        }
+        SpliceOutcome::StreamLost(_) => (Ending::Broken, None),
+    };
+    visit.answered(None, code);
+    visit.ended(ending);
 }
 
 impl fmt::Display for Failure {

@@ -74,7 +74,7 @@ async fn serve_https(
 ) {
     let (name, port) = (hello.name.as_deref(), visitor.local.port());
     let (course, tls, host) = (Course::begin(), Tls::Begun(name), name.unwrap_or_default());
-    let asked = Asked { scheme: Scheme::Https, host, port, visitor, tls, course: &course };
+    let asked = Asked { scheme: Scheme::Https, host, port, visitor, tls, course: &course, visit: None };
     let place = Place { scheme: Scheme::Https, host: asked.host, port, visitor: visitor.peer };
     let before = match name {
         // No wildcard of an agent decides about the gateway's own name.

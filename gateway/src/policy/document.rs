@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -283,7 +284,7 @@ impl Reader<'_> {
         Some(Rule { name, expressions, actions })
     }
 
-    fn name(&mut self, value: Option<&Value>, path: Path<'_>) -> Option<Box<str>> {
+    fn name(&mut self, value: Option<&Value>, path: Path<'_>) -> Option<Arc<str>> {
         match value? {
             Value::Null => None,
             Value::String(name) => Some(name.as_str().into()),

@@ -6,6 +6,7 @@
 
 mod actions;
 mod course;
+mod decided;
 mod document;
 mod errand;
 mod error;
@@ -40,6 +41,7 @@ use crate::tls::{Session, Termination};
 pub use actions::Compression;
 pub(crate) use actions::DIGESTS;
 pub use course::Course;
+pub use decided::Decided;
 pub use document::{DOCUMENT_BYTES_MAX, RULES_MAX};
 pub(crate) use errand::has_body;
 pub use errand::{Asking, ERRAND_HOPS, ERRAND_HOPS_MAX, ERRAND_LOOP, ErrandFault, Errands, REPLY_BYTES_MAX};

@@ -14,7 +14,7 @@ use super::expression::{Expression, Value};
 use super::mask::Mask;
 use super::run::{Run, Subject};
 use super::withheld::Withheld;
-use super::{Connection, Refused, Request, Response, State, Verdict};
+use super::{Connection, Decided, Refused, Request, Response, State, Verdict};
 use crate::tls::Termination;
 
 /// When rules run.
@@ -90,7 +90,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub(super) struct Rule {
     /// The label that the document gives it.
-    pub(super) name: Option<Box<str>>,
+    pub(super) name: Option<Arc<str>>,
     /// All of them have to be true.
     pub(super) expressions: Vec<Expression>,
     /// In order; at least one.
@@ -141,7 +141,7 @@ impl Policy {
                 Step::End(Verdict::TerminateTls { termination, .. }) => return BeforeTls::Terminate(termination),
                 // The requests on the connection would all be refused.
                 Step::End(verdict) => {
-                    let _ = walk.end(verdict, &run);
+                    let _ = walk.end(verdict, &mut run);
                     return BeforeTls::Close;
                 }
             }
@@ -186,11 +186,11 @@ impl Policy {
                     };
                     run.trace_action(placed.name, before, &step);
                     if let Step::End(verdict) = step {
-                        return walk.end(verdict, &run);
+                        return walk.end(verdict, &mut run);
                     }
                 }
                 Ok(Found::Nothing) => return Verdict::Continue,
-                Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
+                Err(refused) => return walk.end(Verdict::Refuse(refused), &mut run),
             }
         }
     }
@@ -227,7 +227,7 @@ impl Policy {
             let placed = match walk.next(&mut run) {
                 Ok(Found::Action(placed)) => placed,
                 Ok(Found::Nothing) => return Verdict::Continue,
-                Err(refused) => return walk.end(Verdict::Refuse(refused), &run),
+                Err(refused) => return walk.end(Verdict::Refuse(refused), &mut run),
             };
             if run.trace_left_out(placed.name, || placed.action.asks()) {
                 continue;
@@ -239,7 +239,7 @@ impl Policy {
             };
             run.trace_action(placed.name, before, &step);
             if let Step::End(verdict) = step {
-                return walk.end(verdict, &run);
+                return walk.end(verdict, &mut run);
             }
         }
     }
@@ -386,9 +386,11 @@ impl<'p> Walk<'p> {
     }
 
     /// Whatever ends a request without its upstream leaves one line.
-    fn end(&self, verdict: Verdict, run: &Run<'_, '_, '_>) -> Verdict {
+    fn end(&self, verdict: Verdict, run: &mut Run<'_, '_, '_>) -> Verdict {
         let (rule, phase) = (self.at.rule, self.phase);
         let found = self.rules.get(rule);
+        let (place, label) = (rule, found.and_then(|rule| rule.name.clone()));
+        run.state.decided = Some(Decided { phase: phase.as_str(), place, name: label, verdict: verdict.word() });
         let name = found.and_then(|rule| rule.name.as_deref()).unwrap_or_default();
         let placed = found.zip(self.at.action.checked_sub(1)).and_then(|(rule, at)| rule.actions.get(at));
         let action = placed.map_or("", |placed| placed.name);

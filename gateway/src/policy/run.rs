@@ -15,7 +15,7 @@ use super::mask::Mask;
 use super::payload::{Bodyless, Payload};
 use super::phase::{Position, Values};
 use super::template::{Piece, Template};
-use super::{Connection, Request, Response};
+use super::{Connection, Decided, Request, Response};
 use crate::login::LogIns;
 use crate::login::term::Passage;
 
@@ -41,6 +41,8 @@ pub struct State {
     /// What an action adds to the response, whoever makes it.
     pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
     log_ins: Option<Arc<LogIns>>,
+    /// The rule that ended the last run.
+    pub(super) decided: Option<Decided>,
     /// The cookies of our own sessions.
     pub(super) own_cookies: Arc<HeaderMap>,
     /// What a log-in has decided of the request, at this endpoint or at one before it.
@@ -63,6 +65,7 @@ impl Default for State {
             account: "".into(),
             response_headers: Vec::new(),
             log_ins: None,
+            decided: None,
             own_cookies: Arc::default(),
             passage: Arc::default(),
             host: None,
@@ -93,6 +96,11 @@ impl State {
     pub fn new(account: Arc<str>, tools: Tools) -> Self {
         let Tools { payload, errands, log_ins, own_cookies, passage, host } = tools;
         Self { account, payload, errands, log_ins, own_cookies, passage, host, ..Self::default() }
+    }
+
+    /// Takes what the last run came to, if a rule decided it.
+    pub fn take_decided(&mut self) -> Option<Decided> {
+        self.decided.take()
     }
 
     /// Tells the actions that wait for it whether the service failed. A request that never got to it, or whose visitor

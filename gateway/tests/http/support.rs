@@ -209,7 +209,7 @@ impl Setup {
         let (protocol, limits) = (self.protocol, self.limits);
         tokio::spawn(async move {
             while let Ok((io, peer)) = public.accept().await {
-                let visitor = Visitor { peer, local: address };
+                let visitor = Visitor { peer, local: address, number: 0 };
                 let front = Front { visitor, tls: None, scheme: Scheme::Https, protocol, limits };
                 let world = Arc::clone(&world);
                 tokio::spawn(async move {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use crate::peer::{AUTH, BIND, FIN, Frame, Peer, Visit, auth, bind, code};
-use crate::world::{World, visitor};
+use crate::world::{NUMBER, World, visitor};
 
 const APP: &str = "https://app.internal";
 
@@ -54,6 +54,20 @@ async fn header_says_who_comes_and_for_what() {
     assert_eq!(header["ClientAddr"], visitor().peer.to_string());
     assert_eq!((&header["Proto"], &header["EdgeType"]), (&json!("https"), &json!("0")));
     assert_eq!(header["PassthroughTLS"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn number_of_the_connection_is_said_to_agents_that_know_of_it() {
+    assert_eq!(Scene::new().await.visit.header.get("AditConnection"), None);
+    let world = World::new();
+    let mut peer = world.connect();
+    let mut request = auth(world.site1.expose());
+    request["Extra"]["Adit"] = json!({"Version": 1});
+    assert_eq!(code(&peer.call(AUTH, &request).await), None);
+    peer.bind(APP).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _stream = world.visit("main", APP).await;
+    assert_eq!(peer.visit().await.header["AditConnection"], NUMBER);
 }
 
 #[tokio::test(start_paused = true)]

@@ -209,8 +209,12 @@ impl World {
     }
 }
 
+/// The number of every visitor's connection.
+pub(crate) const NUMBER: u64 = 9_007_199_254_740_991;
+
 pub(crate) fn visitor() -> Visitor {
-    Visitor { peer: "198.51.100.7:50000".parse().unwrap(), local: "192.0.2.80:443".parse().unwrap() }
+    let (peer, local) = ("198.51.100.7:50000".parse().unwrap(), "192.0.2.80:443".parse().unwrap());
+    Visitor { peer, local, number: NUMBER }
 }
 
 /// Bytes that the pretended network holds in each direction.

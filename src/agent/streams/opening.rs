@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Streams;
-use crate::agent::proxied::{Proxied, State};
+use crate::agent::proxied::{LogId, Proxied, State};
 use crate::agent::upstreams::{Route, look_up};
 use crate::mux::Key;
 use crate::net::dial::Dial;
@@ -24,7 +24,7 @@ impl Streams {
         stream: Key,
         endpoint: usize,
         route: Arc<Route>,
-        id: u32,
+        id: LogId,
         visitor: Option<SocketAddr>,
         resolver: &mut Resolver,
         now: Instant,

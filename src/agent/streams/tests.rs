@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
 use super::*;
+use crate::agent::proxied::LogId;
 use crate::agent::{Agent, settings_without_endpoints};
 use crate::config::Config;
 use crate::mux::{Limits, Mux, Side};
@@ -48,7 +49,7 @@ impl Bench {
         let mut mux = Mux::new(Side::Gateway, Limits::default());
         let stream = (0..9).map(|_| mux.open(b"type").unwrap()).last().unwrap();
         let route = agent.streams.upstreams.route(0).cloned().unwrap();
-        agent.streams.open(stream, 0, route, 7, None, &mut agent.resolver, start);
+        agent.streams.open(stream, 0, route, LogId { stream: 7, connection: None }, None, &mut agent.resolver, start);
         Self { agent, session, stream, start, _look_ups: look_ups }
     }
 

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::super::*;
 use crate::agent::capacity::Capacity;
 use crate::agent::link::settings;
+use crate::agent::proxied::LogId;
 use crate::config::Config;
 use crate::endpoint_url::Scheme;
 use crate::message::{AuthReply, AuthReplyExtra, BindReply, BindReplyExtra, ProxyHeader, Secret};
@@ -129,7 +130,15 @@ impl Turns {
             Event::Proxy { stream, endpoint, header } => {
                 let route = Arc::clone(self.streams.upstreams.route(endpoint).unwrap());
                 let id = self.agent.stream_id(stream);
-                self.streams.open(stream, endpoint, route, id, header.visitor(), &mut self.resolver, self.now);
+                self.streams.open(
+                    stream,
+                    endpoint,
+                    route,
+                    LogId { stream: id, connection: None },
+                    header.visitor(),
+                    &mut self.resolver,
+                    self.now,
+                );
             }
             Event::Readable(stream) | Event::Finished(stream) => self.streams.wake(stream),
             Event::Reset(..) | Event::Ended(_) => panic!("{event:?}"),
