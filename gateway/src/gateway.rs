@@ -62,6 +62,8 @@ pub struct Gateway {
     arrivals: Arrivals,
     draining: watch::Sender<bool>,
     ledger: Arc<Ledger>,
+    /// What the last scrape got, and when.
+    scraped: tokio::sync::Mutex<Option<(tokio::time::Instant, bytes::Bytes)>>,
     /// Set once the sockets are served.
     certificates: OnceLock<Arc<Certificates>>,
 }
@@ -169,6 +171,7 @@ impl Gateway {
             arrivals: Arrivals::default(),
             draining: watch::Sender::new(false),
             ledger: Arc::default(),
+            scraped: tokio::sync::Mutex::default(),
             certificates: OnceLock::new(),
         }))
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use adit::endpoint_url::Scheme;
+use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
 
 use crate::access_log::{Act, AuditLine, Counts, LineLog, Place};
@@ -136,13 +137,14 @@ impl Ledger {
 
 /// Numbers of visitors' connections: each has one that no other has, also after a restart, and that the agent's log has
 /// as well. The number is below 2^53, so that every reader of JSON keeps all of its digits: the seconds at which the
-/// program began times 2^21, and one more for each connection. More than 2^21 in a second there are not.
+/// program began times 2^21, a random number below 2^20 for a clock that went back and for two that begin in the same second, and
+/// one more for each connection. More than 2^20 in a second there are not.
 #[derive(Debug)]
 pub struct Numbers(AtomicU64);
 
 impl Numbers {
-    fn since(seconds: u64) -> Self {
-        Self(AtomicU64::new((seconds & SECONDS_MASK) << COUNT_BITS))
+    fn since(seconds: u64, random: u64) -> Self {
+        Self(AtomicU64::new(((seconds & SECONDS_MASK) << COUNT_BITS) | (random & RANDOM_MASK)))
     }
 
     fn next(&self) -> u64 {
@@ -152,7 +154,11 @@ impl Numbers {
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self::since(u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default())
+        let mut random = [0; 8];
+        // Without it the numbers are still good, but for a clock that goes back.
+        let _ = SystemRandom::new().fill(&mut random);
+        let seconds = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
+        Self::since(seconds, u64::from_ne_bytes(random))
     }
 }
 
@@ -168,6 +174,8 @@ impl fmt::Display for LedgerError {
 
 impl std::error::Error for LedgerError {}
 
+/// Where a process begins to count within its first second.
+const RANDOM_MASK: u64 = (1 << 20) - 1;
 /// Connections in a second.
 const COUNT_BITS: u32 = 21;
 /// Seconds until 2106.
@@ -179,11 +187,11 @@ mod tests {
 
     #[test]
     fn numbers_go_on_after_a_restart_and_stay_exact_in_json() {
-        let first = Numbers::since(1_800_000_000);
+        let first = Numbers::since(1_800_000_000, u64::MAX);
         let (one, two) = (first.next(), first.next());
         assert_eq!(two, one + 1);
-        assert!(Numbers::since(1_800_000_001).next() > one + 2_000_000);
-        assert!(Numbers::since(SECONDS_MASK).next() < 1 << 53);
+        assert!(Numbers::since(1_800_000_001, 0).next() > one + 1_000_000);
+        assert!(Numbers::since(SECONDS_MASK, u64::MAX).next() < 1 << 53);
     }
 
     #[test]

@@ -92,15 +92,14 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
             told = signals.next() => match told {
                 Told::Reload => {
                     let is_done = reload(&gateway, &serving, &acme, &log).await;
-                    let outcome = if is_done { DONE } else { "refused: the file has mistakes" };
+                    let outcome = if is_done { DONE } else { "refused: see the log" };
                     gateway.ledger().audit(Act::Reload, &"SIGHUP", &shown(&gateway), outcome);
                     if is_done {
                         watch = CertificateWatch::new(&gateway.config().certificates);
                     }
                 }
                 Told::ReopenLogs => {
-                    gateway.ledger().audit(Act::ReopenLogs, &"SIGUSR1", "", DONE);
-                    gateway.ledger().reopen();
+                    reopen_logs(&gateway);
                 }
                 Told::End(signal) => {
                     gateway.ledger().audit(Act::Drain, &signal, "", "begun");
@@ -117,7 +116,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     }
     tokio::select! {
         () = drain(&gateway, &serving) => tracing::info!("drained"),
-        () = signals.end() => tracing::warn!("told to end at once: connections are cut"),
+        () = signals.end(&gateway) => tracing::warn!("told to end at once: connections are cut"),
     }
     publishing.abort();
     let ledger = Arc::clone(gateway.ledger());
@@ -249,6 +248,11 @@ async fn drain(gateway: &Arc<Gateway>, serving: &Serving) {
     let _ = timeout(FAREWELL_TIME, serving.finished()).await;
 }
 
+fn reopen_logs(gateway: &Gateway) {
+    gateway.ledger().audit(Act::ReopenLogs, &"SIGUSR1", "", DONE);
+    gateway.ledger().reopen();
+}
+
 fn shown(gateway: &Gateway) -> String {
     gateway.config().file.display().to_string()
 }
@@ -304,8 +308,14 @@ impl Signals {
     }
 
     /// Waits for the end, whatever else comes.
-    async fn end(&mut self) {
-        while !matches!(self.next().await, Told::End(_)) {}
+    async fn end(&mut self, gateway: &Gateway) {
+        loop {
+            match self.next().await {
+                Told::End(signal) => return gateway.ledger().audit(Act::Drain, &signal, "", "cut short"),
+                Told::ReopenLogs => reopen_logs(gateway),
+                Told::Reload => {}
+            }
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
     match route.page {
         Page::Health => text(StatusCode::OK, "ok"),
         Page::Ready => ready(admin),
-        Page::Metrics => with_type(StatusCode::OK, admin.gateway.metrics_text(), metrics::CONTENT_TYPE),
+        Page::Metrics => with_type(StatusCode::OK, admin.gateway.scrape().await, metrics::CONTENT_TYPE),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the gateway shows of itself: what is counted, what is now, and whether it is ready for traffic.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Gateway;
 use crate::certificates::Certificates;
@@ -25,6 +29,21 @@ impl Gateway {
     #[must_use]
     pub fn metrics_text(&self) -> String {
         self.metrics().text(&self.moment())
+    }
+
+    /// The same, for those who ask over the network: one look at a time, off the threads of the traffic, and what it shows is given
+    /// to everybody who asks within [`SCRAPE_PAUSE`].
+    pub(crate) async fn scrape(self: &Arc<Self>) -> Bytes {
+        let mut last = self.scraped.lock().await;
+        if let Some((at, text)) = &*last
+            && at.elapsed() < SCRAPE_PAUSE
+        {
+            return text.clone();
+        }
+        let gateway = Arc::clone(self);
+        let text = tokio::task::spawn_blocking(move || Bytes::from(gateway.metrics_text())).await.unwrap_or_default();
+        *last = Some((Instant::now(), text.clone()));
+        text
     }
 
     /// Why the gateway is not ready for new traffic; nothing when it is.
@@ -78,3 +97,6 @@ impl Gateway {
         }
     }
 }
+
+/// Nobody scrapes as often; whoever asks in a loop gets what there is.
+const SCRAPE_PAUSE: Duration = Duration::from_secs(1);

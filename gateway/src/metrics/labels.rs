@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
@@ -75,6 +75,8 @@ pub struct Bounded<const N: usize> {
     family: IntCounterVec,
     max: usize,
     known: RwLock<HashMap<String, IntCounter>>,
+    /// Counts what is beyond the limit, once that was met.
+    other: OnceLock<IntCounter>,
 }
 
 impl<const N: usize> Bounded<N> {
@@ -86,7 +88,7 @@ impl<const N: usize> Bounded<N> {
     ) -> prometheus::Result<Self> {
         let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
         register(registry, family.clone())?;
-        Ok(Self { family, max, known: RwLock::default() })
+        Ok(Self { family, max, known: RwLock::default(), other: OnceLock::new() })
     }
 
     /// Counts one.
@@ -94,6 +96,9 @@ impl<const N: usize> Bounded<N> {
         let key = values.join(SEPARATOR);
         if let Some(counter) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return counter.inc();
+        }
+        if let Some(other) = self.other.get() {
+            return other.inc();
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let is_room = known.len() < self.max || known.contains_key(&key);
@@ -103,6 +108,9 @@ impl<const N: usize> Bounded<N> {
         counter.inc();
         if is_room {
             known.insert(key, counter);
+        } else {
+            // Who comes later takes no lock for writing any more.
+            let _ = self.other.set(counter);
         }
     }
 

@@ -112,9 +112,10 @@ struct Present {
     visitors_max: IntGauge,
     draining: IntGauge,
     resident: IntGauge,
-    memory_limit: IntGauge,
+    /// Without a sample where it is not known; so is the next one.
+    memory_limit: IntGaugeVec,
     descriptors: IntGauge,
-    descriptors_max: IntGauge,
+    descriptors_max: IntGaugeVec,
     cpu: Mutex<Counter>,
 }
 
@@ -233,9 +234,9 @@ impl Present {
             visitors_max: gauge(r, "adit_visitor_connections_max", "The most connections of visitors there can be.")?,
             draining: gauge(r, "adit_draining", "1 while the gateway takes no new traffic because it is to end.")?,
             resident: gauge(r, "process_resident_memory_bytes", "Memory of the process in RAM.")?,
-            memory_limit: gauge(r, "adit_memory_limit_bytes", "The memory that the process can have at most.")?,
+            memory_limit: known(r, "adit_memory_limit_bytes", "The memory that the process can have at most.")?,
             descriptors: gauge(r, "process_open_fds", "Open descriptors of the process.")?,
-            descriptors_max: gauge(r, "process_max_fds", "The most descriptors that the process can have.")?,
+            descriptors_max: known(r, "process_max_fds", "The most descriptors that the process can have.")?,
             cpu: Mutex::new(cpu),
         })
     }
@@ -249,9 +250,14 @@ impl Present {
         set(&self.visitors_max, moment.visitors_max as u64);
         set(&self.draining, u64::from(moment.is_draining));
         set(&self.resident, usage.resident_bytes);
-        set(&self.memory_limit, usage.memory_limit_bytes);
         set(&self.descriptors, usage.descriptors);
-        set(&self.descriptors_max, usage.descriptors_max);
+        for (family, value) in
+            [(&self.memory_limit, usage.memory_limit_bytes), (&self.descriptors_max, usage.descriptors_max)]
+        {
+            if let (Some(value), Ok(gauge)) = (value, family.get_metric_with_label_values::<&str>(&[])) {
+                set(&gauge, value);
+            }
+        }
         advance(&self.cpu.lock().unwrap_or_else(PoisonError::into_inner), usage.cpu_seconds);
     }
 }
@@ -295,6 +301,13 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntG
     let gauge = IntGauge::new(name, help)?;
     register(registry, gauge.clone())?;
     Ok(gauge)
+}
+
+/// A gauge that has no sample before it is set.
+fn known(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    let family = IntGaugeVec::new(Opts::new(name, help), &[])?;
+    register(registry, family.clone())?;
+    Ok(family)
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {

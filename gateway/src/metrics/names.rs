@@ -169,12 +169,17 @@ mod tests {
     use super::*;
 
     fn check<L: Label>() {
-        let places: Vec<usize> = L::ALL.iter().map(|label| label.index()).collect();
-        assert_eq!(places, (0..L::ALL.len()).collect::<Vec<_>>());
+        let mut texts: Vec<&str> = L::ALL.iter().map(|label| label.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), L::ALL.len(), "{texts:?}");
+        assert!(
+            texts.iter().all(|text| text.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit()))
+        );
     }
 
     #[test]
-    fn labels_have_the_places_that_they_say() {
+    fn values_of_a_label_differ() {
         check::<Handshake>();
         check::<Closed>();
         check::<SessionEnd>();
