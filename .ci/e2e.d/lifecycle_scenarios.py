@@ -5,7 +5,7 @@ import subprocess
 import threading
 
 from clients import CUT_STATUSES, HTTP1, Place, curl_command, curl_status, ends_with_error, fetch, read_exactly
-from failure import expect, expect_equal
+from failure import Failure, expect, expect_equal
 from files import DOMAIN
 from program import wait_until
 from scenario import scenario
@@ -162,3 +162,39 @@ def agent_with_a_refused_token_keeps_running(deployment):
         expect(deployment.wrong_token() not in agent.logged(), "the agent logged its token")
     finally:
         agent.stop()
+
+
+@scenario("files")
+def gateway_is_upgraded_under_load_without_a_failed_request(deployment):
+    """A new process takes over the sockets while visitors come, each with a connection of its own, and agents move.
+
+    As a supervisor does it that holds the sockets: the old process ends, then the new one starts.
+    """
+    place, failures, counts, done = deployment.place("web"), [], [0, 0], threading.Event()
+
+    def visit(number):
+        while not done.is_set():
+            try:
+                answer = fetch(place, "/hello")
+                if answer.status != 200:
+                    failures.append((answer.status, answer.headers.get("ngrok-error-code")))
+            except Failure as failure:
+                failures.append(str(failure))
+            counts[number] += 1
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(len(counts))]
+    old = deployment.programs["gateway"]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        wait_until(lambda: min(counts) > 3, "visitors to be served by the old gateway", 30)
+        old.signal(signal.SIGTERM)
+        expect_equal(old.wait(60), 0, "the old gateway's exit status")
+        deployment.start_gateway()
+        before = list(counts)
+        wait_until(lambda: all(now > then + 3 for now, then in zip(counts, before)), "visits of the new gateway", 30)
+    finally:
+        done.set()
+        for visitor in visitors:
+            visitor.join()
+    expect_equal(failures, [], f"failures among {sum(counts)} requests")

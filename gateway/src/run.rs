@@ -64,7 +64,10 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let key_file = &config.key_file;
     let key = IdentityKey::load_or_create(key_file)
         .map_err(|error| RunError::IdentityKey(key_file.display().to_string(), error))?;
-    let listeners = Listeners::bind(&config, Inherited::from_environment()).map_err(RunError::Listen)?;
+    let inherited = Inherited::from_environment();
+    // Only then the visitors of the process before this one come here; after a plain start nobody is on the way.
+    let is_successor = !inherited.is_empty();
+    let listeners = Listeners::bind(&config, inherited).map_err(RunError::Listen)?;
     let admin = admin::Listeners::bind(&config.admin).map_err(RunError::Admin)?;
     let certificates = Certificates::new(&config.certificates);
     let log_ins = log_ins(&config, &key)?;
@@ -79,7 +82,9 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let events = Arc::clone(gateway.events());
     let publishing = tokio::spawn(async move { events.run().await });
     tell_addresses(&listeners, admin.address());
-    gateway.expect_agents(gateway.config().limits.arrival_wait);
+    if is_successor {
+        gateway.expect_agents(gateway.config().limits.arrival_wait);
+    }
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
     admin.serve(&Admin::new(Arc::clone(&gateway)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
@@ -240,8 +245,7 @@ async fn drain(gateway: &Arc<Gateway>, serving: &Serving) {
     tracing::info!(seconds = time.as_secs(), "draining");
     let end = tokio::time::Instant::now() + time;
     serving.stop();
-    gateway.announce_drain();
-    // Whoever has just come finds its agent still here.
+    // Whoever has just come is served, and finds its agent still here.
     let _ = timeout(HAND_OVER_TIME.min(time), serving.visitors_finished()).await;
     gateway.drain(end.saturating_duration_since(tokio::time::Instant::now())).await;
     // Whoever is left had its time, or has only to read what it was told.

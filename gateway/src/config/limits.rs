@@ -38,7 +38,7 @@ pub struct Limits {
     pub tcp_idle_timeout: Duration,
     /// How long connections may go on after SIGTERM.
     pub drain_timeout: Duration,
-    /// How long after the start HTTP requests for internal endpoints that are offline wait for them.
+    /// How long after a start on inherited sockets HTTP requests for internal endpoints that are offline wait for them.
     pub arrival_wait: Duration,
     /// How long the addresses of a lost session are kept for its agent.
     pub address_hold: Duration,

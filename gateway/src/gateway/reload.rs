@@ -73,12 +73,6 @@ impl Gateway {
         stopped.len()
     }
 
-    /// Lets no agent in any more; [`Reach::draining`](crate::http::reach::Reach::draining) completes. [`Gateway::drain`] is
-    /// what comes next.
-    pub fn announce_drain(&self) {
-        self.draining.send_replace(true);
-    }
-
     /// Ends in an orderly way: no agent is let in any more, [`Reach::draining`](crate::http::reach::Reach::draining)
     /// completes, sessions end as soon as they have no visitors, and after `timeout` whatever remains. Completes when
     /// all have been told; their links close by themselves within a second.

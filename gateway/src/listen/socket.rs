@@ -48,6 +48,12 @@ impl Inherited {
         Ok(())
     }
 
+    /// Whether none was handed over, or all have been asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left().is_empty()
+    }
+
     /// The addresses of those that nobody has asked for.
     #[must_use]
     pub fn left(&self) -> Vec<SocketAddr> {
@@ -193,6 +199,17 @@ mod tests {
             tell_once(&told, "SO_TEST", Err(io::ErrorKind::Unsupported.into()));
         }
         assert!(told.is_completed());
+    }
+
+    #[test]
+    fn inherited_sockets_are_there_until_they_are_asked_for() {
+        let inherited = Inherited::default();
+        assert!(inherited.is_empty());
+        let socket = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        inherited.add(socket).unwrap();
+        assert!(!inherited.is_empty());
+        assert!(inherited.take(address).is_some() && inherited.is_empty());
     }
 
     #[test]

@@ -49,7 +49,7 @@ async fn visitor_waits_for_an_agent_that_comes_and_not_for_longer_than_it_may() 
 async fn gateway_that_ends_lets_nobody_wait() {
     let world = World::new();
     world.gateway.expect_agents(Duration::from_secs(20));
-    world.gateway.announce_drain();
+    world.gateway.drain(Duration::ZERO).await;
     let before = Instant::now();
     world.gateway.arrival("main", &EndpointUrl::parse(APP).unwrap()).await;
     assert_eq!(before.elapsed(), Duration::ZERO);
