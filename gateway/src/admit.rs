@@ -15,6 +15,8 @@ use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
 use crate::bounded::Bounded;
 use crate::config::Config;
 use crate::config::accounts::{Credential, LogInRefusal};
+use crate::events::Moment;
+use crate::fleet::About;
 use crate::gateway::{Agent, Gateway, REVOKED, State, WAITING_MAX};
 use crate::http::reach::SessionId;
 use crate::identity::{ClientId, NoRandomness, Owner, Ticket};
@@ -86,6 +88,8 @@ impl Gateway {
             leg: request.extra.leg_number,
             address: peer,
             instance: instance(&request).map(Arc::from),
+            since: Moment::now(),
+            about: About::of(&request),
             ticket: self.identity().new_ticket().map_err(no_randomness)?,
             metadata: request.extra.metadata.as_str().into(),
             is_adit: request.extra.adit.is_some(),

@@ -1,5 +1,6 @@
 //! The gateway as one object: its configuration, the sessions of agents, and the way from a name to a stream.
 
+mod agent;
 mod arrivals;
 mod observe;
 mod opening;
@@ -9,29 +10,25 @@ mod telling;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore, watch};
-use tracing::warn;
+use tokio::sync::watch;
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
-use adit::frame::ErrorCode;
-use adit::message::AditExtra;
 use adit::session::Random;
 
 use crate::access_log::Site;
 use crate::acme::Challenges;
-use crate::admit::{Failures, shown};
+use crate::admit::Failures;
 use crate::certificates::Certificates;
 use crate::config::Config;
-use crate::config::accounts::Credential;
-use crate::credentials::usage::{Usage, Usages};
-use crate::events::Events;
+use crate::credentials::usage::Usages;
+use crate::events::{Events, Moment};
+use crate::fleet::Fleet;
 use crate::http::reach::{CloudEndpoint, OpenError, PublicEndpoint, Reach, SessionId, Target, Unreachable, Visitor};
-use crate::identity::{ClientId, Identity, NoRandomness, Owner, Ticket};
+use crate::identity::{ClientId, Identity, NoRandomness};
 use crate::identity_key::IdentityKey;
 use crate::ledger::Ledger;
 use crate::login::LogIns;
@@ -40,12 +37,11 @@ use crate::login::spent::Journal;
 use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::registry::names::Names;
-use crate::session::link::Link;
 use crate::stream::ProxyStream;
-use crate::token::TokenHash;
 use arrivals::Arrivals;
 use ports::Ports;
 
+pub(crate) use agent::Agent;
 pub use ports::TcpPorts;
 pub(crate) use reload::REVOKED;
 
@@ -82,50 +78,11 @@ pub(crate) struct State {
     pub(crate) random: Random,
     pub(crate) pace: Pace,
     events: Arc<Events>,
+    pub(crate) fleet: Fleet,
     sessions: HashMap<SessionId, Arc<Agent>>,
     agents: HashMap<(ClientId, u32), SessionId>,
     per_account: HashMap<Arc<str>, usize>,
     last_session: u64,
-}
-
-/// An agent's session, as long as it is logged in.
-#[derive(Debug)]
-pub(crate) struct Agent {
-    pub(crate) session: SessionId,
-    pub(crate) link: Arc<Link>,
-    pub(crate) owner: Owner,
-    pub(crate) client: ClientId,
-    pub(crate) leg: u32,
-    /// Where it connects from.
-    pub(crate) address: SocketAddr,
-    /// Which of its credential's agents it is, if it says so.
-    pub(crate) instance: Option<Arc<str>>,
-    /// Names this session in the Cookie that its agent got.
-    pub(crate) ticket: Ticket,
-    /// What the agent says of itself.
-    pub(crate) metadata: Arc<str>,
-    /// It knows `Extra.Adit`.
-    pub(crate) is_adit: bool,
-    pub(crate) client_type: Arc<str>,
-    /// The credential as it was at the log-in.
-    pub(crate) credential: Arc<Credential>,
-    /// What all sessions of the credential use together.
-    pub(crate) usage: Arc<Usage>,
-    /// The hash of the token that the agent logged in with.
-    pub(crate) token: TokenHash,
-    /// Told whenever one of its endpoints becomes routable, and at its end.
-    pub(crate) confirmed: Notify,
-    /// Places for visitors who wait for that.
-    pub(crate) waiting: Semaphore,
-    /// Lines about its endpoints in the log.
-    pub(crate) lines: Mutex<Lines>,
-}
-
-/// Lines that were written in a minute, and when it began.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    since: Option<Instant>,
-    count: usize,
 }
 
 impl Gateway {
@@ -154,6 +111,7 @@ impl Gateway {
             random: Random::new(u64::from_ne_bytes(identity.random()?)),
             pace: Pace::default(),
             events: Arc::clone(&events),
+            fleet: Fleet::new(Moment::now()),
             sessions: HashMap::new(),
             agents: HashMap::new(),
             per_account: HashMap::new(),
@@ -337,6 +295,7 @@ impl State {
         *self.per_account.entry(agent.owner.account.clone()).or_default() += 1;
         self.events.session_up(&agent.site());
         self.agents.insert((agent.client.clone(), agent.leg), agent.session);
+        self.fleet.arrived(&agent);
         self.sessions.insert(agent.session, agent);
     }
 
@@ -355,6 +314,7 @@ impl State {
             }
         }
         let bound: Vec<_> = self.registry.endpoints(session).map(|endpoint| endpoint.key()).collect();
+        self.fleet.left(&agent.site(), session, why, agent.link.traffic(), Moment::now());
         self.registry.lost(session, now, hold);
         self.tell_endpoints(&bound);
         agent.confirmed.notify_waiters();
@@ -386,52 +346,6 @@ impl State {
     }
 }
 
-impl Lines {
-    /// Counts one more, and gives how many there were in this minute.
-    fn add(&mut self, now: Instant) -> usize {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= LINES_PERIOD) {
-            *self = Self { since: Some(now), count: 0 };
-        }
-        self.count = self.count.saturating_add(1);
-        self.count
-    }
-}
-
-impl Agent {
-    /// Tells whether a change of its endpoints gets its line: an agent that binds in a loop must not fill the log.
-    pub(crate) fn has_line(&self, now: Instant) -> bool {
-        let count = self.lines.lock().unwrap_or_else(PoisonError::into_inner).add(now);
-        if count == LINES_MAX {
-            warn!(session = %self.session, "the agent changes its endpoints all the time; not every change gets a line");
-        }
-        count < LINES_MAX
-    }
-
-    /// Where it is and what it says of itself, for another agent of its own credential.
-    pub(crate) fn whereabouts(&self) -> String {
-        let metadata = shown(&self.metadata);
-        let metadata = if metadata.is_empty() { String::new() } else { format!(", metadata {metadata:?}") };
-        match &self.instance {
-            Some(instance) => format!("{} (instance {instance}{metadata})", self.address),
-            None => format!("{} (no instance{metadata})", self.address),
-        }
-    }
-
-    /// Ends the link and tells the agent for how long to stay away, if it can be told.
-    pub(crate) fn send_away(&self, why: &str, retry_after: Duration) {
-        if !self.is_adit {
-            return self.end(why);
-        }
-        let adit = AditExtra { retry_after: Some(retry_after), ..AditExtra::default() };
-        self.end(&adit.to_go_away(why));
-    }
-
-    /// Ends the link in an orderly way, at once.
-    pub(crate) fn end(&self, why: &str) {
-        self.link.end(ErrorCode::NO_ERROR, why);
-    }
-}
-
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway").field("config", &self.config().file).field("sessions", &self.sessions()).finish()
@@ -443,19 +357,3 @@ const TAKEN_OVER: &str = "a newer connection has taken over an endpoint of this 
 /// Visitors of one session who wait for that at a time: as many as an agent has streams. Each confirmation wakes them all,
 /// so that more would be a way to keep the gateway busy.
 pub(crate) const WAITING_MAX: usize = 500;
-/// Lines of one session about its endpoints within [`LINES_PERIOD`]: a few for each endpoint that it may have by default.
-const LINES_MAX: usize = 1000;
-const LINES_PERIOD: Duration = Duration::from_secs(60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_counted_by_the_minute() {
-        let (mut lines, start) = (Lines::default(), Instant::now());
-        assert_eq!((lines.add(start), lines.add(start)), (1, 2));
-        assert_eq!(lines.add(start + LINES_PERIOD - Duration::from_nanos(1)), 3);
-        assert_eq!(lines.add(start + LINES_PERIOD), 1);
-    }
-}

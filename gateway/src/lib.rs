@@ -12,6 +12,7 @@ pub mod config;
 pub mod credentials;
 pub mod dev;
 pub mod events;
+pub mod fleet;
 pub mod gateway;
 pub mod http;
 pub mod identity;

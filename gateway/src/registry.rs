@@ -4,6 +4,7 @@
 //! clock and draws no numbers: both are handed in. Internal names belong to an account, so two accounts can both have
 //! `db.internal`; a public name belongs to whoever has it, and no other account gets it, nor a name below its wildcard.
 
+mod look;
 pub(crate) mod names;
 mod table;
 #[cfg(test)]

@@ -24,6 +24,7 @@ use adit::session::gateway::{GatewaySession, Request};
 
 use crate::admit::REGION;
 use crate::config::Config;
+use crate::fleet::{Cause, Ending};
 use crate::gateway::{Agent, Gateway};
 use crate::http::reach::SessionId;
 use crate::identity::BindId;
@@ -231,6 +232,9 @@ impl Session {
             End::Silent => self.link.end(ErrorCode::NO_ERROR, "nothing was heard of the agent for too long"),
             End::Refused | End::Told(_) | End::GoAway(..) | End::Closed | End::Broken(_) | End::Protocol(_) => {}
         }
+        if let Phase::Up(agent) = &self.phase {
+            self.gateway.state().fleet.explain(&agent.site(), self.id, end.explained());
+        }
         let after = now().saturating_duration_since(started).as_secs();
         match (&self.phase, end) {
             (Phase::Up(agent), End::Protocol(error)) => warn!(
@@ -270,6 +274,18 @@ impl End {
             Self::Broken(_) => SessionEnd::Broken,
             Self::Protocol(_) => SessionEnd::Protocol,
         }
+    }
+
+    fn explained(&self) -> Ending {
+        let cause = match self {
+            Self::Told(_) | Self::NoLogIn | Self::Refused => Cause::Gateway,
+            Self::GoAway(..) => Cause::Agent,
+            Self::Silent => Cause::Silent,
+            Self::Closed => Cause::Closed,
+            Self::Broken(_) => Cause::Broken,
+            Self::Protocol(_) => Cause::Protocol,
+        };
+        Ending::new(cause, &self.to_string())
     }
 }
 

@@ -16,7 +16,12 @@ impl RoundTrip {
             *place = Some(sample);
         }
         self.next = (self.next + 1) % SAMPLES;
-        self.samples.iter().flatten().min().copied().unwrap_or(sample)
+        self.estimate().unwrap_or(sample)
+    }
+
+    /// The estimate so far.
+    pub(super) fn estimate(&self) -> Option<Duration> {
+        self.samples.iter().flatten().min().copied()
     }
 }
 

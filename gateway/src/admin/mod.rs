@@ -6,6 +6,7 @@
 
 mod answer;
 mod caller;
+mod query;
 mod routes;
 mod serve;
 mod socket;

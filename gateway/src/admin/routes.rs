@@ -6,8 +6,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::Admin;
-use super::answer::{Body, problem, text, with_type};
+use super::answer::{Body, json, problem, text, with_type};
 use super::caller::{Caller, Refusal};
+use super::query::Query;
+use crate::fleet::report;
 use crate::metrics;
 
 /// Something to ask for.
@@ -23,6 +25,10 @@ enum Page {
     Health,
     Ready,
     Metrics,
+    Sites,
+    Sessions,
+    Endpoints,
+    Streams,
 }
 
 /// Answers one request.
@@ -45,10 +51,19 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
         };
         return problem(status, refusal);
     }
+    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, error),
+    };
+    let (gateway, filter) = (&*admin.gateway, &query.filter);
     match route.page {
         Page::Health => text(StatusCode::OK, "ok"),
         Page::Ready => ready(admin),
         Page::Metrics => with_type(StatusCode::OK, admin.gateway.scrape().await, metrics::CONTENT_TYPE),
+        Page::Sites => json(StatusCode::OK, &report::sites(gateway, filter)),
+        Page::Sessions => json(StatusCode::OK, &report::sessions(gateway, filter)),
+        Page::Endpoints => json(StatusCode::OK, &report::endpoints(gateway, filter)),
+        Page::Streams => json(StatusCode::OK, &report::streams(gateway, filter)),
     }
 }
 
@@ -68,10 +83,14 @@ fn wrong_method(changes: bool) -> Response<Body> {
     response
 }
 
-const ROUTES: [Route; 3] = [
+const ROUTES: [Route; 7] = [
     // The process answers.
     Route { path: "/healthz", changes: false, page: Page::Health },
     Route { path: "/readyz", changes: false, page: Page::Ready },
     // In Prometheus' format.
     Route { path: "/metrics", changes: false, page: Page::Metrics },
+    Route { path: "/v1/sites", changes: false, page: Page::Sites },
+    Route { path: "/v1/sessions", changes: false, page: Page::Sessions },
+    Route { path: "/v1/endpoints", changes: false, page: Page::Endpoints },
+    Route { path: "/v1/streams", changes: false, page: Page::Streams },
 ];

@@ -15,7 +15,7 @@ use super::Gateway;
 use crate::credentials::usage::LimitReached;
 use crate::http::reach::{OpenError, Target, Visitor};
 use crate::identity::BindId;
-use crate::session::link::Sign;
+use crate::session::link::{Sign, StreamFacts};
 use crate::stream::ProxyStream;
 
 impl Gateway {
@@ -72,6 +72,8 @@ impl Gateway {
         let agent = Arc::clone(state.sessions.get(&session).ok_or(OpenError::Offline)?);
         let endpoint = state.registry.endpoint(session, &bind).ok_or(OpenError::Offline)?;
         let (scheme, proxy_protocol) = (endpoint.url.scheme(), endpoint.proxy_protocol);
+        let opened = tokio::time::Instant::now().into_std();
+        let facts = StreamFacts { endpoint: Arc::clone(endpoint), visitor: visitor.peer, opened };
         let routable_at = state.registry.routable_at(session, &bind);
         drop(state);
         let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
@@ -83,7 +85,7 @@ impl Gateway {
         // Only for those who know it: the official readers ignore what they do not know, but need not.
         let header = if agent.is_adit { header.numbered(visitor.number) } else { header };
         let is_go = *agent.client_type == *CLIENT_TYPE_GO;
-        let key = agent.link.open(&header, is_go).map_err(|error| match error {
+        let key = agent.link.open(&header, is_go, facts).map_err(|error| match error {
             adit::mux::OpenError::Limit => {
                 self.events.limit_hit("limits.streams_per_session_max", Some(&target.account));
                 OpenError::Busy

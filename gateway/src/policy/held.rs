@@ -12,12 +12,13 @@ impl Policy {
     /// Refuses everything with 503 and a code. The reason is for the log: it may quote what visitors must not learn.
     #[must_use]
     pub fn held(place: Place, code: u32, reason: String) -> Self {
+        let held = Some(reason.as_str().into());
         let actions = vec![Placed { name: "held", action: Box::new(Held { code, reason }) }];
         let rules = vec![Rule { name: Some("held back".into()), expressions: Vec::new(), actions }];
         if place.scheme().is_http() {
-            return Self { on_http_request: rules, holds_more: true, is_held: true, ..Self::default() };
+            return Self { on_http_request: rules, holds_more: true, held, ..Self::default() };
         }
-        Self { on_tcp_connect: rules, holds_more: true, is_held: true, ..Self::default() }
+        Self { on_tcp_connect: rules, holds_more: true, held, ..Self::default() }
     }
 }
 

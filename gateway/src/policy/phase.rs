@@ -78,8 +78,8 @@ pub struct Policy {
     pub(super) on_http_response: Vec<Rule>,
     /// Some of it is not from the policy's text, and must not be lost when that is changed.
     pub(super) holds_more: bool,
-    /// It refuses everything, because what its endpoint asked for cannot be honoured.
-    pub(super) is_held: bool,
+    /// Why it refuses everything: what its endpoint asked for cannot be honoured.
+    pub(super) held: Option<Arc<str>>,
     /// What of it no log and no explanation may show.
     pub(super) mask: Mask,
     /// Headers in which its actions tell the upstream who a visitor is.
@@ -267,7 +267,13 @@ impl Policy {
 
     /// True for the policy of an endpoint that is held back, see [`Policy::held`].
     pub fn is_held(&self) -> bool {
-        self.is_held
+        self.held.is_some()
+    }
+
+    /// Why it is held back, for whoever runs the gateway.
+    #[must_use]
+    pub fn held_reason(&self) -> Option<&str> {
+        self.held.as_deref()
     }
 
     /// True when responses have to pass [`Policy::on_http_response`].

@@ -2,6 +2,8 @@
 //!
 //! Lock order: the gateway's own state before a link, never the other way round. Nothing waits while holding a link.
 
+mod look;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -16,8 +18,11 @@ use adit::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
 use adit::mux::{Key, LinkError, OpenError};
 use adit::session::gateway::{Event, GatewaySession, Request};
 
+use crate::fleet::Traffic;
+
 use super::failure::Failure;
 use super::probe::{Asked, Probe};
+pub(crate) use look::StreamFacts;
 
 /// One link to an agent, shared by all that use it.
 pub(crate) struct Link {
@@ -59,6 +64,7 @@ struct State {
     liveness: Option<Duration>,
     /// Unanswered so far.
     probe: Option<Probe>,
+    traffic: Traffic,
 }
 
 /// One proxy stream, as long as somebody uses it.
@@ -76,6 +82,8 @@ struct Stream {
     withhold: bool,
     /// The agent has sent something.
     answered: bool,
+    facts: Option<StreamFacts>,
+    traffic: Traffic,
 }
 
 /// How far our end of a stream is.
@@ -102,6 +110,7 @@ impl Link {
             last_heard: now,
             liveness: None,
             probe: None,
+            traffic: Traffic::default(),
         };
         Self { state: Mutex::new(state) }
     }
@@ -200,19 +209,6 @@ impl Link {
         state.wake_driver();
     }
 
-    /// Whether the agent has been silent for longer than it may.
-    pub(crate) fn is_dead(&self, now: Instant) -> bool {
-        let state = self.lock();
-        let silence = now.saturating_duration_since(state.last_heard);
-        state.liveness.is_some_and(|liveness| silence >= liveness)
-    }
-
-    /// Whether the link has ended or is about to.
-    pub(crate) fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.closed || state.ending.is_some()
-    }
-
     /// Asks the agent whether it still answers, with a beat that it cannot know. A question that stands already counts
     /// for all who ask meanwhile.
     pub(crate) fn probe(&self, beat: [u8; 4], now: Instant) -> Asked {
@@ -231,24 +227,15 @@ impl Link {
         state.probe.as_mut().map_or(Asked::Gone, Probe::join)
     }
 
-    /// Whether visitors use the session.
-    pub(crate) fn has_streams(&self) -> bool {
-        !self.lock().streams.is_empty()
-    }
-
-    /// How many visitors use the session.
-    pub(crate) fn stream_count(&self) -> usize {
-        self.lock().streams.len()
-    }
-
     /// Opens a proxy stream. With `withhold` its end is not sent before the agent's has come.
-    pub(crate) fn open(&self, header: &ProxyHeader, withhold: bool) -> Result<Key, OpenError> {
+    pub(crate) fn open(&self, header: &ProxyHeader, withhold: bool, facts: StreamFacts) -> Result<Key, OpenError> {
         let mut state = self.lock();
         if state.closed {
             return Err(OpenError::GoingAway);
         }
         let key = state.session.open_proxy(header)?;
-        state.streams.insert(key, Stream { withhold, ..Stream::default() });
+        state.streams.insert(key, Stream { withhold, facts: Some(facts), ..Stream::default() });
+        state.traffic.streams = state.traffic.streams.saturating_add(1);
         state.wake_driver();
         Ok(key)
     }
@@ -258,7 +245,7 @@ impl Link {
 impl Link {
     pub(crate) fn poll_read(&self, key: Key, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
-        let State { session, streams, .. } = &mut *state;
+        let State { session, streams, traffic, .. } = &mut *state;
         let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
         if let Some(failure) = stream.failure {
             return Poll::Ready(if stream.takes_no_more() { Ok(()) } else { Err(failure.into()) });
@@ -273,7 +260,10 @@ impl Link {
             let len = part.len();
             session.consume(key, len);
         }
-        if buf.filled().len() > before {
+        let len = buf.filled().len().saturating_sub(before);
+        if len > 0 {
+            traffic.add_from_agent(len);
+            stream.traffic.add_from_agent(len);
             if session.has_control() {
                 state.wake_driver();
             }
@@ -419,6 +409,8 @@ impl State {
         out.extend_from_slice(front);
         out.extend_from_slice(back.get(..len - front.len()).unwrap_or_default());
         stream.outgoing.drain(..len);
+        stream.traffic.add_to_agent(len);
+        self.traffic.add_to_agent(len);
         if stream.outgoing.is_empty() {
             // An idle stream holds no buffer.
             stream.outgoing = VecDeque::new();

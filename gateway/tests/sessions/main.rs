@@ -8,6 +8,7 @@ mod arrivals;
 mod bind;
 mod credentials;
 mod events;
+mod fleet;
 mod go_peer;
 mod hostile;
 mod log_in;

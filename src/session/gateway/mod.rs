@@ -319,6 +319,11 @@ impl GatewaySession {
         self.mux.stream_id(stream)
     }
 
+    /// How long a round trip takes, by the last replies that the agent confirmed; `None` before the first.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.estimate()
+    }
+
     /// What the receive windows of all streams together have grown by, in bytes.
     pub fn windows_grown(&self) -> usize {
         self.mux.windows_grown()
