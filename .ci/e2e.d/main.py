@@ -28,6 +28,7 @@ import proxied_scenarios  # noqa: F401
 import encryption_scenarios  # noqa: F401
 import acme_scenarios  # noqa: F401
 import termination_scenarios  # noqa: F401
+import admin_scenarios  # noqa: F401
 import event_scenarios  # noqa: F401
 import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch

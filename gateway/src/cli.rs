@@ -34,6 +34,22 @@ pub(crate) enum Command {
     /// Shows who is logged in by `oauth`, `openid-connect` or `saml` in a policy, and ends that.
     #[command(subcommand)]
     LogIns(LogInsCommand),
+    /// Shows the sites of a running gateway, also those that are offline: since when and why.
+    Sites(Look),
+    /// Shows the sessions of agents at a running gateway.
+    Sessions(Look),
+    /// Shows the endpoints of a running gateway, in which state they are and why.
+    Endpoints(Look),
+    /// Shows the connections and requests of visitors that are open at a running gateway.
+    Streams(Look),
+    /// Ends sessions of agents at once; they come back when they like.
+    Kick(Kick),
+    /// Ends sessions of agents as soon as no visitor uses them, or with --all the whole gateway, as SIGTERM does.
+    Drain(Drain),
+    /// Has a running gateway read its configuration anew, as SIGHUP does, and shows what is wrong with it.
+    Reload(Reload),
+    /// Shows events of a running gateway as they come.
+    Tail(Look),
     /// Runs a gateway and an agent on this machine, without any file, to try things out.
     Dev(Dev),
     /// Prints the version.
@@ -45,6 +61,85 @@ pub(crate) struct ConfigFile {
     /// The configuration, YAML or JSON.
     #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
     pub(crate) config: PathBuf,
+}
+
+/// Where a running gateway is asked.
+#[derive(Args, Debug)]
+pub(crate) struct AdminSocket {
+    /// The gateway's admin socket; without this, admin.socket of the configuration.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Prints JSON, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which sites or sessions are meant; all of what is given has to fit.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Those of this account.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// Those of this credential.
+    #[arg(long, value_name = "ID")]
+    pub(crate) credential: Option<String>,
+    /// Those of this instance.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+    /// The session of this number.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) session: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Look {
+    #[command(flatten)]
+    pub(crate) socket: AdminSocket,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Kick {
+    #[command(flatten)]
+    pub(crate) socket: AdminSocket,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// All sessions.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Asks agents to stay away for so many seconds, at most 40; those of ngrok's SDKs do not know that.
+    #[arg(long = "for", value_name = "SECONDS")]
+    pub(crate) away: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) socket: AdminSocket,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The whole gateway, which then ends.
+    #[arg(long, conflicts_with_all = ["account", "credential", "instance", "session"])]
+    pub(crate) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reload {
+    #[command(flatten)]
+    pub(crate) socket: AdminSocket,
+}
+
+impl Which {
+    /// As the gateway takes them.
+    pub(crate) fn parameters(&self) -> Vec<(&'static str, String)> {
+        let Self { account, credential, instance, session } = self;
+        let session = session.map(|session| session.to_string());
+        let named = [("account", account), ("credential", credential), ("instance", instance), ("session", &session)];
+        named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -215,7 +310,8 @@ const CONFIG_DEFAULT: &str = "/etc/adit-gateway.yml";
 
 const EXIT_CODES_HELP: &str = "\
 Exit codes: 0 done, or ended by SIGTERM or SIGINT; 1 the system below refused something, such as a port; 2 the command
-line is wrong; 3 the configuration is wrong.
+line is wrong; 3 the configuration is wrong. Of the commands that ask a running gateway: 4 it does not run, 5 it has
+refused, 6 nothing is meant by what was asked for.
 
 The environment variable ADIT_LOG sets what is logged, such as debug or info,adit_gateway::session=debug.";
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod arrivals;
+mod dismiss;
 mod observe;
 mod opening;
 mod ports;

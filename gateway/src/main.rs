@@ -1,10 +1,12 @@
 //! The command line of the gateway: arguments, configuration, log, run. The only place where an error becomes an exit
 //! code.
 
+mod ask;
 mod cli;
 mod explain;
 mod log_ins;
 mod policy_file;
+mod tables;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -21,6 +23,7 @@ use adit_gateway::token::{Token, TokenHash};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
+use self::ask::Subject;
 use self::cli::{Arguments, Command, Dev, Explain, LogInsCommand, NewToken, PolicyCommand, PolicyFile, TokenCommand};
 
 fn main() -> ExitCode {
@@ -40,6 +43,14 @@ fn main() -> ExitCode {
         Command::Policy(PolicyCommand::Explain(arguments)) => explain_policy(&arguments),
         Command::LogIns(LogInsCommand::List(arguments)) => tell(log_ins::list(&arguments)),
         Command::LogIns(LogInsCommand::End(arguments)) => tell(log_ins::end(&arguments)),
+        Command::Sites(look) => say(ask::look(Subject::Sites, &look)),
+        Command::Sessions(look) => say(ask::look(Subject::Sessions, &look)),
+        Command::Endpoints(look) => say(ask::look(Subject::Endpoints, &look)),
+        Command::Streams(look) => say(ask::look(Subject::Streams, &look)),
+        Command::Kick(kick) => say(ask::kick(&kick)),
+        Command::Drain(drain) => say(ask::drain(&drain)),
+        Command::Reload(reload) => say(ask::reload(&reload)),
+        Command::Tail(look) => ask::tail(&look).map_or_else(|failure| excuse(&failure), |()| EXIT_OK),
         Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));
@@ -139,6 +150,30 @@ fn tell(done: Result<log_ins::Done, log_ins::Failure>) -> u8 {
     }
 }
 
+/// What a running gateway has answered.
+fn say(answer: Result<String, ask::Failure>) -> u8 {
+    match answer {
+        Ok(text) => {
+            print(text);
+            EXIT_OK
+        }
+        Err(failure) => excuse(&failure),
+    }
+}
+
+/// Why a running gateway has not answered.
+fn excuse(failure: &ask::Failure) -> u8 {
+    complain(failure);
+    match failure {
+        ask::Failure::Config(_) => EXIT_CONFIG,
+        ask::Failure::NoSocket(_) => EXIT_USAGE,
+        ask::Failure::NotRunning(..) => EXIT_NOT_RUNNING,
+        ask::Failure::Refused(_) => EXIT_REFUSED,
+        ask::Failure::NothingMatched(_) => EXIT_NOTHING_MATCHED,
+        ask::Failure::Internal(_) => EXIT_INTERNAL,
+    }
+}
+
 fn new_token(arguments: &NewToken) -> u8 {
     let token = match Token::generate(&arguments.id) {
         Ok(token) => token,
@@ -229,3 +264,12 @@ const EXIT_USAGE: u8 = 2;
 
 /// The configuration is unusable.
 const EXIT_CONFIG: u8 = 3;
+
+/// No gateway answers at the admin socket.
+const EXIT_NOT_RUNNING: u8 = 4;
+
+/// The gateway, or the mode of its socket, has refused.
+const EXIT_REFUSED: u8 = 5;
+
+/// Nothing is meant by what was asked for.
+const EXIT_NOTHING_MATCHED: u8 = 6;

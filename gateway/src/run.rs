@@ -13,10 +13,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::access_log::Act;
 use crate::acme::{Acme, StateError};
-use crate::admin::{self, Admin, AdminError};
+use crate::admin::{self, Admin, AdminError, Order};
 use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
 use crate::certificates::Certificates;
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use crate::credentials::watch::Watch;
 use crate::gateway::Gateway;
 use crate::identity::NoRandomness;
@@ -86,7 +86,8 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         gateway.expect_agents(gateway.config().limits.arrival_wait);
     }
     let serving = listeners.serve(Arc::clone(&gateway), certificates).map_err(RunError::Tls)?;
-    admin.serve(&Admin::new(Arc::clone(&gateway)));
+    let (routes, mut orders) = Admin::new(Arc::clone(&gateway));
+    admin.serve(&routes);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
     let mut watch = CertificateWatch::new(&gateway.config().certificates);
     let mut credentials = Watch::new(&gateway);
@@ -96,10 +97,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
         tokio::select! {
             told = signals.next() => match told {
                 Told::Reload => {
-                    let is_done = reload(&gateway, &serving, &acme, &log).await;
-                    let outcome = if is_done { DONE } else { "refused: see the log" };
-                    gateway.ledger().audit(Act::Reload, &"SIGHUP", &shown(&gateway), outcome);
-                    if is_done {
+                    if reload_for(&"SIGHUP", &gateway, &serving, &acme, &log).await.is_ok() {
                         watch = CertificateWatch::new(&gateway.config().certificates);
                     }
                 }
@@ -112,6 +110,21 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
                 }
             },
             step = credentials.next() => credentials.take(step, &gateway),
+            // It never ends: what it comes from lives as long as this.
+            Some(order) = orders.recv() => match order {
+                Order::Reload { by, done } => {
+                    let outcome = reload_for(&by, &gateway, &serving, &acme, &log).await;
+                    if outcome.is_ok() {
+                        watch = CertificateWatch::new(&gateway.config().certificates);
+                    }
+                    // Whoever asked may have gone.
+                    let _ = done.send(outcome);
+                }
+                Order::End { by } => {
+                    gateway.ledger().audit(Act::Drain, &by, "", "begun");
+                    break;
+                }
+            },
             _ = looks.tick() => {
                 tell_ends(&gateway, &watch);
                 end_sessions(&gateway, &ending).await;
@@ -201,42 +214,70 @@ fn tell_ends(gateway: &Gateway, watch: &CertificateWatch) {
     }
 }
 
-/// Reads the configuration file again, and tells whether it is in force. With any mistake in it, everything stays as it is.
-async fn reload(gateway: &Arc<Gateway>, serving: &Serving, acme: &Acme, log: &LogControl) -> bool {
+/// Reads the configuration file again for somebody, and writes that down.
+async fn reload_for(
+    by: &dyn fmt::Display,
+    gateway: &Arc<Gateway>,
+    serving: &Serving,
+    acme: &Acme,
+    log: &LogControl,
+) -> Result<Vec<String>, Vec<String>> {
+    let outcome = reload(gateway, serving, acme, log).await;
+    let told = if outcome.is_ok() { DONE } else { "refused: see the log" };
+    gateway.ledger().audit(Act::Reload, by, &shown(gateway), told);
+    outcome
+}
+
+/// Reads the configuration file again, and gives its warnings. With any mistake in it, everything stays as it is, and the
+/// mistakes come back.
+async fn reload(
+    gateway: &Arc<Gateway>,
+    serving: &Serving,
+    acme: &Acme,
+    log: &LogControl,
+) -> Result<Vec<String>, Vec<String>> {
     let old = gateway.config();
     let file: PathBuf = old.file.clone();
     let name = file.display().to_string();
     // Thousands of certificates take a while.
     let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
-    let (mut new, warnings) = match loaded {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(errors)) => {
-            for problem in errors.problems() {
-                tracing::error!("{problem}");
-            }
-            tracing::error!("{name} is not put in force, what was in force stays");
-            return false;
-        }
-        Err(error) => {
-            tracing::error!("{name} was not read: {error}");
-            return false;
-        }
+    let problems = match loaded {
+        Ok(Ok((new, warnings))) => return Ok(put_in_force((gateway, serving, acme, log), &old, new, warnings)),
+        Ok(Err(errors)) => errors.problems().iter().map(ToString::to_string).collect(),
+        Err(error) => vec![format!("{name} was not read: {error}")],
     };
-    for warning in warnings {
+    for problem in &problems {
+        tracing::error!("{problem}");
+    }
+    tracing::error!("{name} is not put in force, what was in force stays");
+    Err(problems)
+}
+
+/// Puts a configuration in force, and gives what there is to say about it.
+fn put_in_force(
+    (gateway, serving, acme, log): (&Arc<Gateway>, &Serving, &Acme, &LogControl),
+    old: &Config,
+    mut new: Config,
+    warnings: Vec<Warning>,
+) -> Vec<String> {
+    let mut told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for warning in &told {
         tracing::warn!("{warning}");
     }
-    for key in Config::changes_needing_restart(&old, &new) {
+    for key in Config::changes_needing_restart(old, &new) {
         tracing::warn!(key, "this change takes effect at a restart only");
+        told.push(format!("{key}: this change takes effect at a restart only"));
     }
-    new.keep_from(&old);
+    new.keep_from(old);
     log.set_level(new.log.level);
     gateway.reload(new);
     serving.reload(&gateway.config());
     if let Err(error) = acme.follow(gateway.config().acme.as_ref()) {
         tracing::error!("{error}; the certificates of before go on being kept");
+        told.push(format!("{error}; the certificates of before go on being kept"));
     }
-    tracing::info!("{name} is in force");
-    true
+    tracing::info!("{} is in force", old.file.display());
+    told
 }
 
 /// Closes the sockets, lets connections end for as long as the configuration allows, and then ends them.

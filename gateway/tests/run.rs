@@ -190,6 +190,60 @@ fn admin_socket_of_a_gateway_that_ends_is_taken_over() {
     assert!(ask(&site.path("admin.sock"), "GET /healthz").starts_with("HTTP/1.1 200 OK"));
 }
 
+/// Asks a gateway by its own commands; gives the exit code and everything that came out.
+fn command(file: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adit-gateway"));
+    let output = command.args(arguments).args(["--config", file.to_str().unwrap()]).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn commands_ask_the_running_gateway_and_say_what_came_of_it() {
+    let site = Site::new();
+    let text = format!("{SMALLEST}admin: {{socket: admin.sock, listen: '127.0.0.1:0'}}\n");
+    let file = site.write("gateway.yml", &text);
+    assert_eq!(command(&file, &["sites"]).0, Some(4), "nobody answers");
+    let process = Process::start(&file);
+    let address = address(&process.until("the gateway is ready"), "admin");
+    let (code, told) = command(&file, &["sites"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("unseen") && told.contains("main/site1"), "{told}");
+    let (code, told) = command(&file, &["sites", "--json", "--credential", "other"]);
+    let document: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, document["sites"].as_array().map(Vec::len)), (Some(0), Some(0)));
+    for (arguments, expected) in [
+        (&["sessions"][..], 0),
+        (&["endpoints", "--json"], 0),
+        (&["streams"], 0),
+        (&["kick"], 5),
+        (&["kick", "--all", "--for", "41"], 5),
+        (&["kick", "--all"], 6),
+        (&["drain", "--session", "1"], 6),
+        (&["drain", "--all", "--session", "1"], 2),
+        (&["reload"], 0),
+    ] {
+        let (code, told) = command(&file, arguments);
+        assert_eq!(code, Some(expected), "{arguments:?}: {told}");
+    }
+    let wrong = site.write("gateway.yml", &format!("{text}no_such_key: 1\n"));
+    let socket = site.path("admin.sock");
+    let (code, told) = command(&wrong, &["reload", "--socket", socket.to_str().unwrap()]);
+    assert!(code == Some(5) && told.contains("no_such_key") && told.contains("not put in force"), "{told}");
+    // Whoever comes to the address may look, and change nothing.
+    for (request, answer) in [("GET /v1/sites", "HTTP/1.1 200 "), ("POST /v1/drain?all=true", "HTTP/1.1 403 ")] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with(answer), "{text}");
+    }
+    let (code, told) = command(&wrong, &["drain", "--all", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    process.until("drained");
+    assert_eq!(process.end().code(), Some(0));
+}
+
 #[test]
 fn reload_takes_a_good_file_and_refuses_a_bad_one() {
     let site = Site::new();

@@ -4,6 +4,7 @@
 //! client does there reaches the traffic: what there can be of connections and bytes is bounded, and a client that does
 //! not read costs only its own place, for a while.
 
+mod acts;
 mod answer;
 mod caller;
 mod query;
@@ -11,6 +12,7 @@ mod routes;
 mod serve;
 mod socket;
 mod stall;
+mod tail;
 
 use std::fmt;
 use std::io;
@@ -21,15 +23,21 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::admin::AdminConfig;
 use crate::gateway::Gateway;
 use socket::PrivateSocket;
 
+pub use acts::Order;
+
 /// What the routes work on.
 #[derive(Debug)]
 pub struct Admin {
     gateway: Arc<Gateway>,
+    orders: mpsc::Sender<Order>,
+    /// Places for drains of single sessions.
+    drains: Arc<Semaphore>,
 }
 
 /// The sockets of a configuration, open and not served yet.
@@ -110,10 +118,11 @@ impl Listeners {
 }
 
 impl Admin {
-    /// For one gateway.
+    /// For one gateway. What only the process can do comes out of the receiver.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        Arc::new(Self { gateway })
+    pub fn new(gateway: Arc<Gateway>) -> (Arc<Self>, mpsc::Receiver<Order>) {
+        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        (Arc::new(Self { gateway, orders, drains: Arc::new(Semaphore::new(DRAINS_MAX)) }), ordered)
     }
 }
 
@@ -139,5 +148,9 @@ impl fmt::Display for AdminError {
 
 impl std::error::Error for AdminError {}
 
+/// Orders that wait: who comes beyond them is told so.
+const ORDERS_MAX: usize = 4;
+/// Drains of single sessions at a time, each of which may go on for `limits.drain_timeout`.
+const DRAINS_MAX: usize = 16;
 /// How often a socket is looked at that another process has: a gateway that drains goes on for minutes.
 const TAKEN_PAUSE: Duration = Duration::from_secs(1);

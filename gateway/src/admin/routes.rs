@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::Admin;
 use super::answer::{Body, json, problem, text, with_type};
 use super::caller::{Caller, Refusal};
 use super::query::Query;
+use super::{Admin, acts, tail};
 use crate::fleet::report;
 use crate::metrics;
 
@@ -29,6 +29,10 @@ enum Page {
     Sessions,
     Endpoints,
     Streams,
+    Tail,
+    Kick,
+    Drain,
+    Reload,
 }
 
 /// Answers one request.
@@ -64,6 +68,10 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
         Page::Sessions => json(StatusCode::OK, &report::sessions(gateway, filter)),
         Page::Endpoints => json(StatusCode::OK, &report::endpoints(gateway, filter)),
         Page::Streams => json(StatusCode::OK, &report::streams(gateway, filter)),
+        Page::Tail => tail::follow(admin, query.filter),
+        Page::Kick => acts::kick(admin, caller, &query),
+        Page::Drain => acts::drain(admin, caller, &query),
+        Page::Reload => acts::reload(admin, caller).await,
     }
 }
 
@@ -83,7 +91,7 @@ fn wrong_method(changes: bool) -> Response<Body> {
     response
 }
 
-const ROUTES: [Route; 7] = [
+const ROUTES: [Route; 11] = [
     // The process answers.
     Route { path: "/healthz", changes: false, page: Page::Health },
     Route { path: "/readyz", changes: false, page: Page::Ready },
@@ -93,4 +101,9 @@ const ROUTES: [Route; 7] = [
     Route { path: "/v1/sessions", changes: false, page: Page::Sessions },
     Route { path: "/v1/endpoints", changes: false, page: Page::Endpoints },
     Route { path: "/v1/streams", changes: false, page: Page::Streams },
+    // Lines of JSON, as events come.
+    Route { path: "/v1/tail", changes: false, page: Page::Tail },
+    Route { path: "/v1/kick", changes: true, page: Page::Kick },
+    Route { path: "/v1/drain", changes: true, page: Page::Drain },
+    Route { path: "/v1/reload", changes: true, page: Page::Reload },
 ];

@@ -137,3 +137,40 @@ async fn endpoints_say_in_which_state_they_are_and_why() {
     tokio::time::sleep(Duration::from_secs(51)).await;
     assert!(report::endpoints(&world.gateway, &only("site2")).endpoints.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn kicked_session_ends_at_once_and_the_others_stay() {
+    let world = World::new();
+    let mut kicked = world.agent(&world.site1).await;
+    let _other = world.agent(&world.site2).await;
+    let session = site1(&world).sessions[0];
+    assert_eq!(world.gateway.kick(&only("nobody"), None), Vec::<u64>::new());
+    assert_eq!(world.gateway.kick(&only("site1"), None), [session]);
+    let (code, text) = kicked.until_closed().await.unwrap();
+    assert_eq!((code, &*text), (0, "the operator of the gateway has ended this session"));
+    world.until_sessions(1).await;
+    let end = site1(&world).last_end.unwrap();
+    assert_eq!((&*end.cause, &*end.reason), ("gateway", "the operator of the gateway has ended this session"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drained_session_waits_for_its_visitors_and_no_longer_than_the_limit() {
+    let world = World::with(&Change { limits: "drain_timeout: 20s", ..Change::default() });
+    let mut idle = world.agent(&world.site2).await;
+    let mut busy = world.agent(&world.site1).await;
+    busy.bind(APP).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _stream = world.visit("main", APP).await;
+    let sessions = world.gateway.matching(&Filter::default());
+    assert_eq!(sessions.len(), 2);
+    let start = tokio::time::Instant::now();
+    let gateway = std::sync::Arc::clone(&world.gateway);
+    let draining = tokio::spawn(async move { gateway.drain_sessions(sessions).await });
+    idle.until_closed().await;
+    assert!(start.elapsed() < Duration::from_secs(1));
+    busy.idle(Duration::from_secs(15)).await;
+    assert_eq!(world.gateway.sessions(), 1, "somebody still uses it");
+    busy.until_closed().await;
+    draining.await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(20), "{:?}", start.elapsed());
+}

@@ -1,5 +1,8 @@
 //! Which sites a question is about.
 
+use std::fmt;
+
+use crate::admit::shown;
 use crate::events::Site as SiteKey;
 use crate::http::reach::SessionId;
 
@@ -36,6 +39,19 @@ impl Filter {
     /// Whether it can only be about what is there now, or about a credential that never came.
     pub(crate) fn names_a_session(&self) -> bool {
         self.session.is_some() || self.instance.is_some()
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("all");
+        }
+        let Self { account, credential, instance, session } = self;
+        let session = session.map(|session| session.to_string());
+        let named = [("account", account), ("credential", credential), ("instance", instance), ("session", &session)];
+        let named = named.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", shown(value.as_ref()?))));
+        f.write_str(&named.collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -1,0 +1,239 @@
+//! The commands that ask a running gateway at its admin socket: what it says, and how it comes out.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adit_gateway::config::{Config, ConfigErrors};
+use adit_gateway::login::query::form_text;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::runtime::Builder;
+use tokio::time::timeout;
+
+use crate::cli::{AdminSocket, Drain, Kick, Look, Reload};
+use crate::tables;
+
+/// Why a command has not done what it was to do.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The configuration from which the socket is to be read is wrong.
+    Config(ConfigErrors),
+    /// It names no socket.
+    NoSocket(PathBuf),
+    /// Nobody answers at the socket.
+    NotRunning(PathBuf, io::Error),
+    /// The gateway has refused.
+    Refused(String),
+    /// Nothing is meant by what was asked for.
+    NothingMatched(String),
+    /// The answer cannot be understood, or the system below refused something.
+    Internal(String),
+}
+
+/// What can be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Sites,
+    Sessions,
+    Endpoints,
+    Streams,
+}
+
+/// Sites, sessions, endpoints or streams, as a table or as JSON.
+pub(crate) fn look(subject: Subject, look: &Look) -> Result<String, Failure> {
+    let path = match subject {
+        Subject::Sites => "/v1/sites",
+        Subject::Sessions => "/v1/sessions",
+        Subject::Endpoints => "/v1/endpoints",
+        Subject::Streams => "/v1/streams",
+    };
+    let text = whole(&look.socket, Method::GET, path, &look.which.parameters())?;
+    if look.socket.json {
+        return Ok(text.trim_end().to_owned());
+    }
+    let table = match subject {
+        Subject::Sites => serde_json::from_str(&text).map(|sites| tables::sites(&sites)),
+        Subject::Sessions => serde_json::from_str(&text).map(|sessions| tables::sessions(&sessions)),
+        Subject::Endpoints => serde_json::from_str(&text).map(|endpoints| tables::endpoints(&endpoints)),
+        Subject::Streams => serde_json::from_str(&text).map(|streams| tables::streams(&streams)),
+    };
+    table.map_err(|error| Failure::Internal(format!("the gateway's answer cannot be read: {error}")))
+}
+
+/// Ends sessions.
+pub(crate) fn kick(kick: &Kick) -> Result<String, Failure> {
+    let mut parameters = kick.which.parameters();
+    parameters.extend(kick.away.map(|seconds| ("seconds", seconds.to_string())));
+    parameters.extend(kick.all.then(|| ("all", "true".to_owned())));
+    act(&kick.socket, "/v1/kick", &parameters, |answer| format!("ended: {}", numbers(answer)))
+}
+
+/// Ends sessions, or the gateway, once they are idle.
+pub(crate) fn drain(drain: &Drain) -> Result<String, Failure> {
+    let mut parameters = drain.which.parameters();
+    parameters.extend(drain.all.then(|| ("all", "true".to_owned())));
+    act(&drain.socket, "/v1/drain", &parameters, |answer| match answer.get("seconds_max") {
+        Some(seconds) => format!("the gateway drains, and ends within {seconds} s"),
+        None => format!("end as soon as they are idle: {}", numbers(answer)),
+    })
+}
+
+/// Has the configuration read anew.
+pub(crate) fn reload(reload: &Reload) -> Result<String, Failure> {
+    act(&reload.socket, "/v1/reload", &[], |answer| {
+        let warnings = answer.get("warnings").and_then(Value::as_array).into_iter().flatten();
+        let warnings = warnings.filter_map(Value::as_str).map(|warning| format!("warning: {warning}\n"));
+        format!("{}the configuration is in force", warnings.collect::<String>())
+    })
+}
+
+/// Writes events as they come, until the gateway ends or nobody reads.
+pub(crate) fn tail(look: &Look) -> Result<(), Failure> {
+    run(async {
+        let answer = ask(&look.socket, Method::GET, "/v1/tail", &look.which.parameters()).await?;
+        let mut body = checked(answer).await?.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Failure::Internal(format!("the connection broke: {error}")))?;
+            rest.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if rest.len() > ANSWER_LEN_MAX {
+                return Err(Failure::Internal("an event is too long".to_owned()));
+            }
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if write_event(&line, look.socket.json).is_err() {
+                    // Whoever reads has gone.
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn write_event(line: &[u8], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match serde_json::from_slice::<Value>(line) {
+        Ok(event) if !json => writeln!(out, "{}", tables::event(&event))?,
+        _ => out.write_all(line)?,
+    }
+    out.flush()
+}
+
+fn act(
+    socket: &AdminSocket,
+    path: &str,
+    parameters: &[(&'static str, String)],
+    told: impl FnOnce(&Value) -> String,
+) -> Result<String, Failure> {
+    let text = whole(socket, Method::POST, path, parameters)?;
+    if socket.json {
+        return Ok(text.trim_end().to_owned());
+    }
+    let answer = serde_json::from_str(&text);
+    answer.map(|answer| told(&answer)).map_err(|error| Failure::Internal(format!("no usable answer: {error}")))
+}
+
+fn numbers(answer: &Value) -> String {
+    let sessions = answer.get("sessions").and_then(Value::as_array).into_iter().flatten();
+    let sessions: Vec<String> = sessions.map(ToString::to_string).collect();
+    format!("{} ({})", if sessions.len() == 1 { "session" } else { "sessions" }, sessions.join(" "))
+}
+
+/// The whole answer.
+fn whole(
+    socket: &AdminSocket,
+    method: Method,
+    path: &str,
+    parameters: &[(&'static str, String)],
+) -> Result<String, Failure> {
+    run(async {
+        let asked = async { text(checked(ask(socket, method, path, parameters).await?).await?).await };
+        timeout(ANSWER_TIME, asked).await.unwrap_or_else(|_| {
+            Err(Failure::Internal(format!("the gateway has not answered within {} s", ANSWER_TIME.as_secs())))
+        })
+    })
+}
+
+fn run<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Internal(format!("nothing can be run: {error}")))?.block_on(asked)
+}
+
+async fn ask(
+    socket: &AdminSocket,
+    method: Method,
+    path: &str,
+    parameters: &[(&'static str, String)],
+) -> Result<Response<Incoming>, Failure> {
+    let place = place(socket)?;
+    let not_running = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::Refused(format!("{}: {error}", place.display())),
+        _ => Failure::NotRunning(place.clone(), error),
+    };
+    let stream = UnixStream::connect(&place).await.map_err(not_running)?;
+    let internal = |error: hyper::Error| Failure::Internal(format!("{}: {error}", place.display()));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(internal)?;
+    // It ends with the answer.
+    tokio::spawn(connection);
+    let fields: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let request = Request::builder().method(method).uri(format!("{path}?{}", form_text(&fields)));
+    let request = request.header(header::HOST, "localhost").body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| Failure::Internal(error.to_string()))?;
+    sender.send_request(request).await.map_err(internal)
+}
+
+fn place(socket: &AdminSocket) -> Result<PathBuf, Failure> {
+    if let Some(place) = &socket.socket {
+        return Ok(place.clone());
+    }
+    let file: &Path = &socket.file.config;
+    let (config, _) = Config::load(file).map_err(Failure::Config)?;
+    config.admin.socket.ok_or_else(|| Failure::NoSocket(file.to_owned()))
+}
+
+async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let text = text(answer).await?;
+    let document: Value = serde_json::from_str(&text).unwrap_or_default();
+    let error = document.get("error").and_then(Value::as_str).unwrap_or(text.trim_end());
+    let problems = document.get("problems").and_then(Value::as_array).into_iter().flatten();
+    let problems = problems.filter_map(Value::as_str).map(|problem| format!("{problem}\n"));
+    let told = format!("{}{error}", problems.collect::<String>());
+    Err(if status == StatusCode::NOT_FOUND { Failure::NothingMatched(told) } else { Failure::Refused(told) })
+}
+
+async fn text(answer: Response<Incoming>) -> Result<String, Failure> {
+    let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await;
+    let body = body.map_err(|error| Failure::Internal(format!("the answer has not come whole: {error}")))?;
+    String::from_utf8(body.to_bytes().into()).map_err(|error| Failure::Internal(error.to_string()))
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(errors) => errors.fmt(f),
+            Self::NoSocket(file) => write!(f, "{}: has no admin.socket; name it with --socket", file.display()),
+            Self::NotRunning(place, error) => {
+                write!(f, "no gateway answers at {}: {error}; does it run?", place.display())
+            }
+            Self::Refused(text) | Self::NothingMatched(text) | Self::Internal(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Ten times what 4,096 offline sites and 10,000 sessions say.
+const ANSWER_LEN_MAX: usize = 128 << 20;
+/// A reload of thousands of certificates takes a while.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
