@@ -227,9 +227,9 @@ impl Gateway {
                     Obstacle::Refused(refusal)
                 })?;
             }
-            let older = older.and_then(|older| state.leave(older, CONNECTED_AGAIN, now, config.limits.address_hold));
+            // In this order, so that the site has not been offline for anybody who is told.
             state.enter(Arc::clone(agent));
-            older
+            older.and_then(|older| state.leave(older, CONNECTED_AGAIN, now, config.limits.address_hold))
         };
         if let Some(older) = older {
             older.end(CONNECTED_AGAIN);

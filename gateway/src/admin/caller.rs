@@ -50,7 +50,7 @@ impl Caller {
 /// Tells whether the request names this machine by an address or as `localhost`. Who was led here by a name of its own
 /// making would name that.
 fn has_local_host(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else { return true };
+    let Some(host) = headers.get(header::HOST) else { return false };
     let Some(authority) = host.to_str().ok().and_then(|text| text.parse::<http::uri::Authority>().ok()) else {
         return false;
     };
@@ -111,6 +111,7 @@ mod tests {
     #[test]
     fn names_that_lead_here_are_refused_at_the_address() {
         let anybody = Caller::Loopback("[::1]:5".parse().unwrap());
+        assert_eq!(anybody.check(&HeaderMap::new(), false), Err(Refusal::Host), "it names nothing");
         for (host, is_fine) in [
             ("localhost", true),
             ("LOCALHOST:80", true),

@@ -44,7 +44,14 @@ pub struct Admin {
 #[derive(Debug, Default)]
 pub struct Listeners {
     unix: Option<Unix>,
-    tcp: Option<(TcpListener, Option<Arc<ServerConfig>>)>,
+    tcp: Option<(Tcp, Option<Arc<ServerConfig>>)>,
+}
+
+#[derive(Debug)]
+enum Tcp {
+    Open(TcpListener),
+    /// Another process listens there.
+    Taken(SocketAddr),
 }
 
 #[derive(Debug)]
@@ -64,7 +71,7 @@ pub enum AdminError {
 }
 
 impl Listeners {
-    /// Opens what the configuration asks for. A Unix socket at which another process answers is no error: it is taken as soon
+    /// Opens what the configuration asks for. A place that another process has is no error: it is taken as soon
     /// as that one has gone, for it may be the gateway that this one takes over from. Call it within a runtime.
     ///
     /// # Errors
@@ -85,10 +92,14 @@ impl Listeners {
         let tcp = match &config.listen {
             None => None,
             Some(listen) => {
-                let opened = std::net::TcpListener::bind(listen.address);
-                let opened = opened.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-                let opened = opened.and_then(TcpListener::from_std);
-                let socket = opened.map_err(|error| AdminError::Address(listen.address, error))?;
+                let socket = match open(listen.address) {
+                    Ok(socket) => Tcp::Open(socket),
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        tracing::warn!("admin.listen {}: {error}; tried again until it is free", listen.address);
+                        Tcp::Taken(listen.address)
+                    }
+                    Err(error) => return Err(AdminError::Address(listen.address, error)),
+                };
                 Some((socket, listen.tls.as_ref().map(|tls| Arc::clone(&tls.server))))
             }
         };
@@ -98,7 +109,10 @@ impl Listeners {
     /// The address, with its real port.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|(socket, _)| socket.local_addr().ok())
+        match &self.tcp {
+            Some((Tcp::Open(socket), _)) => socket.local_addr().ok(),
+            Some((Tcp::Taken(_), _)) | None => None,
+        }
     }
 
     /// Begins to serve, until the runtime ends.
@@ -112,7 +126,14 @@ impl Listeners {
             }
         }
         if let Some((socket, tls)) = self.tcp {
-            tokio::spawn(serve::tcp(socket, tls, Arc::clone(admin)));
+            let admin = Arc::clone(admin);
+            tokio::spawn(async move {
+                let socket = match socket {
+                    Tcp::Open(socket) => socket,
+                    Tcp::Taken(address) => until_open(address).await,
+                };
+                serve::tcp(socket, tls, admin).await;
+            });
         }
     }
 }
@@ -135,6 +156,23 @@ async fn until_free(path: PathBuf) -> PrivateSocket {
             return socket;
         }
     }
+}
+
+/// Waits until no other process listens at the address, and takes it.
+async fn until_open(address: SocketAddr) -> TcpListener {
+    loop {
+        tokio::time::sleep(TAKEN_PAUSE).await;
+        if let Ok(socket) = open(address) {
+            tracing::info!("admin.listen {address} is free now, and served");
+            return socket;
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = std::net::TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
 }
 
 impl fmt::Display for AdminError {

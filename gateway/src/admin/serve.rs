@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::Admin;
 use super::caller::Caller;
@@ -51,6 +52,7 @@ pub(super) async fn unix(socket: PrivateSocket, admin: Arc<Admin>) {
 /// Serves whoever connects to the address, and has a certificate where one is asked for.
 pub(super) async fn tcp(socket: TcpListener, tls: Option<Arc<ServerConfig>>, admin: Arc<Admin>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
@@ -59,30 +61,49 @@ pub(super) async fn tcp(socket: TcpListener, tls: Option<Arc<ServerConfig>>, adm
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (admin, tls) = (Arc::clone(&admin), tls.clone());
+        let (admin, places, tls) = (Arc::clone(&admin), Arc::clone(&places), tls.clone());
+        let Some(tls) = tls else {
+            let Ok(place) = places.try_acquire_owned() else { continue };
+            tokio::spawn(async move {
+                connection(stream, admin, Caller::Loopback(peer)).await;
+                drop(place);
+            });
+            continue;
+        };
+        // Strangers take no place of those who have a certificate.
+        let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else { continue };
         tokio::spawn(async move {
-            match tls {
-                None => connection(stream, admin, Caller::Loopback(peer)).await,
-                Some(tls) => certified(stream, peer, tls, admin).await,
-            }
+            let shaken = certified(stream, peer, tls).await;
+            drop(handshake);
+            let (Some((stream, caller)), Ok(place)) = (shaken, places.try_acquire_owned()) else { return };
+            connection(stream, admin, caller).await;
             drop(place);
         });
     }
 }
 
-async fn certified(stream: TcpStream, peer: SocketAddr, tls: Arc<ServerConfig>, admin: Arc<Admin>) {
-    let stream = match timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
+/// Ends TLS, and tells who has come.
+async fn certified(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Arc<ServerConfig>,
+) -> Option<(TlsStream<TcpStream>, Caller)> {
+    let stream = match timeout(HANDSHAKE_TIME, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(address = %peer, "admin: no TLS: {error}"),
-        Err(_) => return tracing::debug!(address = %peer, "admin: TLS took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(address = %peer, "admin: no TLS: {error}");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(address = %peer, "admin: TLS took too long");
+            return None;
+        }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     // The handshake has verified it.
-    let Some(certificate) = certificate else { return };
-    let fingerprint = digest(&SHA256, certificate);
+    let fingerprint = digest(&SHA256, certificate?);
     let fingerprint = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    connection(stream, admin, Caller::Certified { address: peer, fingerprint }).await;
+    Some((stream, Caller::Certified { address: peer, fingerprint }))
 }
 
 async fn connection<IO>(io: IO, admin: Arc<Admin>, caller: Caller)
@@ -126,7 +147,11 @@ async fn pause(error: &io::Error) {
 
 /// Connections at a time, of the Unix socket and of the address each: a page, a scraper, and a team that looks.
 pub(super) const CONNECTIONS_MAX: usize = 64;
-/// How long a request, a handshake, and the time between two requests may take.
+/// Clients that have not shown a certificate yet.
+const HANDSHAKES_MAX: usize = 64;
+/// A handshake has two round trips.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// How long a request, and the time between two requests may take.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// What is read of a request, and written of an answer, at a time.
 const BUFFER_BYTES_MAX: usize = 16 * 1024;

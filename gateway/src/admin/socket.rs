@@ -4,7 +4,6 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -15,7 +14,8 @@ use tokio::net::UnixListener;
 pub(super) struct PrivateSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    inode: u64,
+    /// Which file is ours: its device and its number there.
+    file: (u64, u64),
 }
 
 impl PrivateSocket {
@@ -34,15 +34,15 @@ impl PrivateSocket {
         };
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        let inode = fs::symlink_metadata(path)?.ino();
+        let metadata = fs::symlink_metadata(path)?;
         let listener = UnixListener::from_std(OwnedFd::from(socket).into())?;
-        Ok(Self { listener, path: path.to_owned(), inode })
+        Ok(Self { listener, path: path.to_owned(), file: (metadata.dev(), metadata.ino()) })
     }
 }
 
 impl Drop for PrivateSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -68,11 +68,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::other("there is a file of another kind"));
     }
-    match UnixStream::connect(path) {
+    let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A process that takes nobody in any more, with a full queue, must not keep this one waiting.
+    client.set_nonblocking(true)?;
+    match client.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // A queue that is full says so without waiting for anybody.
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
-        Err(error) => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        Ok(()) | Err(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
     }
 }
 
@@ -83,6 +85,8 @@ const BACKLOG: i32 = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -103,6 +107,17 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn process_that_takes_nobody_in_keeps_its_socket_and_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let wedged = private(&path).unwrap();
+        wedged.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        assert_eq!(remove_stale(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(path.exists());
     }
 
     #[tokio::test]
