@@ -36,7 +36,7 @@ impl Usage {
     }
 }
 
-/// A line such as `VmRSS:	    1234 kB`, in bytes.
+/// A line such as `VmRSS: 1234 kB`, in bytes.
 fn kilobytes(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let count: u64 = line.split_whitespace().next()?.parse().ok()?;
