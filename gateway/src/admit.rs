@@ -360,7 +360,7 @@ fn streams_max(limit: usize, request: &AuthRequest) -> usize {
 }
 
 /// The part of an address that one customer can be told by: with IPv6, everybody has 2^64 addresses.
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -11,6 +11,7 @@ use super::certificate_ends::CertificateEnds;
 use super::event::{About, Event, Kind, Moment, Site, clean};
 use super::quiet::Quiet;
 use super::settle::{Change, Settle, Settled};
+use crate::admit::network;
 
 /// The state behind [`Events`](super::Events).
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub(super) struct Machine {
     /// How many sessions each site has. Invariant: no zeros.
     sessions: HashMap<Site, usize>,
     endpoints: Settle<EndpointName>,
+    /// By what the gateway knows: whose site has a wrong token, or comes from a wrong place.
+    known_refusals: Quiet<Arc<str>>,
+    /// By address: strangers, who shall not silence the former.
     refusals: Quiet<IpAddr>,
     limits: Quiet<(Arc<str>, Option<Arc<str>>)>,
     certificates: CertificateEnds,
@@ -26,6 +30,8 @@ pub(super) struct Machine {
     /// Begins every id of this process.
     prefix: String,
     last_id: u64,
+    /// The gateway itself goes away: that its agents do is nothing to tell.
+    is_ending: bool,
     dropped: u64,
 }
 
@@ -43,6 +49,8 @@ pub struct Refusal {
     pub address: IpAddr,
     /// The credential that the agent says it has; nothing has proved it.
     pub credential: Option<Arc<str>>,
+    /// Whether there is a credential of this name.
+    pub is_known: bool,
     /// Why.
     pub reason: String,
 }
@@ -53,12 +61,14 @@ impl Machine {
             sites: Settle::new(settle, AWAY_MAX),
             sessions: HashMap::new(),
             endpoints: Settle::new(settle, AWAY_MAX),
+            known_refusals: Quiet::new(),
             refusals: Quiet::new(),
             limits: Quiet::new(),
             certificates: CertificateEnds::new(),
             outbox: VecDeque::new(),
             prefix: format!("evt_{start:016x}"),
             last_id: 0,
+            is_ending: false,
             dropped: 0,
         }
     }
@@ -66,6 +76,13 @@ impl Machine {
     pub(super) fn set_settle(&mut self, time: Duration) {
         self.sites.set_time(time);
         self.endpoints.set_time(time);
+    }
+
+    /// The gateway is about to end.
+    pub(super) fn end(&mut self) {
+        self.is_ending = true;
+        self.sites.hush();
+        self.endpoints.hush();
     }
 
     /// A session of a site has logged in.
@@ -84,6 +101,9 @@ impl Machine {
         *count = count.saturating_sub(1);
         if *count == 0 {
             self.sessions.remove(site);
+            if self.is_ending {
+                return;
+            }
             let told = self.sites.hear(site, false, Some(clean(reason)), now);
             self.put_site(told, now);
         }
@@ -91,20 +111,29 @@ impl Machine {
 
     /// Somebody serves an endpoint, or nobody any more.
     pub(super) fn endpoint(&mut self, account: &Arc<str>, url: &str, is_online: bool, now: Moment) {
+        if self.is_ending {
+            return;
+        }
         let name = EndpointName { account: Arc::clone(account), url: url.into() };
         let told = self.endpoints.hear(&name, is_online, None, now);
+        // Agents choose the names: those that come and go at once are nothing to remember.
+        self.endpoints.drop_untold(&name);
         self.put_endpoint(told, now);
     }
 
     pub(super) fn refused(&mut self, refusal: &Refusal, now: Moment) {
-        let Refusal { address, credential, reason } = refusal;
-        let Some(untold) = self.refusals.hear(*address, now.at) else { return };
+        let Refusal { address, credential, is_known, reason } = refusal;
+        let told = match credential.as_ref().filter(|_| *is_known) {
+            Some(credential) => self.known_refusals.hear(Arc::clone(credential), now.at),
+            None => self.refusals.hear(network(*address), now.at),
+        };
+        let Some(untold) = told else { return };
         let reason = clean(reason);
         let who = credential.as_deref().map(|name| format!(" as {name}")).unwrap_or_default();
-        let text = format!("a log-in{who} from {address} was refused: {reason}{}", others(untold));
+        let text = format!("a log-in{who} from {address} was refused: {reason}{}", untold.shown());
         let subject = Some(address.to_string().into());
         let about = About { credential: credential.clone(), subject, ..About::default() };
-        self.put(Kind::CredentialRefused, about, Some(reason), Some(untold.saturating_add(1)), text, now, now);
+        self.put(Kind::CredentialRefused, about, Some(reason), Some(untold.same.saturating_add(1)), text, now, now);
     }
 
     /// A limit of the configuration, by its key, has turned somebody away.
@@ -112,9 +141,9 @@ impl Machine {
         let limit: Arc<str> = limit.into();
         let Some(untold) = self.limits.hear((Arc::clone(&limit), account.cloned()), now.at) else { return };
         let whose = account.map(|account| format!(" by account {account}")).unwrap_or_default();
-        let text = format!("the limit {limit} is reached{whose}: somebody was turned away{}", others(untold));
+        let text = format!("the limit {limit} is reached{whose}: somebody was turned away{}", untold.shown());
         let about = About { account: account.cloned(), subject: Some(limit), ..About::default() };
-        self.put(Kind::LimitHit, about, None, Some(untold.saturating_add(1)), text, now, now);
+        self.put(Kind::LimitHit, about, None, Some(untold.same.saturating_add(1)), text, now, now);
     }
 
     /// Looks at the end of a certificate.
@@ -230,14 +259,6 @@ fn words(what: &str, name: &str, change: Change, reason: Option<&str>) -> String
     }
 }
 
-fn others(untold: u64) -> String {
-    match untold {
-        0 => String::new(),
-        1 => " (and one more time that was not told)".to_owned(),
-        untold => format!(" (and {untold} more times that were not told)"),
-    }
-}
-
 /// A time for a person: its two largest units.
 pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -251,7 +272,7 @@ pub(super) fn span(time: Duration) -> String {
 
 /// Events that wait to be published: all sites of the largest gateway that this is built for, with ten endpoints each. They
 /// wait for no more than a turn of the task that publishes them.
-const OUTBOX_MAX: usize = 8192;
+pub(super) const OUTBOX_MAX: usize = 8192;
 /// Sites, and endpoints, that are remembered while they are not there.
 const AWAY_MAX: usize = 10_000;
 

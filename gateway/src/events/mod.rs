@@ -122,6 +122,11 @@ impl Events {
         self.changed.notify_one();
     }
 
+    /// The gateway is about to end: that its agents go away is not told, nor what has waited for the settle time.
+    pub fn end(&self) {
+        self.machine().end();
+    }
+
     /// Follows along from now on.
     #[must_use]
     pub fn follow(&self) -> Tail {
@@ -157,8 +162,12 @@ impl Events {
                 let mut machine = self.machine();
                 (machine.take(Moment::now()), machine.next())
             };
-            for event in events {
+            for (number, event) in (1..).zip(events) {
                 self.publish_one(&Arc::new(event));
+                // Those who follow get their turn.
+                if number % TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             let changed = self.changed.notified();
             match next {
@@ -256,8 +265,10 @@ fn log(event: &Event) {
 
 /// Events that are kept for the status page: what somebody reads who was not there.
 pub const RECENT_MAX: usize = 200;
-/// Events that a reader who follows along may be behind; then it loses the oldest and is told how many.
-pub const TAIL_MAX: usize = 256;
+/// Events that a reader who follows along may be behind, as many as can be published at once; then it loses the oldest and is told how many.
+pub const TAIL_MAX: usize = machine::OUTBOX_MAX;
+/// Events that are published in a turn of the task.
+const TURN: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -288,11 +299,11 @@ mod tests {
     async fn slow_reader_loses_the_oldest_and_is_told_how_many() {
         let events = Events::new(&config(), 1);
         let mut tail = events.follow();
-        for number in 0..TAIL_MAX + 5 {
-            events.machine().limit_hit(&number.to_string(), None, Moment::now());
+        let mut told = std::collections::VecDeque::new();
+        for _ in 0..TAIL_MAX + 5 {
             events.machine().webhook(None, Moment::now());
+            told.extend(events.machine().take(Moment::now()));
         }
-        let told = events.machine().take(Moment::now());
         let count = told.len();
         told.into_iter().for_each(|event| events.publish_one(&Arc::new(event)));
         assert_eq!(tail.next().await, Some(Tailed::Missed((count - TAIL_MAX) as u64)));

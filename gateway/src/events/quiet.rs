@@ -11,22 +11,46 @@ pub(super) struct Quiet<K> {
     keys: Bounded<K, Told>,
     since: Option<Instant>,
     count: usize,
-    /// How many of all keys were not told since the last one that was.
-    untold: u64,
+    /// How many were not told whose key has no place.
+    others: u64,
 }
 
 #[derive(Debug, Default)]
 struct Told {
     at: Option<Instant>,
+    untold: u64,
+}
+
+/// What was not told since the last one that was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Untold {
+    /// Of the same key.
+    pub(super) same: u64,
+    /// Of keys that were never told.
+    pub(super) others: u64,
+}
+
+impl Untold {
+    /// In words that follow a sentence.
+    pub(super) fn shown(self) -> String {
+        match (self.same, self.others) {
+            (0, 0) => String::new(),
+            (same, 0) => format!(" ({same} more times since it was told last)"),
+            (0, others) => format!(" ({others} times by others that were not told)"),
+            (same, others) => {
+                format!(" ({same} more times since it was told last, {others} by others that were not told)")
+            }
+        }
+    }
 }
 
 impl<K: Clone + Eq + Hash> Quiet<K> {
     pub(super) fn new() -> Self {
-        Self { keys: Bounded::new(KEYS_MAX), since: None, count: 0, untold: 0 }
+        Self { keys: Bounded::new(KEYS_MAX), since: None, count: 0, others: 0 }
     }
 
-    /// Whether it is told this time, and then of how many it was not since the last one that was told.
-    pub(super) fn hear(&mut self, key: K, now: Instant) -> Option<u64> {
+    /// Whether it is told this time, and then what was not.
+    pub(super) fn hear(&mut self, key: K, now: Instant) -> Option<Untold> {
         let is_over = |since: Option<Instant>, time| since.is_none_or(|at| now.saturating_duration_since(at) >= time);
         if is_over(self.since, PERIOD) {
             (self.since, self.count) = (Some(now), 0);
@@ -34,13 +58,19 @@ impl<K: Clone + Eq + Hash> Quiet<K> {
         // A key that is not told leaves no trace: strangers with many addresses must not push out those that count.
         let is_due = self.keys.find(&key).is_none_or(|told| is_over(told.at, KEY_PERIOD));
         if !is_due || self.count >= PERIOD_MAX {
-            self.untold = self.untold.saturating_add(1);
+            if self.keys.find(&key).is_some() {
+                let told = self.keys.entry(key);
+                told.untold = told.untold.saturating_add(1);
+            } else {
+                self.others = self.others.saturating_add(1);
+            }
             return None;
         }
         self.count += 1;
+        let same = self.keys.find(&key).map_or(0, |told| told.untold);
         self.keys.remove(&key);
-        self.keys.entry(key).at = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        *self.keys.entry(key) = Told { at: Some(now), untold: 0 };
+        Some(Untold { same, others: std::mem::take(&mut self.others) })
     }
 }
 
@@ -59,10 +89,11 @@ mod tests {
     #[test]
     fn same_key_is_told_again_after_a_while_with_the_count() {
         let (mut quiet, start) = (Quiet::new(), Instant::now());
-        assert_eq!(quiet.hear("a", start), Some(0));
+        let untold = |same, others| Some(Untold { same, others });
+        assert_eq!(quiet.hear("a", start), untold(0, 0));
         assert_eq!(quiet.hear("a", start + KEY_PERIOD - Duration::from_nanos(1)), None);
-        assert_eq!(quiet.hear("a", start + KEY_PERIOD), Some(1));
-        assert_eq!(quiet.hear("b", start + KEY_PERIOD), Some(0));
+        assert_eq!(quiet.hear("a", start + KEY_PERIOD), untold(1, 0));
+        assert_eq!(quiet.hear("b", start + KEY_PERIOD), untold(0, 0));
     }
 
     #[test]
@@ -70,7 +101,7 @@ mod tests {
         let (mut quiet, start) = (Quiet::new(), Instant::now());
         let told = (0..100).filter(|key| quiet.hear(*key, start).is_some()).count();
         assert_eq!(told, PERIOD_MAX);
-        assert_eq!(quiet.hear(99, start + PERIOD), Some(80));
+        assert_eq!(quiet.hear(99, start + PERIOD), Some(Untold { same: 0, others: 80 }));
         for minute in 0..100 {
             let now = start + PERIOD * (minute + 2);
             (0..20).for_each(|key| _ = quiet.hear(1000 + minute * 20 + key, now));

@@ -105,6 +105,23 @@ impl<K: Clone + Ord + Hash> Settle<K> {
         told
     }
 
+    /// Nothing more is told of what has happened until now.
+    pub(super) fn hush(&mut self) {
+        self.due.clear();
+        self.records.values_mut().for_each(|record| record.due = None);
+    }
+
+    /// Forgets one of which nothing was told and that is not there any more.
+    pub(super) fn drop_untold(&mut self, key: &K) {
+        let is_untold = |record: &Record| record.told.is_none() && !record.is_up && record.flapping.is_none();
+        let Some(record) = self.records.get(key).filter(|record| is_untold(record)) else { return };
+        self.away.remove(&(record.since.at, key.clone()));
+        if let Some(due) = record.due {
+            self.due.remove(&(due, key.clone()));
+        }
+        self.records.remove(key);
+    }
+
     /// What is to be told by now; at most two at a time, so call it until there is nothing.
     pub(super) fn poll(&mut self, now: Instant) -> Option<(Settled<K>, Option<Settled<K>>)> {
         let (at, _) = self.due.first()?;
@@ -172,7 +189,10 @@ impl Record {
         if is_up {
             return;
         }
-        self.left = Some(now.at);
+        // An outage that was told goes on.
+        if self.told != Some(false) {
+            self.left = Some(now.at);
+        }
         if let Some(departures) = &mut self.flapping {
             *departures = departures.saturating_add(1);
             return;

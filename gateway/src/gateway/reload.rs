@@ -78,6 +78,7 @@ impl Gateway {
     /// all have been told; their links close by themselves within a second.
     pub async fn drain(&self, timeout: Duration) {
         self.draining.send_replace(true);
+        self.events.end();
         let deadline = tokio::time::Instant::now() + timeout;
         let per_second = self.config().limits.logins_per_second_max;
         let mut sent_away = 0;

@@ -43,8 +43,9 @@ impl Gateway {
             return;
         }
         let token = Token::parse(request.extra.authtoken.expose());
-        let credential = token.ok().map(|token| token.credential_id().into());
-        self.events.refused(&Refusal { address: peer.ip(), credential, reason: refusal.message.clone() });
+        let credential: Option<Arc<str>> = token.ok().map(|token| token.credential_id().into());
+        let is_known = credential.as_deref().is_some_and(|name| self.config().accounts.credential(name).is_some());
+        self.events.refused(&Refusal { address: peer.ip(), credential, is_known, reason: refusal.message.clone() });
     }
 }
 

@@ -99,9 +99,9 @@ impl House {
 
     fn complain(&self, reason: Closed) {
         self.gateway.metrics().closed.one(reason);
-        let limit = format!("limits.{}", reason.as_str());
-        self.gateway.events().limit_hit(&limit, None);
         if self.complained.is_due() {
+            let limit = format!("limits.{}", reason.as_str());
+            self.gateway.events().limit_hit(&limit, None);
             tracing::warn!(limit, "connections are closed unserved: there are as many as the limit allows");
         }
     }

@@ -103,14 +103,14 @@ async fn site_that_comes_and_goes_is_told_once() {
         sleep(SETTLE / 3).await;
     }
     let _peer = start(&world).await;
-    let expected = [Kind::SiteFlapping, Kind::EndpointFlapping];
-    assert_eq!(operator.kinds(2).await, expected);
+    assert_eq!(operator.next().await.kind, Kind::SiteFlapping);
+    // The endpoint was never there for long enough to be told before.
+    assert_eq!(operator.next().await.kind, Kind::EndpointOnline);
     let settled = Instant::now();
-    let kinds = operator.kinds(4).await;
-    assert_eq!(kinds, [Kind::SiteUp, Kind::SiteSteady, Kind::EndpointOnline, Kind::EndpointSteady]);
-    assert!(settled.elapsed() > SETTLE * 4);
+    assert_eq!(operator.kinds(2).await, [Kind::SiteUp, Kind::SiteSteady]);
+    assert!(settled.elapsed() > SETTLE * 3);
     sleep(SETTLE * 50).await;
-    assert_eq!(operator.events.recent().len(), 6);
+    assert_eq!(operator.events.recent().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,8 +67,10 @@ fn endpoint_is_told_as_sites_are() {
     let account = "clinic".into();
     world.machine.endpoint(&account, "https://pacs.internal", true, world.at(0));
     world.machine.endpoint(&account, "https://short.internal", true, world.at(0));
+    let mut told = world.told(60);
     world.machine.endpoint(&account, "https://pacs.internal", false, world.at(100));
-    let told = world.told(200);
+    told.remove(1);
+    told.extend(world.told(200));
     assert_eq!(kinds(&told), [Kind::EndpointOnline, Kind::EndpointOffline]);
     assert_eq!(told[1].text, "endpoint https://pacs.internal of clinic is offline");
     assert_eq!(told[1].about.subject.as_deref(), Some("https://pacs.internal"));
@@ -80,6 +82,7 @@ fn refusals_of_one_address_are_told_once_in_a_while() {
     let refusal = Refusal {
         address: "192.0.2.1".parse().unwrap(),
         credential: Some("north".into()),
+        is_known: false,
         reason: "the authtoken is not known".to_owned(),
     };
     for second in 0..50 {
@@ -131,5 +134,51 @@ fn ids_differ_and_the_outbox_is_bounded() {
     let ids: std::collections::HashSet<_> = told.iter().map(|event| &event.id).collect();
     assert_eq!(ids.len(), OUTBOX_MAX);
     world.machine.webhook(None, world.at(0));
+    assert_eq!(world.told(0).len(), 1);
+}
+
+#[test]
+fn end_of_the_gateway_is_no_end_of_its_sites() {
+    let mut world = World::new();
+    let account = "clinic".into();
+    for instance in ["box1", "box2"] {
+        world.machine.session_up(&site(Some(instance)), world.at(0));
+    }
+    world.machine.endpoint(&account, "https://pacs.internal", true, world.at(0));
+    world.told(60);
+    world.machine.session_down(&site(Some("box1")), "", world.at(90));
+    world.machine.end();
+    world.machine.session_down(&site(Some("box2")), "", world.at(100));
+    world.machine.endpoint(&account, "https://pacs.internal", false, world.at(100));
+    assert_eq!(world.told(10_000), []);
+}
+
+#[test]
+fn endpoints_that_come_and_go_at_once_leave_no_trace() {
+    let mut world = World::new();
+    let account = "clinic".into();
+    for number in 0..100 {
+        for is_online in [true, false] {
+            world.machine.endpoint(&account, &format!("https://{number}.internal"), is_online, world.at(number));
+        }
+    }
+    assert_eq!((world.told(10_000), world.machine.next()), (Vec::new(), None));
+}
+
+#[test]
+fn strangers_do_not_silence_the_refusal_of_a_known_credential() {
+    let mut world = World::new();
+    let refusal = |address: String, is_known| Refusal {
+        address: address.parse().unwrap(),
+        credential: Some("north".into()),
+        is_known,
+        reason: "no".to_owned(),
+    };
+    for stranger in 0..100 {
+        world.machine.refused(&refusal(format!("192.0.2.{stranger}"), false), world.at(0));
+        world.machine.refused(&refusal(format!("2001:db8::{stranger}"), false), world.at(0));
+    }
+    assert_eq!(world.told(0).len(), 20);
+    world.machine.refused(&refusal("192.0.2.200".to_owned(), true), world.at(0));
     assert_eq!(world.told(0).len(), 1);
 }

@@ -155,3 +155,15 @@ fn absent_ones_are_forgotten_oldest_first_and_the_loss_is_counted() {
     clock.pass(5000);
     assert!(clock.settle.due.is_empty());
 }
+
+#[test]
+fn outage_lasts_until_it_is_told_that_it_is_over() {
+    let mut clock = Clock::new();
+    clock.hear(0, "a", true);
+    clock.hear(100, "a", false);
+    clock.hear(3000, "a", true);
+    clock.hear(3010, "a", false);
+    clock.hear(4000, "a", true);
+    let told = clock.told(5000);
+    assert_eq!(told.last(), Some(&(4030, "a", Change::Up(Some(Duration::from_secs(3900))))));
+}
