@@ -75,6 +75,18 @@ class Chromium:
     def forget(self, name):
         self._call(do="forget", name=name)
 
+    def judge(self, width, height, scheme):
+        """What axe-core finds at this size, and whether the page is wider than the window."""
+        answer = self._call(do="judge", width=width, height=height, scheme=scheme)
+        return answer["found"], answer["isTooWide"]
+
+    def shows(self, selector, text, seconds):
+        """Waits until a part of the page, which is not loaded again, has these words."""
+        self._call(do="shows", selector=selector, text=text, seconds=seconds)
+
+    def type(self, selector, text):
+        self._call(do="type", selector=selector, text=text)
+
     def picture(self, name):
         if folder := os.environ.get("ADIT_E2E_PICTURES"):
             self._call(do="picture", file=str(Path(folder) / f"{name}.png"))

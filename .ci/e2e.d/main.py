@@ -30,6 +30,7 @@ import acme_scenarios  # noqa: F401
 import termination_scenarios  # noqa: F401
 import admin_scenarios  # noqa: F401
 import event_scenarios  # noqa: F401
+import status_page_scenarios  # noqa: F401
 import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch
 from upstreams import Upstreams

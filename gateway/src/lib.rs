@@ -34,6 +34,7 @@ mod scratch;
 pub mod session;
 mod shares;
 pub mod splice;
+pub mod status_page;
 pub mod stream;
 mod succession;
 pub mod tls;

@@ -1,14 +1,15 @@
 // A headless Chromium, driven by lines of JSON on standard input; one line of JSON answers each:
 // `visit.mjs CHROMIUM PROFILE_FOLDER DOMAIN` sends all names below DOMAIN to this machine.
 
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import * as readline from "node:readline";
 
 const [executablePath, profile, domain] = process.argv.slice(2);
 // The package is installed in the run's own folder, which is the working directory.
-const found = createRequire(process.cwd() + "/node/").resolve("playwright-core");
-const { default: playwright } = await import(pathToFileURL(found).href);
+const packages = createRequire(process.cwd() + "/node/");
+const { default: playwright } = await import(pathToFileURL(packages.resolve("playwright-core")).href);
 
 const context = await playwright.chromium.launchPersistentContext(profile, {
   executablePath,
@@ -84,6 +85,28 @@ const commands = {
   },
   async forget({ name }) {
     await context.clearCookies({ name: new RegExp(name) });
+    return {};
+  },
+  // How the page does at a size and in a scheme of colours: what axe-core finds, and whether it is wider than the window.
+  async judge({ width, height, scheme }) {
+    await page.setViewportSize({ width, height });
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.evaluate(await readFile(packages.resolve("axe-core/axe.min.js"), "utf8"));
+    const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+    const isTooWide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    const where = ({ nodes }) => nodes.slice(0, 3).map((node) => node.target.join(" "));
+    return { isTooWide, found: violations.map((one) => ({ id: one.id, impact: one.impact, where: where(one) })) };
+  },
+  // Waits until a part of the page, which is not loaded again, has these words.
+  async shows({ selector, text, seconds }) {
+    await page.waitForFunction(([selector, text]) => document.querySelector(selector)?.innerText.includes(text), [selector, text], {
+      timeout: seconds * 1000,
+      polling: 100,
+    });
+    return {};
+  },
+  async type({ selector, text }) {
+    await page.fill(selector, text);
     return {};
   },
   async picture({ file }) {

@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::admin::AdminConfig;
 use crate::gateway::Gateway;
+use crate::status_page::History;
 use socket::PrivateSocket;
 
 pub use acts::Order;
@@ -38,6 +39,8 @@ pub struct Admin {
     orders: mpsc::Sender<Order>,
     /// Places for drains of single sessions.
     drains: Arc<Semaphore>,
+    /// What the status page draws.
+    history: History,
 }
 
 /// The sockets of a configuration, open and not served yet.
@@ -117,6 +120,11 @@ impl Listeners {
 
     /// Begins to serve, until the runtime ends.
     pub fn serve(self, admin: &Arc<Admin>) {
+        if self.unix.is_none() && self.tcp.is_none() {
+            return;
+        }
+        let follower = Arc::clone(admin);
+        tokio::spawn(async move { follower.history.follow(&follower.gateway).await });
         match self.unix {
             None => {}
             Some(Unix::Open(socket)) => drop(tokio::spawn(serve::unix(socket, Arc::clone(admin)))),
@@ -143,7 +151,15 @@ impl Admin {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
-        (Arc::new(Self { gateway, orders, drains: Arc::new(Semaphore::new(DRAINS_MAX)) }), ordered)
+        (
+            Arc::new(Self {
+                gateway,
+                orders,
+                drains: Arc::new(Semaphore::new(DRAINS_MAX)),
+                history: History::default(),
+            }),
+            ordered,
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use super::caller::{Caller, Refusal};
 use super::query::Query;
 use super::{Admin, acts, tail};
 use crate::fleet::report;
-use crate::metrics;
+use crate::{metrics, status_page};
 
 /// Something to ask for.
 struct Route {
@@ -22,6 +22,9 @@ struct Route {
 
 #[derive(Clone, Copy)]
 enum Page {
+    Status,
+    Style,
+    Script,
     Health,
     Ready,
     Metrics,
@@ -55,12 +58,21 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
         };
         return problem(status, refusal);
     }
-    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
+    let asked = request.uri.query().unwrap_or_default();
+    let query = match route.page {
+        // It has a query of its own.
+        Page::Status => Ok(Query::default()),
+        _ => Query::parse(asked),
+    };
+    let query = match query {
         Ok(query) => query,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error),
     };
     let (gateway, filter) = (&*admin.gateway, &query.filter);
     match route.page {
+        Page::Status => status(admin, asked),
+        Page::Style => with_type(StatusCode::OK, status_page::STYLE, "text/css; charset=utf-8"),
+        Page::Script => with_type(StatusCode::OK, status_page::SCRIPT, "text/javascript; charset=utf-8"),
         Page::Health => text(StatusCode::OK, "ok"),
         Page::Ready => ready(admin),
         Page::Metrics => with_type(StatusCode::OK, admin.gateway.scrape().await, metrics::CONTENT_TYPE),
@@ -73,6 +85,14 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
         Page::Drain => acts::drain(admin, caller, &query),
         Page::Reload => acts::reload(admin, caller).await,
     }
+}
+
+/// The page for people.
+fn status(admin: &Admin, query: &str) -> Response<Body> {
+    let html = status_page::html(&admin.gateway, &admin.history, query);
+    let mut response = with_type(StatusCode::OK, html, "text/html; charset=utf-8");
+    status_page::protect(&mut response);
+    response
 }
 
 /// Whether agents and visitors are to be sent here.
@@ -91,7 +111,11 @@ fn wrong_method(changes: bool) -> Response<Body> {
     response
 }
 
-const ROUTES: [Route; 11] = [
+const ROUTES: [Route; 14] = [
+    // For people, in a browser.
+    Route { path: "/", changes: false, page: Page::Status },
+    Route { path: "/status.css", changes: false, page: Page::Style },
+    Route { path: "/status.js", changes: false, page: Page::Script },
     // The process answers.
     Route { path: "/healthz", changes: false, page: Page::Health },
     Route { path: "/readyz", changes: false, page: Page::Ready },
