@@ -27,7 +27,7 @@ use seal::Keys;
 use session::Session;
 #[cfg(test)]
 use store::Unlisted;
-use store::{Noted, SpendError, Store, ended};
+use store::{LEEWAY_SECS, Noted, SpendError, Store, ended};
 use tokens::TokenStore;
 use tokio::sync::Semaphore;
 
@@ -67,6 +67,18 @@ impl LogIns {
         let (store, account) = (Arc::clone(&self.store), account.to_owned());
         let spent = self.write(move || store.spend(&account, &what, until, now)).await;
         spent.unwrap_or_else(|error| Err(SpendError::Write(error)))
+    }
+
+    /// Ends a session of an account, which would have ended by itself at a time: its cookie, wherever there is a copy of it,
+    /// counts no more. It may be ended twice.
+    ///
+    /// # Errors
+    ///
+    /// [`SpendError`]: it goes on.
+    pub async fn end(&self, account: &str, id: &str, ends: i64, now: i64) -> Result<(), SpendError> {
+        self.spend(account, ended(id), ends.saturating_add(LEEWAY_SECS), now).await?;
+        self.tokens().remove(id);
+        Ok(())
     }
 
     /// As [`Store::note`], away from the tasks that carry traffic, and within [`WRITE_TIME`].

@@ -14,6 +14,7 @@ pub(crate) mod pretend;
 pub mod request;
 pub mod response;
 pub mod service;
+pub mod session_name;
 mod shape;
 mod signature;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use uppsala::NodeId;
 use super::plain_xml::Comments;
 use super::shape::{self, Shape};
 use super::tree::Tree;
-use super::{ASSERTION, Fault, LEEWAY_SECS, PROTOCOL, Refusal, SUCCESS, encrypted, signature};
+use super::{ASSERTION, Fault, LEEWAY_SECS, PROTOCOL, Refusal, SUCCESS, encrypted, session_name, signature};
 
 /// What a response has to fit.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ pub struct Vouched {
     pub session_ends: Option<i64>,
     /// Who it is.
     pub subject: Subject,
-    /// The session at the provider, if it has a name.
+    /// The session at the provider, if it has a name: what is kept of it.
     pub session: Option<String>,
     /// What else the provider says.
     pub attributes: Vec<Attribute>,
@@ -311,8 +311,8 @@ fn statement(tree: &Tree<'_>, assertion: NodeId, now: i64) -> Result<Statement, 
         return Err(Refusal::claims("the session at the provider is over (SessionNotOnOrAfter)"));
     }
     let authenticated = instant(tree, statement, "AuthnInstant")?;
-    let session = tree.attribute(statement, "SessionIndex").filter(|index| index.len() <= ID_BYTES_MAX);
-    Ok(Statement { session: session.map(str::to_owned), ends, authenticated })
+    let session = tree.attribute(statement, "SessionIndex").map(session_name::kept);
+    Ok(Statement { session, ends, authenticated })
 }
 
 fn name(tree: &Tree<'_>, subject: NodeId) -> Result<Subject, Refusal> {

@@ -148,7 +148,8 @@ impl Flow<'_> {
         let session = Session::begin(identity, self.at.lifetime, self.at.now).map_err(|_| Flaw::no_random())?;
         let mut response = to(return_path(&attempt.path))?;
         response.status = StatusCode::SEE_OTHER;
-        self.at.settle(run, &session, Some(&attempt), &mut response.headers).await?;
+        let begun = (&session, &*self.at.binding.realm);
+        self.at.settle(run, begun, Some(&attempt), &mut response.headers).await?;
         self.at.log_ins.tokens().put(&self.at.account, &session.id, tokens);
         Ok(respond(response))
     }

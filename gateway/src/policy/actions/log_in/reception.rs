@@ -17,8 +17,9 @@ use super::visit::Visit;
 use crate::login::attempt::{self, Attempt};
 use crate::login::cookies;
 use crate::login::return_path::return_path;
+use crate::login::saml::session_name;
 use crate::login::session::{Lifetime, Session};
-use crate::login::store::{LEEWAY_SECS, Noted, ended};
+use crate::login::store::Noted;
 use crate::login::term::Term;
 use crate::login::{COOKIES_MAX, LogIns};
 
@@ -141,11 +142,12 @@ impl Reception<'_> {
         bool::from(attempt.id.as_bytes().ct_eq(id.as_bytes())).then_some(attempt)
     }
 
-    /// Begins a session: notes it for whoever runs the gateway, and writes its cookie in the place of the log-in's.
+    /// Begins a session: notes it for whoever runs the gateway, and writes its cookie in the place of the log-in's. `circle`
+    /// tells the people of the provider apart from all others.
     pub(super) async fn settle(
         &self,
         run: &Run<'_, '_, '_>,
-        session: &Session,
+        (session, circle): (&Session, &str),
         attempt: Option<&Attempt>,
         headers: &mut HeaderMap,
     ) -> Result<(), Flaw> {
@@ -162,8 +164,8 @@ impl Reception<'_> {
             email: session.identity.email.clone(),
             begun: session.begun,
             ends: session.ends,
-            person: person(&self.binding.realm, &session.identity.subject),
-            provider_session: self.provider_session(&session.identity.provider_session),
+            person: person(circle, &session.identity.subject),
+            provider_session: self.provider_session(circle, &session.identity.provider_session),
         };
         let written = self.log_ins.note(noted, self.now).await;
         written.map_err(|error| Flaw::new(Wrong::Own, format!("the session cannot be written down: {error}")))?;
@@ -174,16 +176,12 @@ impl Reception<'_> {
 
     /// Ends a session: its cookie, wherever there is a copy of it, counts no more. Who is told to be logged out has to be.
     pub(super) async fn end(&self, id: &str, ends: i64) -> Result<(), Flaw> {
-        let until = ends.saturating_add(LEEWAY_SECS);
-        // A log-out may come twice.
-        self.log_ins.spend(&self.account, ended(id), until, self.now).await.map_err(own)?;
-        self.log_ins.tokens().remove(id);
-        Ok(())
+        self.log_ins.end(&self.account, id, ends, self.now).await.map_err(own)
     }
 
     /// What tells a session at the provider apart, for notes; empty if it has no name.
-    pub(super) fn provider_session(&self, name: &str) -> String {
-        if name.is_empty() { String::new() } else { person(&self.binding.realm, &format!("session {name}")) }
+    pub(super) fn provider_session(&self, circle: &str, name: &str) -> String {
+        if name.is_empty() { String::new() } else { person(circle, &format!("session {}", session_name::kept(name))) }
     }
 
     /// Takes the cookie of the session away.

@@ -18,20 +18,20 @@ use super::super::exchange::shown;
 use super::super::flaw::{Flaw, Wrong};
 use super::super::flow::{logged_out, respond, to};
 use super::super::reception::{ComesBack, Reception, Wish};
-use super::super::result::person;
+use super::super::settings::realm;
 use super::configuration::{Configuration, LOG_OUT_PATH as LOG_OUT_PLACE, METADATA_PATH, Places};
 use super::identity;
 use super::work::WORK;
 use crate::login::attempt::Attempt;
 use crate::login::hand_over::{self, ACS_PATH, Party};
 use crate::login::return_path::return_path;
-use crate::login::saml::asked_log_out::{AskedLogOut, LogOutAnswer, Outcome, Proof};
-use crate::login::saml::log_out::{LogOutRequest, read_answer};
+use crate::login::saml::log_out::LogOutRequest;
 use crate::login::saml::metadata::{Address, Binding, Metadata};
 use crate::login::saml::plain_xml::BYTES_MAX;
 use crate::login::saml::request::{LogInRequest, Message, SCRIPT};
 use crate::login::saml::response::{Expected, Vouched};
 use crate::login::saml::service::{OwnKey, Service};
+use crate::login::saml::session_name;
 use crate::login::seal::random;
 use crate::login::session::{Over, Session};
 use crate::login::store::{LEEWAY_SECS, used};
@@ -137,7 +137,8 @@ impl Flow<'_> {
         };
         let mut response = to(path)?;
         response.status = StatusCode::SEE_OTHER;
-        self.at.settle(run, &session, attempt.as_ref(), &mut response.headers).await?;
+        let circle = self.circle(&metadata);
+        self.at.settle(run, (&session, &circle), attempt.as_ref(), &mut response.headers).await?;
         Ok(respond(response))
     }
 
@@ -249,108 +250,21 @@ impl Flow<'_> {
         let Ok(metadata) = self.configuration.provider.metadata(self.at.now).await else { return Ok(None) };
         let Some(address) = Metadata::address(&metadata.log_out, Binding::Redirect) else { return Ok(None) };
         let id = random::<ID_LEN>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(|_| Flaw::no_random())?;
-        let session_name = Some(session.identity.provider_session.as_str()).filter(|name| !name.is_empty());
         let request = LogOutRequest {
             id: &request_id(&id),
             destination: &address.location,
             entity_id: &self.places.entity_id,
             subject: &identity::subject(&session.identity),
-            session: session_name,
+            session: session_name::sent(&session.identity.provider_session),
             now: self.at.now,
         };
         send(request.message(), address.clone(), String::new(), self.configuration.key.clone()).await.map(Some)
     }
 
-    /// The provider has ended the session, or asks us to.
-    async fn ended_there(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        let form = if self.is_post { Form::read(run).await? } else { self.query()? };
-        match form {
-            Form { message: None, request: Some(request), relay_state } => {
-                self.end_as_asked(run, request, relay_state).await
-            }
-            Form { message: Some(answer), request: None, .. } => self.answered_there(answer).await,
-            Form { .. } => Err(Flaw::new(Wrong::Form, "there is neither a SAMLRequest nor a SAMLResponse, or both")),
-        }
-    }
-
-    /// What a form has, from a query.
-    fn query(&self) -> Result<Form, Flaw> {
-        let get = |name: &str| self.at.visit.parameter(name).map_err(|reason| Flaw::new(Wrong::Form, reason));
-        let relay_state = get("RelayState")?.unwrap_or_default();
-        Ok(Form { message: get("SAMLResponse")?, request: get("SAMLRequest")?, relay_state })
-    }
-
-    /// Nothing hangs on the provider's answer but a line of the log: the session here is over already.
-    async fn answered_there(&self, answer: String) -> Result<Step, Flaw> {
-        let metadata = self.configuration.provider.metadata(self.at.now).await?;
-        let is_post = self.is_post;
-        let reading = move || Ok::<_, Flaw>(read_answer(&unpacked(&answer, is_post)?, &metadata.entity_id));
-        if let Err(refusal) = WORK.run(reading).await?? {
-            tracing::info!("the provider may not have ended its session: {}", refusal.reason);
-        }
-        Ok(respond(logged_out(&self.at.log_in_path())))
-    }
-
-    /// Ends the sessions of a person because the provider asks for it, and tells it so.
-    async fn end_as_asked(&self, run: &Run<'_, '_, '_>, request: String, relay_state: String) -> Result<Step, Flaw> {
-        if relay_state.len() > RELAY_BYTES_MAX {
-            return Err(Flaw::new(Wrong::Form, format!("RelayState has more than {RELAY_BYTES_MAX} bytes")));
-        }
-        let metadata = self.configuration.provider.metadata(self.at.now).await?;
-        let asked = self.asked(request, Arc::clone(&metadata)).await?;
-        let again = format!("saml log-out {} {}", metadata.entity_id, asked.id);
-        self.at.spend(again, asked.expires).await?;
-        let outcome = self.end_all(run, &asked).await?;
-        let mut response = match Metadata::address(&metadata.log_out, Binding::Redirect) {
-            Some(address) => {
-                let id = random::<ID_LEN>().map_err(|_| Flaw::no_random())?;
-                let answer = LogOutAnswer {
-                    id: &request_id(&URL_SAFE_NO_PAD.encode(id)),
-                    to: &asked.id,
-                    destination: address.for_answers(),
-                    entity_id: &self.places.entity_id,
-                    outcome,
-                    now: self.at.now,
-                };
-                let place = Address { location: address.for_answers().to_owned(), ..address.clone() };
-                send(answer.message(), place, relay_state, self.configuration.key.clone()).await?
-            }
-            None => logged_out(&self.at.log_in_path()),
-        };
-        self.at.clear_session(&mut response.headers);
-        Ok(respond(response))
-    }
-
-    async fn asked(&self, request: String, metadata: Arc<Metadata>) -> Result<AskedLogOut, Flaw> {
-        let (place, now, is_post) = (self.places.log_out.clone(), self.at.now, self.is_post);
-        let query = self.at.visit.query().to_owned();
-        let reading = move || {
-            let proof = if is_post { Proof::InMessage } else { Proof::InQuery(&query) };
-            Ok(AskedLogOut::read(&unpacked(&request, is_post)?, proof, &metadata, (&place, now))?)
-        };
-        WORK.run(reading).await?
-    }
-
-    /// Ends the sessions that have begun at this gateway, and the one whose cookie the browser has brought.
-    async fn end_all(&self, run: &Run<'_, '_, '_>, asked: &AskedLogOut) -> Result<Outcome, Flaw> {
-        let names: Vec<String> = asked.sessions.iter().map(|name| self.at.provider_session(name)).collect();
-        let is_meant = |name: &String| names.is_empty() || names.contains(name);
-        let known = self.at.log_ins.sessions_of(person(&self.at.binding.realm, &asked.name), self.at.now).await;
-        let known = known.map_err(|error| Flaw::new(Wrong::Own, format!("sessions cannot be looked for: {error}")))?;
-        let mut meant: Vec<(String, i64)> =
-            known.into_iter().filter(|one| is_meant(&one.provider_session)).map(|one| (one.id, one.ends)).collect();
-        if let Some(own) = self.at.session(run)
-            && own.identity.subject == asked.name
-            && is_meant(&self.at.provider_session(&own.identity.provider_session))
-            && meant.iter().all(|(id, _)| *id != own.id)
-        {
-            meant.insert(0, (own.id, own.ends));
-        }
-        for (id, ends) in meant.iter().take(ENDED_MAX) {
-            self.at.end(id, *ends).await?;
-        }
-        tracing::info!(subject = %shown(&asked.name), sessions = meant.len().min(ENDED_MAX), "logged out by the provider");
-        Ok(if meant.len() > ENDED_MAX { Outcome::Partial } else { Outcome::Whole })
+    /// Tells the people of this provider apart, at all names of the account that have our name in common. The groups that a
+    /// policy asks for and the way in which it names the metadata do not matter to a log-out of the provider.
+    pub(super) fn circle(&self, metadata: &Metadata) -> String {
+        realm(&["saml people", &self.at.account, &metadata.entity_id, &self.places.entity_id])
     }
 
     fn describe(&self) -> Step {
@@ -380,14 +294,14 @@ impl Flow<'_> {
 #[derive(Default)]
 pub(super) struct Form {
     /// `SAMLResponse`.
-    message: Option<String>,
+    pub(super) message: Option<String>,
     /// `SAMLRequest`.
-    request: Option<String>,
-    relay_state: String,
+    pub(super) request: Option<String>,
+    pub(super) relay_state: String,
 }
 
 impl Form {
-    async fn read(run: &Run<'_, '_, '_>) -> Result<Self, Flaw> {
+    pub(super) async fn read(run: &Run<'_, '_, '_>) -> Result<Self, Flaw> {
         let wrong = |reason: &str| Flaw::new(Wrong::Form, reason);
         let payload = run.state.payload.clone().ok_or_else(|| wrong("the body cannot be read here"))?;
         let body = payload.read(&run.state.account).await.map_err(|fault| Flaw::new(Wrong::Form, fault.to_string()))?;
@@ -417,7 +331,7 @@ fn decoded(message: &str) -> Result<Vec<u8>, Flaw> {
 }
 
 /// The XML of a message that came with a form, or in a query.
-fn unpacked(message: &str, is_post: bool) -> Result<Vec<u8>, Flaw> {
+pub(super) fn unpacked(message: &str, is_post: bool) -> Result<Vec<u8>, Flaw> {
     let bytes = decoded(message)?;
     if is_post { Ok(bytes) } else { inflated(&bytes) }
 }
@@ -431,7 +345,7 @@ fn inflated(packed: &[u8]) -> Result<Vec<u8>, Flaw> {
 }
 
 /// A response that takes a message to the provider.
-async fn send(
+pub(super) async fn send(
     message: Message,
     address: Address,
     relay: String,
@@ -457,7 +371,7 @@ async fn send(
 }
 
 /// An ID of XML cannot begin with a digit.
-fn request_id(id: &str) -> String {
+pub(super) fn request_id(id: &str) -> String {
     format!("{REQUEST_PREFIX}{id}")
 }
 
@@ -468,10 +382,6 @@ fn ends_there(session: &Session) -> Option<i64> {
 }
 
 const REQUEST_PREFIX: &str = "_";
-const ID_LEN: usize = 16;
-/// Sessions of one person that one message ends; each is written down. The provider is told when there are more.
-pub(super) const ENDED_MAX: usize = 100;
-/// SAML Bindings, 3.4.3, has 80, of which not every provider knows.
-const RELAY_BYTES_MAX: usize = 1024;
+pub(super) const ID_LEN: usize = 16;
 /// With line feeds in between.
 const BASE64_BYTES_MAX: usize = BYTES_MAX / 3 * 4 + BYTES_MAX / 32;

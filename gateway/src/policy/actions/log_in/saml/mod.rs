@@ -4,6 +4,7 @@ mod configuration;
 mod description;
 mod flow;
 mod identity;
+mod log_out;
 #[cfg(test)]
 mod tests;
 mod work;
