@@ -183,6 +183,11 @@ impl Machine {
         std::mem::take(&mut self.outbox)
     }
 
+    /// Whether something waits to be published.
+    pub(super) fn has_news(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// When [`Machine::take`] has something next that is not there yet.
     pub(super) fn next(&self) -> Option<Instant> {
         [self.sites.next(), self.endpoints.next()].into_iter().flatten().min()

@@ -13,6 +13,7 @@ pub mod webhook;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -36,6 +37,8 @@ pub struct Events {
     changed: Notify,
     recent: Mutex<VecDeque<Arc<Event>>>,
     tail: broadcast::Sender<Arc<Event>>,
+    /// What those who follow were too slow for.
+    missed: Arc<AtomicU64>,
     webhook: ArcSwapOption<Webhook>,
     queue: Mutex<Queue>,
     /// There may be something to deliver, or somewhere else.
@@ -50,6 +53,8 @@ pub struct Losses {
     pub dropped: u64,
     /// The webhook did not take them in time, or too many waited for it.
     pub webhook: u64,
+    /// Those who follow along were too slow for them, all of them together.
+    pub followers: u64,
 }
 
 impl Events {
@@ -62,6 +67,7 @@ impl Events {
             changed: Notify::new(),
             recent: Mutex::default(),
             tail: broadcast::Sender::new(TAIL_MAX),
+            missed: Arc::default(),
             webhook: ArcSwapOption::new(config.webhook.clone()),
             queue: Mutex::default(),
             queued: Notify::new(),
@@ -100,26 +106,22 @@ impl Events {
 
     /// A log-in was refused. The same address is told once in ten minutes, with the number of those not told.
     pub fn refused(&self, refusal: &Refusal) {
-        self.machine().refused(refusal, Moment::now());
-        self.changed.notify_one();
+        self.tell_now(|machine, now| machine.refused(refusal, now));
     }
 
     /// Somebody was turned away because of the limit with this key in the configuration; told as refusals are.
     pub fn limit_hit(&self, limit: &str, account: Option<&Arc<str>>) {
-        self.machine().limit_hit(limit, account, Moment::now());
-        self.changed.notify_one();
+        self.tell_now(|machine, now| machine.limit_hit(limit, account, now));
     }
 
     /// Looks at the end of a certificate: told 14, 7 and 1 days before, and when it has come.
     pub fn certificate(&self, name: &str, ends_at_unix: i64) {
-        self.machine().certificate(name, ends_at_unix, Moment::now());
-        self.changed.notify_one();
+        self.tell_now(|machine, now| machine.certificate(name, ends_at_unix, now));
     }
 
     /// Events do not reach the webhook, for this reason, or reach it again.
     fn tell_webhook(&self, trouble: Option<&str>) {
-        self.machine().webhook(trouble, Moment::now());
-        self.changed.notify_one();
+        self.tell_now(|machine, now| machine.webhook(trouble, now));
     }
 
     /// The gateway is about to end: that its agents go away is not told, nor what has waited for the settle time.
@@ -130,7 +132,7 @@ impl Events {
     /// Follows along from now on.
     #[must_use]
     pub fn follow(&self) -> Tail {
-        Tail::new(self.tail.subscribe())
+        Tail::new(self.tail.subscribe(), Arc::clone(&self.missed))
     }
 
     /// The last events, oldest first; at most [`RECENT_MAX`].
@@ -142,7 +144,8 @@ impl Events {
     /// What nobody was told of.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        Losses { dropped: self.machine().dropped(), webhook: self.queue().counts().1 }
+        let (dropped, webhook) = (self.machine().dropped(), self.queue().counts().1);
+        Losses { dropped, webhook, followers: self.missed.load(Ordering::Relaxed) }
     }
 
     /// How many events wait for the webhook.
@@ -236,6 +239,16 @@ impl Events {
         }
     }
 
+    /// For what is told at once or not at all: the publisher is woken only when there is something to publish, because
+    /// much of it is not, and comes from strangers.
+    fn tell_now(&self, tell: impl FnOnce(&mut Machine, Moment)) {
+        let mut machine = self.machine();
+        tell(&mut machine, Moment::now());
+        if machine.has_news() {
+            self.changed.notify_one();
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -307,6 +320,7 @@ mod tests {
         let count = told.len();
         told.into_iter().for_each(|event| events.publish_one(&Arc::new(event)));
         assert_eq!(tail.next().await, Some(Tailed::Missed((count - TAIL_MAX) as u64)));
+        assert_eq!(events.losses().followers, (count - TAIL_MAX) as u64);
         assert!(matches!(tail.next().await, Some(Tailed::Event(_))));
         assert_eq!(events.recent().len(), RECENT_MAX);
         drop(events);

@@ -1,6 +1,7 @@
 //! Following along: a reader gets every event from now on, or is told how many it was too slow for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -9,7 +10,10 @@ use super::event::Event;
 
 /// One reader. It costs the others nothing however slow it is.
 #[derive(Debug)]
-pub struct Tail(Receiver<Arc<Event>>);
+pub struct Tail {
+    receiver: Receiver<Arc<Event>>,
+    missed: Arc<AtomicU64>,
+}
 
 /// What a reader gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +25,19 @@ pub enum Tailed {
 }
 
 impl Tail {
-    pub(super) fn new(receiver: Receiver<Arc<Event>>) -> Self {
-        Self(receiver)
+    /// Counts in `missed` what it is too slow for.
+    pub(super) fn new(receiver: Receiver<Arc<Event>>, missed: Arc<AtomicU64>) -> Self {
+        Self { receiver, missed }
     }
 
     /// The next one; `None` when there are no more, because the gateway ends. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Tailed> {
-        match self.0.recv().await {
+        match self.receiver.recv().await {
             Ok(event) => Some(Tailed::Event(event)),
-            Err(RecvError::Lagged(count)) => Some(Tailed::Missed(count)),
+            Err(RecvError::Lagged(count)) => {
+                self.missed.fetch_add(count, Ordering::Relaxed);
+                Some(Tailed::Missed(count))
+            }
             Err(RecvError::Closed) => None,
         }
     }

@@ -107,7 +107,7 @@ fn summary(facts: &Facts) -> Markup {
     let of = |state| facts.sites.sites.iter().filter(|site| site.state == state).count();
     let (online, offline) = (of(SiteState::Online), of(SiteState::Offline));
     let held = facts.endpoints.endpoints.iter().filter(|one| one.state == EndpointState::HeldBack).count();
-    let Losses { dropped, webhook } = facts.losses;
+    let Losses { dropped, webhook, followers } = facts.losses;
     html! {
         @if facts.sites.draining { strong { "The gateway is draining. " } }
         "Sites: " strong { (online) } " online, " strong { (offline) } " offline; "
@@ -116,6 +116,7 @@ fn summary(facts: &Facts) -> Markup {
         "."
         @if facts.waiting > 0 { " " (facts.waiting) " events wait for the webhook." }
         @if webhook > 0 { " " (webhook) " events were lost on the way to the webhook." }
+        @if followers > 0 { " Those who follow along were too slow for " (followers) " events." }
         @if dropped > 0 { " " (dropped) " events were not told." }
     }
 }
