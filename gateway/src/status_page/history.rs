@@ -31,7 +31,7 @@ struct Totals {
     from_agents: u64,
 }
 
-/// The last [`SAMPLES_MAX`] samples.
+/// Samples of the last half hour.
 #[derive(Debug, Default)]
 pub struct History {
     kept: Mutex<Kept>,
@@ -44,7 +44,7 @@ struct Kept {
 }
 
 impl History {
-    /// Takes a sample every [`PERIOD`] until it is dropped.
+    /// Takes a sample every ten seconds until it is dropped.
     pub async fn follow(&self, gateway: &Arc<Gateway>) {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
