@@ -3,7 +3,7 @@
 //! A site is an instance of a credential: one box. Agents that do not say which instance they are, as those of the official
 //! SDKs, are one site for each credential. The record is in memory, so that it begins anew with the process, and it is
 //! bounded: of the sites that are offline the one that went first is forgotten for the one that comes beyond
-//! [`OFFLINE_MAX`]. It reads no clock.
+//! `OFFLINE_MAX`. It reads no clock.
 
 mod ending;
 pub mod report;
