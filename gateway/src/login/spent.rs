@@ -148,14 +148,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside(path, ".lock"));
     let file = match opened {
         Ok(file) => file,
-        Err(error) => {
-            return match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Ok(None)
-                }
-                _ => Err(error),
-            };
-        }
+        Err(error) => return without_lock(path, error).map(|()| None),
     };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -164,6 +157,20 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Whether a journal may be used although the file that would lock it cannot be opened: only where there is no such file
+/// and none can be made, so that nobody else has it.
+fn without_lock(path: &Path, error: io::Error) -> io::Result<()> {
+    let kind = error.kind();
+    let is_barred =
+        matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+    let lock = beside(path, ".lock");
+    if !is_barred || lock.try_exists().unwrap_or(true) {
+        return Err(io::Error::new(kind, format!("{}: {error}", lock.display())));
+    }
+    tracing::warn!("{} cannot be made: nothing keeps another gateway from the same file ({error})", lock.display());
+    Ok(())
 }
 
 const IN_USE: &str = "another gateway uses it: each gateway needs its own log_ins.spent_file";
@@ -365,6 +372,19 @@ mod tests {
         let journal = Journal::open(&path, 0).unwrap();
         assert!(matches!(journal.spend("main", "more", 100, 0), Err(SpendError::Full)));
         assert!(journal.spend("other", "more", 100, 0).unwrap());
+    }
+
+    #[test]
+    fn lock_that_is_there_and_cannot_be_opened_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spent");
+        let denied = |path: &Path| without_lock(path, io::ErrorKind::PermissionDenied.into());
+        assert!(denied(&path).is_ok(), "nobody can have it");
+        std::fs::write(folder.path().join("spent.lock"), "").unwrap();
+        let error = denied(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("spent.lock"), "{error}");
+        assert!(without_lock(&folder.path().join("other"), io::ErrorKind::StorageFull.into()).is_err());
     }
 
     #[test]
