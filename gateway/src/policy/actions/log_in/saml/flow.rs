@@ -106,9 +106,14 @@ impl Flow<'_> {
         Ok(respond(response))
     }
 
+    /// Whether log-ins may begin at the provider. With a callback host they cannot: nothing would say at which endpoint.
+    fn allows_unsolicited(&self) -> bool {
+        self.configuration.allows_unsolicited && self.at.log_ins.callback_host.is_none()
+    }
+
     /// Takes the visitor back from the provider.
     async fn finish(&self, run: &mut Run<'_, '_, '_>) -> Result<Step, Flaw> {
-        if !self.at.has_attempts(run) && !self.configuration.allows_unsolicited {
+        if !self.at.has_attempts(run) && !self.allows_unsolicited() {
             // Before any work is done for it.
             let reason = "this browser has begun no log-in, and allow_idp_initiated is false";
             return Err(Flaw::new(Wrong::Unsolicited, reason));
@@ -178,7 +183,7 @@ impl Flow<'_> {
         relay_state: &str,
     ) -> Result<Option<Attempt>, Flaw> {
         let Some(request) = in_response_to else {
-            if self.configuration.allows_unsolicited {
+            if self.allows_unsolicited() {
                 return Ok(None);
             }
             return Err(Flaw::new(Wrong::Unsolicited, "nobody asked for the response (allow_idp_initiated is false)"));

@@ -49,3 +49,14 @@ async fn address_is_another_one_for_another_provider_or_name() {
     assert_eq!(entity_id, "urn:x");
     assert_ne!(acs, places(&one).await.0);
 }
+
+#[tokio::test]
+async fn log_in_cannot_begin_at_the_provider_where_one_address_takes_the_responses_of_all_names() {
+    let site = site(Provider::new());
+    let allowing = Site::with(Provider::new(), ", allow_idp_initiated: true", Arc::new(Journal::in_memory()));
+    let site = Site { log_ins: site.log_ins, ..allowing };
+    let (acs, audience) = places(&site).await;
+    let told = Told { acs: acs.clone(), destination: acs, audience, in_response_to: None, ..site.told("") };
+    let response = site.provider.response(&told);
+    assert_eq!(site.post(&mut Browser::default(), &response, "").await.code(), 5302);
+}
