@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep};
 use super::compress::Compressor;
 use super::drain::Rest;
 use super::headers;
-use super::io::UnderWay;
+use super::io::{Activity, UnderWay};
 use super::remainder::Remainder;
 use super::stay::Stay;
 use super::upstream::Lease;
@@ -45,6 +45,8 @@ pub(super) struct RequestBody {
     remainder: Remainder,
     /// What its trailers must not say.
     withheld: Withheld,
+    /// Of the visitor's connection.
+    activity: Option<Arc<Activity>>,
 }
 
 impl RequestBody {
@@ -67,6 +69,7 @@ impl RequestBody {
             count: None,
             remainder,
             withheld: Withheld::default(),
+            activity: None,
         }
     }
 
@@ -78,6 +81,12 @@ impl RequestBody {
     /// The same body, whose trailers say none of these.
     pub(super) fn without(mut self, withheld: Withheld) -> Self {
         self.withheld = withheld;
+        self
+    }
+
+    /// The same body, each piece of which counts as a use of the visitor's connection.
+    pub(super) fn counted(mut self, activity: Arc<Activity>) -> Self {
+        self.activity = Some(activity);
         self
     }
 
@@ -178,6 +187,9 @@ impl Body for RequestBody {
             Some(Ok(_)) => Stage::Agent,
         };
         this.progress.update(stage);
+        if let Some(activity) = &this.activity {
+            activity.carry();
+        }
         if let Some(Ok(frame)) = &frame {
             this.count(frame);
         }
@@ -263,7 +275,7 @@ pub(super) struct ResponseBody {
     /// What is left of the request when the response has gone.
     _rest: Option<Rest<Incoming>>,
     /// The request counts as under way until its response has gone.
-    _under_way: UnderWay,
+    under_way: UnderWay,
     limit: Option<Limit>,
 }
 
@@ -303,18 +315,12 @@ impl fmt::Debug for Limit {
 impl ResponseBody {
     /// A body of the gateway's own; empty means none.
     pub(super) fn own(bytes: Bytes, under_way: UnderWay) -> Self {
-        Self {
-            source: Source::Own(Full::new(bytes)),
-            compressor: None,
-            _rest: None,
-            _under_way: under_way,
-            limit: None,
-        }
+        Self { source: Source::Own(Full::new(bytes)), compressor: None, _rest: None, under_way, limit: None }
     }
 
     /// The upstream's body.
     pub(super) fn upstream(relay: Relay, under_way: UnderWay) -> Self {
-        Self { source: Source::Upstream(relay), compressor: None, _rest: None, _under_way: under_way, limit: None }
+        Self { source: Source::Upstream(relay), compressor: None, _rest: None, under_way, limit: None }
     }
 
     /// The same body. Once it has gone, the rest of the request is read.
@@ -343,17 +349,21 @@ impl Body for ResponseBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self { source, compressor, limit, .. } = &mut *self;
+        let Self { source, compressor, limit, under_way, .. } = &mut *self;
         if limit.as_mut().is_some_and(|limit| limit.0.as_mut().poll(cx).is_ready()) {
             tracing::info!("a response was ended: the session that let it through is over");
             source.break_off();
             *limit = None;
             return Poll::Ready(Some(Err(Broken)));
         }
-        match compressor {
+        let frame = match compressor {
             Some(compressor) => compressor.poll_frame(cx, |cx| source.poll_frame(cx)),
             None => source.poll_frame(cx),
+        };
+        if frame.is_ready() {
+            under_way.carry();
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -242,7 +242,7 @@ impl<R: Reach> Client<R> {
     ) -> Result<Answer, Failure> {
         let visitor_version = head.version;
         let (body, was_read) = body.take().await;
-        let mut body = body.without(withheld);
+        let mut body = body.without(withheld).counted(Arc::clone(&self.activity));
         let remainder = body.remainder();
         let on_upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| body.is_end_stream());
         let switch = on_upgrade.and_then(|on_upgrade| {
@@ -321,6 +321,7 @@ impl<R: Reach> Client<R> {
         };
         let upstream = hyper::upgrade::on(&mut response);
         self.switched.store(true, Ordering::Relaxed);
+        self.activity.switch();
         lease.upgrade();
         if let Some(visit) = lease.visit() {
             visit.carries(self.activity.course());

@@ -22,6 +22,10 @@ pub(super) struct Activity {
     course: Arc<Course>,
     /// Milliseconds from `start` to the last byte in either direction.
     last_byte_ms: AtomicU64,
+    /// The same for what people or upstreams have sent: pings of HTTP/2 keep a connection, but use nothing.
+    last_payload_ms: AtomicU64,
+    /// Whether bytes are payload: the connection has been upgraded.
+    is_switched: AtomicBool,
     requests: AtomicUsize,
     /// Requests whose response has not begun; their own deadline runs.
     waiting: AtomicUsize,
@@ -34,6 +38,8 @@ impl Activity {
             start: Instant::now(),
             course: Arc::new(course),
             last_byte_ms: AtomicU64::new(0),
+            last_payload_ms: AtomicU64::new(0),
+            is_switched: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             has_seen_request: AtomicBool::new(false),
@@ -45,15 +51,49 @@ impl Activity {
         &self.course
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn touch(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_byte_ms.store(elapsed, Ordering::Relaxed);
+        self.last_byte_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+        if self.is_switched.load(Ordering::Relaxed) {
+            self.carry();
+        }
+    }
+
+    /// Notes bytes that were sent to the visitor.
+    fn went(&self, bytes: usize) {
+        self.course.went(bytes);
+        self.touch();
+        if bytes > CONTROL_BYTES_MAX {
+            self.carry();
+        }
+    }
+
+    /// Notes that a part of a request or of a response has moved.
+    pub(super) fn carry(&self) {
+        self.last_payload_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
+    /// Counts every byte as payload from now on.
+    pub(super) fn switch(&self) {
+        self.carry();
+        self.is_switched.store(true, Ordering::Relaxed);
     }
 
     /// How long no byte has moved.
     pub(super) fn idle(&self) -> Duration {
-        let last = Duration::from_millis(self.last_byte_ms.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(last)
+        self.since(&self.last_byte_ms)
+    }
+
+    /// How long no request has come, and no part of one or of a response has moved.
+    pub(super) fn without_payload(&self) -> Duration {
+        self.since(&self.last_payload_ms)
+    }
+
+    fn since(&self, ms: &AtomicU64) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(ms.load(Ordering::Relaxed)))
     }
 
     /// How long the connection has existed without a single request.
@@ -72,6 +112,7 @@ impl Activity {
     /// Counts a request until the returned mark is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.has_seen_request.store(true, Ordering::Relaxed);
+        self.carry();
         self.requests.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
@@ -87,9 +128,17 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Activity>);
 
+impl UnderWay {
+    /// Notes that a part of its response moves.
+    pub(super) fn carry(&self) {
+        self.0.carry();
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.touch();
+        self.0.carry();
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -101,6 +150,7 @@ pub(super) struct Waiting(Arc<Activity>);
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.touch();
+        self.0.carry();
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -150,8 +200,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Lent<IO> {
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(self.io()?).poll_write(cx, bytes))?;
-        self.activity.course.went(written);
-        self.activity.touch();
+        self.activity.went(written);
         Poll::Ready(Ok(written))
     }
 
@@ -169,8 +218,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(self.io()?).poll_write_vectored(cx, slices))?;
-        self.activity.course.went(written);
-        self.activity.touch();
+        self.activity.went(written);
         Poll::Ready(Ok(written))
     }
 
@@ -363,6 +411,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
 /// For bytes behind the last response, which nobody wants. There are hardly ever any.
 const SCRATCH_BYTES: usize = 512;
 
+/// What HTTP/2 writes of its own at a time while it carries nothing: a ping or the answer to one has 17 bytes, and some may
+/// meet. More is taken for a part of a response that was waiting to be written.
+const CONTROL_BYTES_MAX: usize = 64;
+
 /// What an HTTP/2 client sends first.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -382,6 +434,39 @@ mod tests {
         let mut bytes = [0; 6];
         far.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"onetwo");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_no_payload_and_every_byte_of_an_upgraded_connection_is() {
+        let (io, mut far) = tokio::io::duplex(1024);
+        let activity = Arc::new(Activity::new(Course::begin()));
+        let (mut lent, _returned) = Lent::new(io, Arc::clone(&activity));
+        let minute = Duration::from_secs(60);
+        let mut ping = [0; 17];
+        for count in 1..=3 {
+            tokio::time::advance(minute).await;
+            lent.write_all(&ping).await.unwrap();
+            far.read_exact(&mut ping).await.unwrap();
+            far.write_all(&ping).await.unwrap();
+            lent.read_exact(&mut ping).await.unwrap();
+            assert_eq!((activity.idle(), activity.without_payload()), (Duration::ZERO, count * minute));
+        }
+        let begin = activity.begin();
+        assert_eq!(activity.without_payload(), Duration::ZERO, "a request");
+        tokio::time::advance(minute).await;
+        assert_eq!(activity.without_payload(), minute);
+        begin.carry();
+        assert_eq!(activity.without_payload(), Duration::ZERO, "a part of a response");
+        tokio::time::advance(minute).await;
+        lent.write_all(&[0; CONTROL_BYTES_MAX + 1]).await.unwrap();
+        assert_eq!(activity.without_payload(), Duration::ZERO, "what was waiting to be written");
+        tokio::time::advance(minute).await;
+        drop(begin);
+        assert_eq!(activity.without_payload(), Duration::ZERO, "the end of a response");
+        activity.switch();
+        tokio::time::advance(minute).await;
+        lent.write_all(b"x").await.unwrap();
+        assert_eq!(activity.without_payload(), Duration::ZERO, "a byte of another protocol");
     }
 
     #[tokio::test]

@@ -120,7 +120,7 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let mut watch = Watch::new(&client);
+    let mut watch = Watch::new(&client, Activity::idle);
     loop {
         tokio::select! {
             result = connection.as_mut() => return log(result),
@@ -156,7 +156,8 @@ where
         .keep_alive_timeout(H2_PONG_TIME)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = std::pin::pin!(connection);
-    let mut watch = Watch::new(&client);
+    // Pings keep the connection from being lost, not from being idle.
+    let mut watch = Watch::new(&client, Activity::without_payload);
     loop {
         tokio::select! {
             result = connection.as_mut() => return log(result),
@@ -177,6 +178,8 @@ fn log(result: hyper::Result<()>) {
 /// Watches the clocks of one connection.
 struct Watch<'a, R> {
     client: &'a Client<R>,
+    /// For how long the connection has been idle.
+    idle: fn(&Activity) -> Duration,
     draining: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     tick: Interval,
     is_finishing: bool,
@@ -192,12 +195,12 @@ enum Event {
 }
 
 impl<'a, R: Reach> Watch<'a, R> {
-    fn new(client: &'a Client<R>) -> Self {
+    fn new(client: &'a Client<R>, idle: fn(&Activity) -> Duration) -> Self {
         let limits = &client.front.limits;
         let period = TICK.min(limits.idle_time / 4).min(limits.head_time / 4).max(TICK_MIN);
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { client, draining: Some(Box::pin(client.reach.draining())), tick, is_finishing: false }
+        Self { client, idle, draining: Some(Box::pin(client.reach.draining())), tick, is_finishing: false }
     }
 
     /// Waits until something is to be done. It may be dropped and called again.
@@ -234,7 +237,7 @@ impl<'a, R: Reach> Watch<'a, R> {
             return Some(Event::Drop);
         }
         // A request that waits for its response has a deadline of its own, which answers it.
-        if activity.idle() < limits.idle_time || activity.is_waiting() {
+        if (self.idle)(activity) < limits.idle_time || activity.is_waiting() {
             return None;
         }
         if activity.has_requests() {

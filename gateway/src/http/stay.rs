@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::io::Activity;
 use crate::login::term::Passage;
 
-/// What a log-in has decided of a request, and when bytes last moved on the connection that it came on.
+/// What a log-in has decided of a request, and when something of it or of its answer last moved.
 #[derive(Debug)]
 pub(super) struct Stay {
     passage: Arc<Passage>,
@@ -20,7 +20,7 @@ impl Stay {
 
     /// Completes when what was let through has to end; see [`Passage::over`].
     pub(super) async fn over(&self) {
-        self.passage.over(|| self.activity.idle()).await;
+        self.passage.over(|| self.activity.without_payload()).await;
     }
 
     /// The same for a request that waits for its answer, which is no idle time: it was made just now, and its answer has a
