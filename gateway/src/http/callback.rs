@@ -4,12 +4,14 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use crate::login::LogIns;
 use crate::login::hand_over::{ACS_PATH, CALLBACK_PATH, HandOverError, Party, pass_form_on, pass_on};
@@ -52,10 +54,14 @@ fn leads_to(status: StatusCode, location: &str) -> Result<CustomResponse, Box<Re
     Ok(response)
 }
 
+/// A browser sends a form at once, and who comes there is nobody's visitor yet.
+const FORM_TIME: Duration = Duration::from_secs(5);
+
 /// What a form says of where it belongs.
 async fn relay_state(body: &dyn Payload) -> Result<String, Box<Refused>> {
     // Nobody's in particular: the form does not say yet whose it is.
-    let form = body.read(&Arc::from("")).await.map_err(|fault| unread(&fault))?;
+    let read = timeout(FORM_TIME, body.read(&Arc::from(""))).await;
+    let form = read.unwrap_or(Err(PayloadFault::Late)).map_err(|fault| unread(&fault))?;
     let form = std::str::from_utf8(&form).map_err(|_| refused(HandOverError::Malformed("the form is not ASCII")))?;
     let found = query::parameter(form, "RelayState").map_err(|reason| refused(HandOverError::Malformed(reason)))?;
     found.ok_or_else(|| refused(HandOverError::State))
@@ -63,7 +69,12 @@ async fn relay_state(body: &dyn Payload) -> Result<String, Box<Refused>> {
 
 fn unread(fault: &PayloadFault) -> Box<Refused> {
     tracing::info!(%fault, "a form is handed to no endpoint");
-    Box::new(Refused::new(StatusCode::BAD_REQUEST, 5301, UNKNOWN))
+    let status = match fault {
+        PayloadFault::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        PayloadFault::Late => StatusCode::REQUEST_TIMEOUT,
+        PayloadFault::TooLong | PayloadFault::Broken => StatusCode::BAD_REQUEST,
+    };
+    Box::new(Refused::new(status, 5301, UNKNOWN))
 }
 
 /// Account and mark in an address below a path.
@@ -136,6 +147,36 @@ mod tests {
         }
         let got = asked(&log_ins, "login.example.com", "/ngrok/saml/acs/main/mark").await.unwrap();
         assert_eq!(got.unwrap_err().code, 3200, "only forms come there");
+    }
+
+    /// A form that cannot be read; one without a fault never comes.
+    #[derive(Debug)]
+    struct Unread(Option<PayloadFault>);
+
+    impl Payload for Unread {
+        fn read<'a>(&'a self, _account: &'a Arc<str>) -> crate::policy::Reading<'a> {
+            Box::pin(async move {
+                match self.0 {
+                    Some(fault) => Err(fault),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn form_is_not_waited_for_without_end_and_a_full_gateway_says_so() {
+        for (fault, status) in [
+            (None, StatusCode::REQUEST_TIMEOUT),
+            (Some(PayloadFault::Late), StatusCode::REQUEST_TIMEOUT),
+            (Some(PayloadFault::Busy), StatusCode::SERVICE_UNAVAILABLE),
+            (Some(PayloadFault::TooLong), StatusCode::BAD_REQUEST),
+        ] {
+            let begin = tokio::time::Instant::now();
+            let refused = relay_state(&Unread(fault)).await.unwrap_err();
+            assert_eq!((refused.status, refused.code), (status, 5301));
+            assert!(begin.elapsed() <= FORM_TIME + Duration::from_millis(1));
+        }
     }
 
     #[tokio::test]
