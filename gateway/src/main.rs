@@ -12,6 +12,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use adit_gateway::acl::Rule;
 use adit_gateway::config::{Config, ConfigErrors};
@@ -76,7 +77,10 @@ fn run_gateway(file: &Path) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("the threads of the gateway cannot be started: {error}")),
     };
-    match runtime.block_on(run::run(config, log)) {
+    let ended = runtime.block_on(run::run(config, log));
+    // A disk or a name server that does not answer keeps a thread, and must not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    match ended {
         Ok(()) => EXIT_OK,
         Err(error) => {
             tracing::error!("{error}");
@@ -273,3 +277,6 @@ const EXIT_REFUSED: u8 = 5;
 
 /// Nothing is meant by what was asked for.
 const EXIT_NOTHING_MATCHED: u8 = 6;
+
+/// For what still runs beside the traffic, which has ended.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,9 +133,22 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
             }
         }
     }
-    tokio::select! {
-        () = drain(&gateway, &serving) => tracing::info!("drained"),
-        () = signals.end(&gateway) => tracing::warn!("told to end at once: connections are cut"),
+    // Whoever still orders something learns that it comes too late.
+    drop(orders);
+    let (mut drained, mut cut) = (pin!(drain(&gateway, &serving)), pin!(signals.end(&gateway)));
+    loop {
+        tokio::select! {
+            () = &mut drained => {
+                tracing::info!("drained");
+                break;
+            }
+            () = &mut cut => {
+                tracing::warn!("told to end at once: connections are cut");
+                break;
+            }
+            // A drain may take an hour: a credential is revoked all the same.
+            step = credentials.next() => credentials.take(step, &gateway),
+        }
     }
     publishing.abort();
     let ledger = Arc::clone(gateway.ledger());

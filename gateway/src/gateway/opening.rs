@@ -56,6 +56,8 @@ impl Gateway {
         let mut opened = self.open_stream(target, visitor, is_opened)?;
         if opened.is_premature().await {
             debug!(session = %target.location.session, endpoint = %target.url, "the agent was not ready: once again");
+            // Before the next one: of its credential's streams, this visitor is one.
+            drop(opened);
             opened = self.open_stream(target, visitor, is_opened)?;
         }
         let header = opened.proxy_protocol.encode(visitor.peer, visitor.local);

@@ -125,7 +125,7 @@ impl Agent {
         credential.account == self.owner.account
             && credential.check(&self.token, now).is_ok()
             && config.accounts.check_source(credential, self.address.ip()).is_ok()
-            && credential.acl.is_at_least(&self.credential.acl)
+            && (credential.acl == self.credential.acl || credential.acl.is_at_least(&self.credential.acl))
     }
 }
 
@@ -135,7 +135,8 @@ fn is_narrowed(owner: &Owner, before: &Config, after: &Config) -> bool {
         config.accounts.credential(&owner.credential).filter(|credential| credential.account == owner.account).cloned()
     };
     let Some(after) = of(after) else { return true };
-    of(before).is_some_and(|before| !after.acl.is_at_least(&before.acl))
+    // As a rule nothing has changed, and then there is no need to compare each rule with each.
+    of(before).is_some_and(|before| after.acl != before.acl && !after.acl.is_at_least(&before.acl))
 }
 
 /// What a revoked session is told.
