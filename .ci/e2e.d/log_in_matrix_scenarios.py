@@ -198,13 +198,14 @@ def provider_that_is_down_between_its_form_and_the_way_back_lets_nobody_in(deplo
         expect_equal(counted.requests, before, "requests that reached the upstream")
     for kind in SAML:
         with counted_site(deployment, kind, {"end_provider_session": False}) as (provider, place, counted):
-            browser, before = Browser(deployment, place), counted.requests
+            browser = Browser(deployment, place)
             browser.get(place.url + DEEP)
             form = browser.sure()
             provider.stop()
             if kind == "samlp":
                 # What the gateway knew of the provider is gone, and nobody tells it again.
                 restart_before(deployment)
+                before = counted.requests
                 refused = browser.post(form)
                 found = (refused.status, refused.headers["ngrok-error-code"])
                 expect_equal(found, (502, "ERR_NGROK_5308"), f"{kind}: after a restart, without its metadata")
