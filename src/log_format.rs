@@ -1,8 +1,8 @@
 //! The agent's log: one line per record on standard error, in one of three forms, with repetitions folded.
 //!
-//! A message may begin with the fields `session=…`, `stream=…` and `took=…`, in this order; they become fields of the
-//! line. Everything else is text: it is escaped, so that what a peer sent cannot begin a line or a field of its own.
-//! A message that occurs again within [`REPEAT_WINDOW`] is counted instead of written; `stream` and `took` do not make
+//! A message may begin with the fields `session=…`, `stream=…`, `connection=…` and `took=…`, in this order; they become
+//! fields of the line. Everything else is text: it is escaped, so that what a peer sent cannot begin a line or a field of its own.
+//! A message that occurs again within [`REPEAT_WINDOW`] is counted instead of written; of the fields, only `session` makes
 //! it another message. The count appears as `repeated=…` once the window has passed and something is logged, or when
 //! the log is flushed. While there is no session at most [`OFFLINE_LINES_MAX`] lines a minute are written; a line says
 //! how many were left out, and repeats the last of them. What ends the program is always written.
@@ -318,12 +318,15 @@ mod tests {
 
     #[test]
     fn repetition_is_folded_and_counted_at_flush() {
-        let mut records = vec![(Level::Info, "session=1 stream=7 took=3ms upstream refused"); 1];
-        records.extend(vec![(Level::Info, "session=1 stream=9 took=4ms upstream refused"); 17]);
+        let mut records = vec![(Level::Info, "session=1 stream=7 connection=5 took=3ms upstream refused"); 1];
+        records.extend(vec![(Level::Info, "session=1 stream=9 connection=6 took=4ms upstream refused"); 17]);
         records.push((Level::Info, "session=2 up"));
         let lines = logged(LogLevel::Info, LogFormat::Logfmt, &records);
         assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(lines[0].ends_with("lvl=info session=1 stream=7 took=3ms msg=\"upstream refused\""), "{lines:?}");
+        assert!(
+            lines[0].ends_with("lvl=info session=1 stream=7 connection=5 took=3ms msg=\"upstream refused\""),
+            "{lines:?}"
+        );
         assert!(lines[1].ends_with("lvl=info session=2 msg=\"up\""), "{lines:?}");
         assert!(lines[2].ends_with("lvl=info session=1 msg=\"upstream refused\" repeated=17"), "{lines:?}");
     }

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adit_gateway::config::{Config, ConfigErrors};
+use adit_gateway::config::ConfigErrors;
+use adit_gateway::config::admin::AdminConfig;
 use adit_gateway::login::query::form_text;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -196,8 +197,8 @@ fn place(socket: &AdminSocket) -> Result<PathBuf, Failure> {
         return Ok(place.clone());
     }
     let file: &Path = &socket.file.config;
-    let (config, _) = Config::load(file).map_err(Failure::Config)?;
-    config.admin.socket.ok_or_else(|| Failure::NoSocket(file.to_owned()))
+    let socket = AdminConfig::socket_in(file).map_err(Failure::Config)?;
+    socket.ok_or_else(|| Failure::NoSocket(file.to_owned()))
 }
 
 async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {

@@ -187,7 +187,7 @@ fn level_word(level: Level) -> &'static str {
 const FIELD_SESSION: &str = "session";
 
 /// The fields that a message may begin with, in their order.
-const FIELDS: [&str; 3] = [FIELD_SESSION, "stream", "took"];
+const FIELDS: [&str; 4] = [FIELD_SESSION, "stream", "connection", "took"];
 
 /// Ids and durations are short; longer is text.
 const FIELD_VALUE_BYTES_MAX: usize = 32;

@@ -1,16 +1,18 @@
 //! Where the gateway can be looked at and told what to do while it runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adit::config::reader::Object;
+use adit::config::ConfigErrors;
+use adit::config::reader::{Object, Reader};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use serde_json::Value;
 
-use super::Base;
 use super::certificate::Certificate;
-use crate::pem;
+use super::{Base, bounded_text, void};
+use crate::{pem, yaml};
 
 /// Where the gateway can be looked at and told what to do. Without any of it, it cannot.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,20 @@ pub struct AdminTls {
 }
 
 impl AdminConfig {
+    /// The socket that a file names, whatever else is in it: whoever asks the gateway that runs need not be able to read
+    /// all that it has read, nor be right about it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is neither YAML nor JSON.
+    pub fn socket_in(file: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
+        let text = bounded_text(file, yaml::TEXT_LEN_MAX).map_err(|expected| void(file, expected))?;
+        let document = yaml::parse(&text).map_err(|error| void(file, format!("is neither YAML nor JSON: {error}")))?;
+        let tree = Reader::new(file.display().to_string()).accept(document);
+        let socket = tree.get("admin").and_then(|admin| admin.get("socket")).and_then(Value::as_str);
+        Ok(socket.map(|path| Base::of(file).resolve(path)))
+    }
+
     pub(super) fn read(section: Option<Object<'_>>, base: &Base) -> Self {
         let Some(mut section) = section else { return Self::default() };
         let socket = section.string("socket").map(|text| base.resolve(&text));
