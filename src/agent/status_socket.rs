@@ -1,19 +1,13 @@
 //! The Unix socket at which `adit status` asks: served by the loop, few clients at a time, each within a deadline.
-//!
-//! Who can open the socket is decided by its mode, 0600, which it has from the moment that it exists: no window in which
-//! others could connect.
 
-use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::net::private_socket::{self, SocketFile};
 use crate::status::{REPORT_BYTES_MAX, Report};
 
 /// The socket and who is asking.
@@ -30,9 +24,7 @@ pub(super) struct StatusSocket {
 
 struct Listener {
     socket: UnixListener,
-    path: PathBuf,
-    /// Which file is ours: another process may have put its own there since.
-    inode: u64,
+    _file: SocketFile,
 }
 
 /// One connection, and what it has still to get.
@@ -129,53 +121,15 @@ pub(super) struct Tokens {
 
 impl Listener {
     fn bind(path: &Path, registry: &Registry, token: Token) -> io::Result<Self> {
-        let socket = match private_socket(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                remove_stale(path)?;
-                private_socket(path)?
+        let (socket, file) = private_socket::listen(path, BACKLOG).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                io::Error::other("another process answers there: does a second agent run with this file?")
             }
-            other => other?,
-        };
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let inode = fs::symlink_metadata(path)?.ino();
-        let mut socket = UnixListener::from_std(OwnedFd::from(socket).into());
+            _ => error,
+        })?;
+        let mut socket = UnixListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        Ok(Self { socket, path: path.to_owned(), inode })
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// A socket that is bound and does not listen yet. Linux gives the file the mode that the socket has when it is bound,
-/// less the umask.
-fn private_socket(path: &Path) -> io::Result<Socket> {
-    let file = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
-    file.set_permissions(Permissions::from_mode(MODE))?;
-    let socket = Socket::from(OwnedFd::from(file));
-    socket.bind(&SockAddr::unix(path)?)?;
-    // For systems that take the mode from the umask alone. Nobody can connect before it listens.
-    if fs::symlink_metadata(path)?.permissions().mode() & 0o777 & !MODE != 0 {
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    }
-    Ok(socket)
-}
-
-/// Removes the file that a crash left behind: a socket at which nobody answers.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(io::Error::other("there is a file of another kind"));
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Ok(_) => Err(io::Error::other("another process answers there: does a second agent run with this file?")),
-        Err(error) => Err(error),
+        Ok(Self { socket, _file: file })
     }
 }
 
@@ -210,9 +164,6 @@ fn rendered(mut report: Report) -> Vec<u8> {
     }
 }
 
-/// Only the owner, and root.
-const MODE: u32 = 0o600;
-
 /// Who asks at the same time: a watchdog, a person, and some to spare. Each may hold a report.
 const CLIENTS_MAX: usize = 4;
 
@@ -241,26 +192,5 @@ mod tests {
             assert_eq!(report.endpoints.len() + report.endpoints_omitted, count);
             assert!(count > 100 || report.endpoints_omitted == 0);
         }
-    }
-
-    #[test]
-    fn stale_socket_is_replaced_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("status");
-        let poll = mio::Poll::new().unwrap();
-        let bind = || Listener::bind(&path, poll.registry(), Token(1));
-        drop(private_socket(&path).unwrap());
-        let first = bind().unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
-        assert!(bind().is_err_and(|error| error.to_string().contains("another process answers")));
-        // Another one's file stays where it is.
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "precious").unwrap();
-        drop(first);
-        assert!(bind().is_err_and(|error| error.to_string().contains("another kind")));
-        assert_eq!(fs::read(&path).unwrap(), b"precious");
-        fs::remove_file(&path).unwrap();
-        drop(bind().unwrap());
-        assert!(!path.exists());
     }
 }

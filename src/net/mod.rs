@@ -3,6 +3,7 @@
 pub mod dial;
 pub(crate) mod link;
 pub mod outgoing;
+pub mod private_socket;
 pub(crate) mod ready;
 pub mod resolve;
 pub(crate) mod socket_options;
