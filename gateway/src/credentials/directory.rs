@@ -2,9 +2,11 @@
 //!
 //! A file that cannot be used, or is only half written, leaves its credential as it was. A file that is gone takes its
 //! credential away. Both are believed at the second look that sees the same: some editors move the old file away first.
+//! Another directory without a file where files were known is taken for a disk that is not mounted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
@@ -17,6 +19,8 @@ use crate::config::accounts::{Accounts, Credential};
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// The directory whose files are known.
+    place: Option<Inode>,
     files: BTreeMap<String, Known>,
     /// Which file has an id. Of two that claim one, the first that had it keeps it.
     holders: HashMap<Arc<str>, String>,
@@ -25,6 +29,9 @@ pub struct Directory {
     /// There are more files than are read, which has been told.
     is_overfull: bool,
 }
+
+/// Device and inode.
+type Inode = (u64, u64);
 
 /// What is known of one file.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +66,15 @@ impl Directory {
     ///
     /// It cannot be listed, or has more entries than [`ENTRIES_MAX`].
     pub fn read(path: PathBuf, accounts: &Accounts) -> Result<(Self, Vec<String>), String> {
-        let names = names(&path)?;
-        let mut directory =
-            Self { path, files: BTreeMap::new(), holders: HashMap::new(), is_unreadable: false, is_overfull: false };
+        let (place, names) = list(&path)?;
+        let mut directory = Self {
+            path,
+            place,
+            files: BTreeMap::new(),
+            holders: HashMap::new(),
+            is_unreadable: false,
+            is_overfull: false,
+        };
         let mut found = Found::default();
         for name in directory.within_limit(names, &mut found) {
             let stamp = file_stamp(&directory.path.join(&name));
@@ -76,8 +89,8 @@ impl Directory {
     /// Looks at all files once. It costs one system call a file, and reads what has changed.
     pub fn look(&mut self, accounts: &Accounts) -> Found {
         let mut found = Found::default();
-        let names = match names(&self.path) {
-            Ok(names) => names,
+        let (place, names) = match list(&self.path).and_then(|listed| self.check_mounted(listed)) {
+            Ok(listed) => listed,
             Err(error) => {
                 // A disk that is away for a moment cuts nobody off.
                 if !std::mem::replace(&mut self.is_unreadable, true) {
@@ -87,6 +100,7 @@ impl Directory {
             }
         };
         self.is_unreadable = false;
+        self.place = place;
         let names = self.within_limit(names, &mut found);
         let mut is_read = false;
         for name in &names {
@@ -102,6 +116,19 @@ impl Directory {
         found
     }
 
+    /// Another directory without files is as a rule the place where a disk is to be mounted: it revokes nobody.
+    fn check_mounted(&self, listed: Listed) -> Result<Listed, String> {
+        let (place, names) = &listed;
+        if names.is_empty() && *place != self.place && !self.files.is_empty() {
+            return Err(format!(
+                "{}: is not the directory that was read before, and has no *.{EXTENSION}, as where a disk is not mounted: \
+                 mount it again, or put one *.{EXTENSION} in it if it is to take the place of the other",
+                self.path.display()
+            ));
+        }
+        Ok(listed)
+    }
+
     /// The credentials that are in force, in no order.
     pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
         self.holders.values().filter_map(|name| self.files.get(name)?.credential.as_ref())
@@ -111,6 +138,10 @@ impl Directory {
     pub(crate) fn keep_from(&mut self, old: &Self, accounts: &Accounts) {
         if old.path != self.path {
             return;
+        }
+        if old.check_mounted((self.place, self.files.keys().cloned().collect())).is_err() {
+            (self.place, self.is_unreadable) = (old.place, old.is_unreadable);
+            self.files = old.files.keys().map(|name| (name.clone(), Known::default())).collect();
         }
         for (name, known) in &mut self.files {
             let before = old.files.get(name).and_then(|before| before.credential.as_ref());
@@ -206,6 +237,15 @@ impl Known {
             }
         }
     }
+}
+
+/// A directory, and the names of the files in it that count.
+type Listed = (Option<Inode>, BTreeSet<String>);
+
+fn list(directory: &Path) -> Result<Listed, String> {
+    // First which one it is: when its disk goes away in between, that is noticed at the second look without files.
+    let place = fs::metadata(directory).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    Ok((place, names(directory)?))
 }
 
 /// The names of the files that count. Those of editors and of half-written files end otherwise, or begin with a dot.

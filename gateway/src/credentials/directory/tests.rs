@@ -180,6 +180,44 @@ fn directory_that_cannot_be_listed_cuts_nobody_off() {
 }
 
 #[test]
+fn another_directory_without_files_cuts_nobody_off() {
+    let site = Site::new();
+    site.write("a.yml", "a", "a.internal");
+    let (mut directory, _) = site.read();
+    // As when the disk is unmounted: the place where it was mounted is there, and empty.
+    let away = site.path.with_extension("away");
+    fs::rename(&site.path, &away).unwrap();
+    fs::create_dir(&site.path).unwrap();
+    fs::write(site.path.join("README"), "mount the disk here").unwrap();
+    let problems = directory.look(&site.accounts).problems;
+    assert!(problems.len() == 1 && problems[0].contains("mount it again"), "{problems:?}");
+    for _ in 0..3 {
+        assert_eq!(directory.look(&site.accounts), Found::default());
+    }
+    assert_eq!(ids(&directory), ["a"]);
+    // A reading of everything at the wrong moment believes it no more.
+    let (mut read, _) = site.read();
+    read.keep_from(&directory, &site.accounts);
+    assert_eq!(ids(&read), ["a"]);
+    assert_eq!(read.look(&site.accounts), Found::default());
+    assert_eq!(ids(&read), ["a"]);
+
+    for mut directory in [directory, read] {
+        fs::remove_dir_all(&site.path).unwrap();
+        fs::rename(&away, &site.path).unwrap();
+        for _ in 0..3 {
+            assert!(!directory.look(&site.accounts).is_changed);
+        }
+        assert_eq!(ids(&directory), ["a"]);
+        fs::rename(&site.path, &away).unwrap();
+        fs::create_dir(&site.path).unwrap();
+        site.write("b.yml", "b", "b.internal");
+        assert!(site.look(&mut directory).is_changed);
+        assert_eq!(ids(&directory), ["b"]);
+    }
+}
+
+#[test]
 fn files_beyond_the_limit_are_not_read_and_push_none_out() {
     let site = Site::new();
     site.write("z.yml", "z", "z.internal");
