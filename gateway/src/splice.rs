@@ -342,6 +342,17 @@ mod tests {
         assert!(matches!(ended(splice).await.outcome, SpliceOutcome::Clean));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn visitor_whose_upload_nobody_wants_is_not_listened_to_for_ever() {
+        let (visitor, (), splice) = spliced(b"", Answered(b"early answer"), ()).await;
+        let begun = tokio::time::Instant::now();
+        // Something has to be written for the stream to say that it takes nothing; then the visitor stays.
+        visitor.writable().await.unwrap();
+        visitor.try_write(b"a long question").unwrap();
+        assert!(matches!(splice.await.unwrap().outcome, SpliceOutcome::Clean));
+        assert_eq!(begun.elapsed().as_secs(), LINGER.as_secs());
+    }
+
     #[tokio::test]
     async fn broken_stream_resets_the_visitor() {
         let stream = Breaking { data: Vec::new(), takes_writes: true, breaks: true, dropped: None };
