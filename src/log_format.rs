@@ -1,11 +1,11 @@
 //! The agent's log: one line per record on standard error, in one of three forms, with repetitions folded.
 //!
 //! A message may begin with the fields `session=…`, `stream=…`, `connection=…` and `took=…`, in this order; they become
-//! fields of the line. Everything else is text: it is escaped, so that what a peer sent cannot begin a line or a field of its own.
-//! A message that occurs again within [`REPEAT_WINDOW`] is counted instead of written; of the fields, only `session` makes
-//! it another message. The count appears as `repeated=…` once the window has passed and something is logged, or when
-//! the log is flushed. While there is no session at most [`OFFLINE_LINES_MAX`] lines a minute are written; a line says
-//! how many were left out, and repeats the last of them. What ends the program is always written.
+//! fields of the line. Everything else is text: it is escaped, so that what a peer sent cannot begin a line or a field of
+//! its own. A message that occurs again within [`REPEAT_WINDOW`] is counted instead of written; of the fields, only
+//! `session` makes it another message. The count appears as `repeated=…` once the window has passed and something is
+//! logged, or when the log is flushed. While there is no session at most [`OFFLINE_LINES_MAX`] lines a minute are
+//! written; a line says how many were left out, and repeats the last of them. What ends the program is always written.
 
 mod cap;
 mod line;

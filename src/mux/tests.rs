@@ -26,8 +26,10 @@ fn gateway() -> Mux {
 fn out(mux: &mut Mux) -> Vec<u8> {
     let mut bytes = Vec::new();
     mux.audit().unwrap();
+    let was_announced = mux.has_control();
     mux.poll_transmit(&mut bytes, usize::MAX);
     mux.audit().unwrap();
+    assert!(was_announced || bytes.is_empty(), "what nobody was told of: {:?}", lines(&bytes));
     bytes
 }
 

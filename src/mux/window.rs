@@ -113,8 +113,8 @@ impl RecvWindow {
         self.window - self.base
     }
 
-    /// Whether a whole window was consumed within [`GROW_ROUND_TRIPS`] round trips: then the window is what holds the peer back. Ask it
-    /// when bytes arrive, with the time of their arrival.
+    /// Whether a whole window was consumed within [`GROW_ROUND_TRIPS`] round trips: then the window is what holds the
+    /// peer back. Ask it when bytes arrive, with the time of their arrival.
     pub(super) fn is_too_small(&mut self, now: Instant, round_trip: Duration) -> bool {
         if self.moved < self.window {
             return false;
