@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use adit::endpoint_url::{EndpointUrl, Scheme};
 use adit::session::Random;
@@ -61,6 +61,8 @@ pub struct Gateway {
     ledger: Arc<Ledger>,
     /// What the last scrape got, and when.
     scraped: tokio::sync::Mutex<Option<(tokio::time::Instant, bytes::Bytes)>>,
+    /// The one place for whoever looks at all sites, sessions, endpoints or streams.
+    pub(crate) looks: Arc<Semaphore>,
     /// Set once the sockets are served.
     certificates: OnceLock<Arc<Certificates>>,
 }
@@ -131,6 +133,7 @@ impl Gateway {
             draining: watch::Sender::new(false),
             ledger: Arc::default(),
             scraped: tokio::sync::Mutex::default(),
+            looks: Arc::new(Semaphore::new(1)),
             certificates: OnceLock::new(),
         }))
     }

@@ -10,6 +10,7 @@ mod caller;
 mod query;
 mod routes;
 mod serve;
+mod shown_page;
 mod socket;
 mod stall;
 mod tail;
@@ -28,6 +29,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::config::admin::AdminConfig;
 use crate::gateway::Gateway;
 use crate::status_page::History;
+use shown_page::ShownPage;
 use socket::PrivateSocket;
 
 pub use acts::Order;
@@ -41,6 +43,8 @@ pub struct Admin {
     drains: Arc<Semaphore>,
     /// What the status page draws.
     history: History,
+    /// The status page as somebody has got it.
+    page: ShownPage,
 }
 
 /// The sockets of a configuration, open and not served yet.
@@ -157,6 +161,7 @@ impl Admin {
                 orders,
                 drains: Arc::new(Semaphore::new(DRAINS_MAX)),
                 history: History::default(),
+                page: ShownPage::default(),
             }),
             ordered,
         )

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
 
 use super::answer::{Body, json, problem, text, with_type};
 use super::caller::{Caller, Refusal};
 use super::query::Query;
-use super::{Admin, acts, tail};
-use crate::fleet::report;
+use super::{Admin, acts, shown_page, tail};
+use crate::fleet::report::{self, Filter};
+use crate::gateway::Gateway;
 use crate::{metrics, status_page};
 
 /// Something to ask for.
@@ -68,18 +70,17 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
         Ok(query) => query,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error),
     };
-    let (gateway, filter) = (&*admin.gateway, &query.filter);
     match route.page {
-        Page::Status => status(admin, asked),
+        Page::Status => status(admin, asked).await,
         Page::Style => with_type(StatusCode::OK, status_page::STYLE, "text/css; charset=utf-8"),
         Page::Script => with_type(StatusCode::OK, status_page::SCRIPT, "text/javascript; charset=utf-8"),
         Page::Health => text(StatusCode::OK, "ok"),
         Page::Ready => ready(admin),
         Page::Metrics => with_type(StatusCode::OK, admin.gateway.scrape().await, metrics::CONTENT_TYPE),
-        Page::Sites => json(StatusCode::OK, &report::sites(gateway, filter)),
-        Page::Sessions => json(StatusCode::OK, &report::sessions(gateway, filter)),
-        Page::Endpoints => json(StatusCode::OK, &report::endpoints(gateway, filter)),
-        Page::Streams => json(StatusCode::OK, &report::streams(gateway, filter)),
+        Page::Sites => document(admin, query.filter, report::sites).await,
+        Page::Sessions => document(admin, query.filter, report::sessions).await,
+        Page::Endpoints => document(admin, query.filter, report::endpoints).await,
+        Page::Streams => document(admin, query.filter, report::streams).await,
         Page::Tail => tail::follow(admin, query.filter),
         Page::Kick => acts::kick(admin, caller, &query),
         Page::Drain => acts::drain(admin, caller, &query),
@@ -88,11 +89,24 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
 }
 
 /// The page for people.
-fn status(admin: &Admin, query: &str) -> Response<Body> {
-    let html = status_page::html(&admin.gateway, &admin.history, query);
+async fn status(admin: &Arc<Admin>, query: &str) -> Response<Body> {
+    let Some(html) = shown_page::page(admin, query).await else { return unfinished() };
     let mut response = with_type(StatusCode::OK, html, "text/html; charset=utf-8");
     status_page::protect(&mut response);
     response
+}
+
+/// A document of what there is, as JSON.
+async fn document<T>(admin: &Admin, filter: Filter, report: fn(&Gateway, &Filter) -> T) -> Response<Body>
+where
+    T: Serialize + 'static,
+{
+    let answer = admin.gateway.look(move |gateway| json(StatusCode::OK, &report(gateway, &filter)));
+    answer.await.unwrap_or_else(unfinished)
+}
+
+fn unfinished() -> Response<Body> {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be put together")
 }
 
 /// Whether agents and visitors are to be sent here.
@@ -131,3 +145,6 @@ const ROUTES: [Route; 14] = [
     Route { path: "/v1/drain", changes: true, page: Page::Drain },
     Route { path: "/v1/reload", changes: true, page: Page::Reload },
 ];
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,23 @@ impl Gateway {
         text
     }
 
+    /// Looks at all of the gateway, as one who asks for a document of the admin listener does: one look at a time, off the threads of
+    /// the traffic. A look that nobody waits for any more keeps the place until it is over, so that whoever asks and goes away
+    /// in a loop gets no more of the machine. `None`: the look could not be finished.
+    pub(crate) async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let place = Arc::clone(&self.looks).acquire_owned().await.ok()?;
+        let gateway = Arc::clone(self);
+        let looking = tokio::task::spawn_blocking(move || {
+            let seen = look(&gateway);
+            drop(place);
+            seen
+        });
+        looking.await.ok()
+    }
+
     /// Why the gateway is not ready for new traffic; nothing when it is.
     #[must_use]
     pub fn obstacles(&self) -> Vec<&'static str> {

@@ -50,7 +50,9 @@ impl History {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.add(Totals::of(gateway));
+            if let Some(totals) = gateway.look(Totals::of).await {
+                self.add(totals);
+            }
         }
     }
 

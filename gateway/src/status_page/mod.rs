@@ -16,9 +16,9 @@ use page::Facts;
 use crate::fleet::report::{self, Filter};
 use crate::gateway::Gateway;
 
-/// The page, with what the query (`q=`) looks for.
+/// The page, with what is looked for (see [`wanted`]).
 #[must_use]
-pub fn html(gateway: &Gateway, history: &History, query: &str) -> String {
+pub(crate) fn html(gateway: &Gateway, history: &History, wanted: &str) -> String {
     let filter = Filter::default();
     let facts = Facts {
         sites: report::sites(gateway, &filter),
@@ -27,7 +27,7 @@ pub fn html(gateway: &Gateway, history: &History, query: &str) -> String {
         samples: history.samples(),
         losses: gateway.events().losses(),
         waiting: gateway.events().waiting(),
-        wanted: wanted(query),
+        wanted: wanted.to_owned(),
     };
     page::page(&facts).into_string()
 }
@@ -46,8 +46,8 @@ pub fn protect<B>(response: &mut Response<B>) {
     }
 }
 
-/// The words to look for, in lower case, as a form sends them.
-fn wanted(query: &str) -> String {
+/// The words to look for (`q=`), in lower case, as a form sends them.
+pub(crate) fn wanted(query: &str) -> String {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("q=")).unwrap_or_default();
     let text = value.replace('+', " ");
     let text = percent_decode_str(&text).decode_utf8_lossy().into_owned();

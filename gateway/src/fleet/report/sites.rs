@@ -113,11 +113,12 @@ pub fn sites(gateway: &Gateway, filter: &Filter) -> Sites {
     let (seen, unseen, started, forgotten) = look(gateway, filter);
     let mut sites: Vec<Site> = seen.iter().map(|seen| seen.told(now.at)).collect();
     sites.extend(unseen.iter().map(|key| of_unseen(key, started, now.at)));
-    sites.sort_by(|one, two| {
-        let order = |site: &Site| (site.account.clone(), site.credential.clone(), site.instance.clone());
-        order(one).cmp(&order(two))
-    });
+    sites.sort_by(|one, two| order(one).cmp(&order(two)));
     Sites { now: written(now), started: written(started), draining: gateway.is_draining(), sites, forgotten }
+}
+
+fn order(site: &Site) -> (&str, &str, Option<&str>) {
+    (&site.account, &site.credential, site.instance.as_deref())
 }
 
 /// What is noted of a site while the lock is held.

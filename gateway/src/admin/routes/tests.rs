@@ -1,0 +1,88 @@
+//! Requests to the admin listener, as they come out of their connections.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::*;
+use crate::config::Config;
+use crate::identity_key::IdentityKey;
+
+fn admin() -> Arc<Admin> {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["a.example.com".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("certificate.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let text = "
+        listeners: {agents: '127.0.0.1:0'}
+        certificates: [{certificate_file: certificate.pem, private_key_file: key.pem}]
+        credentials: [{id: site1, hashes: ['sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'], allow_any: true}]
+    ";
+    let config = Config::parse(&folder.path().join("gateway.yml"), text).unwrap().0;
+    Admin::new(Gateway::new(config, &IdentityKey::generate().unwrap()).unwrap()).0
+}
+
+async fn asked(admin: &Arc<Admin>, method: Method, target: &str) -> Response<Body> {
+    let (parts, ()) = Request::builder().method(method).uri(target).body(()).unwrap().into_parts();
+    answer(admin, &Caller::Local { uid: 0, pid: None }, &parts).await
+}
+
+async fn body(answer: Response<Body>) -> Bytes {
+    answer.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn documents_and_the_page_are_put_together_one_at_a_time() {
+    let admin = admin();
+    let place = Arc::clone(&admin.gateway.looks).acquire_owned().await.unwrap();
+    for target in ["/", "/v1/sites", "/v1/sessions", "/v1/endpoints", "/v1/streams"] {
+        let waited = timeout(Duration::from_secs(60), asked(&admin, Method::GET, target)).await;
+        assert!(waited.is_err(), "{target}: somebody else has the place");
+    }
+    assert!(asked(&admin, Method::GET, "/healthz").await.status().is_success());
+    drop(place);
+    for target in ["/", "/v1/sites", "/v1/sessions", "/v1/endpoints", "/v1/streams"] {
+        assert_eq!(asked(&admin, Method::GET, target).await.status(), StatusCode::OK, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_away_keeps_the_place_until_the_look_is_over() {
+    let admin = admin();
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let gateway = Arc::clone(&admin.gateway);
+    let looking = tokio::spawn(async move {
+        let look = gateway.look(move |_| {
+            begin.send(()).unwrap();
+            told.recv().unwrap_err();
+        });
+        look.await
+    });
+    begun.await.unwrap();
+    looking.abort();
+    assert!(looking.await.unwrap_err().is_cancelled());
+    assert_eq!(admin.gateway.looks.available_permits(), 0);
+    drop(go_on);
+    assert_eq!(asked(&admin, Method::GET, "/v1/sites").await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_page_is_the_same_for_a_second() {
+    let admin = admin();
+    let page = async |target: &str| body(asked(&admin, Method::GET, target).await).await;
+    let (first, again) = (page("/").await, page("/").await);
+    assert!(first.starts_with(b"<!DOCTYPE html>"));
+    assert_eq!(first.as_ptr(), again.as_ptr(), "it is not put together again");
+    let wanted = page("/?q=site1").await;
+    assert!(wanted.windows(5).any(|part| part == b"site1"));
+    assert_ne!(wanted, first, "what is looked for is another page");
+    let before = page("/").await;
+    tokio::time::advance(Duration::from_millis(999)).await;
+    assert_eq!(page("/").await.as_ptr(), before.as_ptr());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_ne!(page("/").await.as_ptr(), before.as_ptr());
+}
