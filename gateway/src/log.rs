@@ -32,10 +32,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Changes the level of the running log.
-#[derive(Debug)]
+/// Changes the level of the running log; by default, of none.
+#[derive(Debug, Default)]
 pub struct LogControl {
-    /// `None` when the environment has set the filter, which then stands.
+    /// `None` when the environment has set the filter, which then stands, and where there is no log.
     handle: Option<reload::Handle<EnvFilter, Registry>>,
 }
 

@@ -3,21 +3,21 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::access_log::Act;
 use crate::acme::{Acme, StateError};
 use crate::admin::{self, Admin, AdminError, Order};
-use crate::certificate_watch::{CertificateWatch, LOOK_INTERVAL};
+use crate::certificate_watch::{CertificateWatch, Found, LOOK_INTERVAL};
 use crate::certificates::Certificates;
-use crate::config::{Config, Warning};
+use crate::config::Config;
 use crate::credentials::watch::Watch;
 use crate::gateway::Gateway;
 use crate::identity::NoRandomness;
@@ -29,6 +29,12 @@ use crate::login::LogIns;
 use crate::login::ending::Ending;
 use crate::login::seal::Keys;
 use crate::login::spent::Journal;
+
+mod pending;
+mod reloads;
+
+use pending::Pending;
+use reloads::{Asker, Parts, Reloads};
 
 /// Why the gateway could not start.
 #[derive(Debug)]
@@ -90,21 +96,19 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
     let (routes, mut orders) = Admin::new(Arc::clone(&gateway));
     admin.serve(&routes);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the gateway is ready");
-    let mut watch = CertificateWatch::new(&gateway.config().certificates);
+    // `None` while a look is under way.
+    let mut watch = Some(CertificateWatch::new(&gateway.config().certificates));
     let mut credentials = Watch::new(&gateway);
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Disks may not answer: the end of the process, orders and the ends of credentials do not wait for them.
+    let (mut reloads, mut looking, mut ending_sessions) = (Reloads::none(), Pending::none(), Pending::none());
+    let parts = Parts { gateway: &gateway, serving: &serving, acme: &acme, log: &log };
     loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => {
-                    if reload_for(&"SIGHUP", &gateway, &serving, &acme, &log).await.is_ok() {
-                        watch = CertificateWatch::new(&gateway.config().certificates);
-                    }
-                }
-                Told::ReopenLogs => {
-                    reopen_logs(&gateway);
-                }
+                Told::Reload => reloads.ask(Asker::Signal, &gateway),
+                Told::ReopenLogs => reopen_logs(&gateway),
                 Told::End(signal) => {
                     gateway.ledger().audit(Act::Drain, &signal, "", "begun");
                     break;
@@ -113,26 +117,42 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
             step = credentials.next() => credentials.take(step, &gateway),
             // It never ends: what it comes from lives as long as this.
             Some(order) = orders.recv() => match order {
-                Order::Reload { by, done } => {
-                    let outcome = reload_for(&by, &gateway, &serving, &acme, &log).await;
-                    if outcome.is_ok() {
-                        watch = CertificateWatch::new(&gateway.config().certificates);
-                    }
-                    // Whoever asked may have gone.
-                    let _ = done.send(outcome);
-                }
+                Order::Reload { by, done } => reloads.ask(Asker::Admin { by, done }, &gateway),
                 Order::End { by } => {
                     gateway.ledger().audit(Act::Drain, &by, "", "begun");
                     break;
                 }
             },
+            read = reloads.done() => {
+                if let Some(new) = reloads.take(read, parts) {
+                    // What a look finds now is about the certificates of before.
+                    looking.forget();
+                    watch = Some(new);
+                }
+            }
+            looked = looking.done() => watch = take_look(looked, &serving),
+            ended = ending_sessions.done() => {
+                if let Err(error) = ended {
+                    tracing::error!("sessions that are to end were not looked for: {error}");
+                }
+            }
             _ = looks.tick() => {
-                tell_ends(&gateway, &watch);
-                end_sessions(&gateway, &ending).await;
-                watch = look(watch, &serving).await;
+                if let Some(mut watch) = watch.take() {
+                    tell_ends(&gateway, &watch);
+                    looking.begin(move || {
+                        let found = watch.look();
+                        (watch, found)
+                    });
+                }
+                if !ending_sessions.is_under_way() {
+                    let (gateway, ending) = (Arc::clone(&gateway), ending.clone());
+                    ending_sessions.begin(move || end_sessions(&gateway, &ending));
+                }
             }
         }
     }
+    // Whoever asked for something that is not done yet learns that it will not be.
+    drop(reloads);
     // Whoever still orders something learns that it comes too late.
     drop(orders);
     let (mut drained, mut cut) = (pin!(drain(&gateway, &serving)), pin!(signals.end(&gateway)));
@@ -176,39 +196,25 @@ fn log_ins(config: &Config, key: &IdentityKey) -> Result<LogIns, RunError> {
     Ok(LogIns::new(keys, Arc::new(journal)).with_callback_host(callback_host))
 }
 
-/// Ends the sessions that whoever runs the gateway wants to end.
-async fn end_sessions(gateway: &Gateway, ending: &Ending) {
+/// Ends the sessions that whoever runs the gateway wants to end. May block for as long as a disk takes.
+fn end_sessions(gateway: &Gateway, ending: &Ending) {
     let log_ins = gateway.log_ins();
-    let (store, folder) = (log_ins.store(), ending.clone());
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    // The folder may be on a disk that does not answer.
-    let taken = tokio::task::spawn_blocking(move || folder.take(&*store, now)).await;
-    match taken {
-        Ok(Ok(taken)) => {
+    match ending.take(&*log_ins.store(), OffsetDateTime::now_utc().unix_timestamp()) {
+        Ok(taken) => {
             for session in taken {
                 log_ins.tokens().remove(&session);
                 gateway.ledger().audit(Act::EndLogIn, &format_args!("whoever writes in {ending}"), &session, DONE);
             }
         }
-        Ok(Err(error)) => tracing::error!("{error}"),
-        Err(error) => tracing::error!("sessions that are to end were not looked for: {error}"),
+        Err(error) => tracing::error!("{error}"),
     }
 }
 
-/// Looks whether certificates were renewed, and puts those in force that were.
-async fn look(mut watch: CertificateWatch, serving: &Serving) -> CertificateWatch {
-    // Files may be on a disk that does not answer.
-    let looked = tokio::task::spawn_blocking(move || {
-        let found = watch.look();
-        (watch, found)
-    });
-    let (watch, found) = match looked.await {
-        Ok(looked) => looked,
-        Err(error) => {
-            tracing::error!("certificates are not watched any more until the next reload: {error}");
-            return CertificateWatch::default();
-        }
-    };
+/// Puts certificates in force that were renewed.
+fn take_look(looked: Result<(CertificateWatch, Found), JoinError>, serving: &Serving) -> Option<CertificateWatch> {
+    let (watch, found) = looked
+        .inspect_err(|error| tracing::error!("certificates are not watched any more until the next reload: {error}"))
+        .ok()?;
     for problem in found.problems {
         tracing::error!("{problem}");
     }
@@ -218,7 +224,7 @@ async fn look(mut watch: CertificateWatch, serving: &Serving) -> CertificateWatc
     for certificate in found.changed {
         tracing::info!(certificate, "the certificate was read again and is in use");
     }
-    watch
+    Some(watch)
 }
 
 /// Tells of certificates that end soon.
@@ -226,72 +232,6 @@ fn tell_ends(gateway: &Gateway, watch: &CertificateWatch) {
     for certificate in watch.certificates() {
         gateway.events().certificate(&certificate.certificate_file.display().to_string(), certificate.ends_at_unix);
     }
-}
-
-/// Reads the configuration file again for somebody, and writes that down.
-async fn reload_for(
-    by: &dyn fmt::Display,
-    gateway: &Arc<Gateway>,
-    serving: &Serving,
-    acme: &Acme,
-    log: &LogControl,
-) -> Result<Vec<String>, Vec<String>> {
-    let outcome = reload(gateway, serving, acme, log).await;
-    let told = if outcome.is_ok() { DONE } else { "refused: see the log" };
-    gateway.ledger().audit(Act::Reload, by, &shown(gateway), told);
-    outcome
-}
-
-/// Reads the configuration file again, and gives its warnings. With any mistake in it, everything stays as it is, and the
-/// mistakes come back.
-async fn reload(
-    gateway: &Arc<Gateway>,
-    serving: &Serving,
-    acme: &Acme,
-    log: &LogControl,
-) -> Result<Vec<String>, Vec<String>> {
-    let old = gateway.config();
-    let file: PathBuf = old.file.clone();
-    let name = file.display().to_string();
-    // Thousands of certificates take a while.
-    let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
-    let problems = match loaded {
-        Ok(Ok((new, warnings))) => return Ok(put_in_force((gateway, serving, acme, log), &old, new, warnings)),
-        Ok(Err(errors)) => errors.problems().iter().map(ToString::to_string).collect(),
-        Err(error) => vec![format!("{name} was not read: {error}")],
-    };
-    for problem in &problems {
-        tracing::error!("{problem}");
-    }
-    tracing::error!("{name} is not put in force, what was in force stays");
-    Err(problems)
-}
-
-/// Puts a configuration in force, and gives what there is to say about it.
-fn put_in_force(
-    (gateway, serving, acme, log): (&Arc<Gateway>, &Serving, &Acme, &LogControl),
-    old: &Config,
-    mut new: Config,
-    warnings: Vec<Warning>,
-) -> Vec<String> {
-    let mut told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    for warning in &told {
-        tracing::warn!("{warning}");
-    }
-    for key in Config::changes_needing_restart(old, &new) {
-        tracing::warn!(key, "this change takes effect at a restart only");
-        told.push(format!("{key}: this change takes effect at a restart only"));
-    }
-    new.keep_from(old);
-    log.set_level(new.log.level);
-    gateway.reload(new);
-    serving.reload(&gateway.config());
-    if let Err(error) = acme.follow(gateway.config().acme.as_ref()) {
-        tracing::error!("{error}; the certificates of before go on being kept");
-        told.push(format!("{error}; the certificates of before go on being kept"));
-    }
-    tracing::info!("{} is in force", old.file.display());
-    told
 }
 
 /// Closes the sockets, lets connections end for as long as the configuration allows, and then ends them.
@@ -404,3 +344,6 @@ const LOG_TIME: Duration = Duration::from_secs(2);
 const HAND_OVER_TIME: Duration = Duration::from_secs(1);
 /// After the drain: links are told to go, and read it within a second.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;
