@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-use crate::cli::{AdminSocket, Drain, Kick, Look, Reload};
+use crate::cli::{AdminSocket, Drain, Kick, Look, Reload, Tail};
 use crate::tables;
 
 /// Why a command has not done what it was to do.
@@ -97,9 +97,9 @@ pub(crate) fn reload(reload: &Reload) -> Result<String, Failure> {
 }
 
 /// Writes events as they come, until the gateway ends or nobody reads.
-pub(crate) fn tail(look: &Look) -> Result<(), Failure> {
+pub(crate) fn tail(tail: &Tail) -> Result<(), Failure> {
     run(async {
-        let answer = ask(&look.socket, Method::GET, "/v1/tail", &look.which.parameters()).await?;
+        let answer = ask(&tail.socket, Method::GET, "/v1/tail", &tail.which.parameters()).await?;
         let mut body = checked(answer).await?.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -110,7 +110,7 @@ pub(crate) fn tail(look: &Look) -> Result<(), Failure> {
             }
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                if write_event(&line, look.socket.json).is_err() {
+                if write_event(&line, tail.socket.json).is_err() {
                     // Whoever reads has gone.
                     return Ok(());
                 }

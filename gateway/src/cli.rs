@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Has a running gateway read its configuration anew, as SIGHUP does, and shows what is wrong with it.
     Reload(Reload),
     /// Shows events of a running gateway as they come.
-    Tail(Look),
+    Tail(Tail),
     /// Runs a gateway and an agent on this machine, without any file, to try things out.
     Dev(Dev),
     /// Prints the version.
@@ -76,9 +76,9 @@ pub(crate) struct AdminSocket {
     pub(crate) json: bool,
 }
 
-/// Which sites or sessions are meant; all of what is given has to fit.
+/// Which sites are meant; all of what is given has to fit.
 #[derive(Args, Debug)]
-pub(crate) struct Which {
+pub(crate) struct WhichSites {
     /// Those of this account.
     #[arg(long, value_name = "NAME")]
     pub(crate) account: Option<String>,
@@ -88,6 +88,13 @@ pub(crate) struct Which {
     /// Those of this instance.
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
+}
+
+/// Which sites or sessions are meant; all of what is given has to fit.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    #[command(flatten)]
+    pub(crate) sites: WhichSites,
     /// The session of this number.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) session: Option<u64>,
@@ -99,6 +106,14 @@ pub(crate) struct Look {
     pub(crate) socket: AdminSocket,
     #[command(flatten)]
     pub(crate) which: Which,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tail {
+    #[command(flatten)]
+    pub(crate) socket: AdminSocket,
+    #[command(flatten)]
+    pub(crate) which: WhichSites,
 }
 
 #[derive(Args, Debug)]
@@ -132,13 +147,21 @@ pub(crate) struct Reload {
     pub(crate) socket: AdminSocket,
 }
 
+impl WhichSites {
+    /// As the gateway takes them.
+    pub(crate) fn parameters(&self) -> Vec<(&'static str, String)> {
+        let Self { account, credential, instance } = self;
+        let named = [("account", account), ("credential", credential), ("instance", instance)];
+        named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+}
+
 impl Which {
     /// As the gateway takes them.
     pub(crate) fn parameters(&self) -> Vec<(&'static str, String)> {
-        let Self { account, credential, instance, session } = self;
-        let session = session.map(|session| session.to_string());
-        let named = [("account", account), ("credential", credential), ("instance", instance), ("session", &session)];
-        named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+        let mut parameters = self.sites.parameters();
+        parameters.extend(self.session.map(|session| ("session", session.to_string())));
+        parameters
     }
 }
 
@@ -338,5 +361,12 @@ mod tests {
     #[test]
     fn arguments_hold_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn events_are_of_sites_and_not_of_sessions() {
+        let parsed = |command, option| Arguments::try_parse_from(["adit-gateway", command, option, "7"]);
+        assert!(parsed("tail", "--instance").is_ok() && parsed("streams", "--session").is_ok());
+        assert!(parsed("tail", "--session").is_err());
     }
 }

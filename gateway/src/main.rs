@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Command::Kick(kick) => say(ask::kick(&kick)),
         Command::Drain(drain) => say(ask::drain(&drain)),
         Command::Reload(reload) => say(ask::reload(&reload)),
-        Command::Tail(look) => ask::tail(&look).map_or_else(|failure| excuse(&failure), |()| EXIT_OK),
+        Command::Tail(tail) => ask::tail(&tail).map_or_else(|failure| excuse(&failure), |()| EXIT_OK),
         Command::Dev(arguments) => dev(arguments),
         Command::Version => {
             print(concat!("adit-gateway ", env!("CARGO_PKG_VERSION")));

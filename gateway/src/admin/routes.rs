@@ -19,6 +19,8 @@ struct Route {
     path: &'static str,
     /// It changes something, and is asked for by POST; otherwise by GET.
     changes: bool,
+    /// The names of its parameters.
+    takes: &'static [&'static str],
     page: Page,
 }
 
@@ -64,7 +66,7 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
     let query = match route.page {
         // It has a query of its own.
         Page::Status => Ok(Query::default()),
-        _ => Query::parse(asked),
+        _ => Query::parse(asked, route.takes),
     };
     let query = match query {
         Ok(query) => query,
@@ -127,24 +129,30 @@ fn wrong_method(changes: bool) -> Response<Body> {
 
 const ROUTES: [Route; 14] = [
     // For people, in a browser.
-    Route { path: "/", changes: false, page: Page::Status },
-    Route { path: "/status.css", changes: false, page: Page::Style },
-    Route { path: "/status.js", changes: false, page: Page::Script },
+    Route { path: "/", changes: false, takes: &[], page: Page::Status },
+    Route { path: "/status.css", changes: false, takes: &[], page: Page::Style },
+    Route { path: "/status.js", changes: false, takes: &[], page: Page::Script },
     // The process answers.
-    Route { path: "/healthz", changes: false, page: Page::Health },
-    Route { path: "/readyz", changes: false, page: Page::Ready },
+    Route { path: "/healthz", changes: false, takes: &[], page: Page::Health },
+    Route { path: "/readyz", changes: false, takes: &[], page: Page::Ready },
     // In Prometheus' format.
-    Route { path: "/metrics", changes: false, page: Page::Metrics },
-    Route { path: "/v1/sites", changes: false, page: Page::Sites },
-    Route { path: "/v1/sessions", changes: false, page: Page::Sessions },
-    Route { path: "/v1/endpoints", changes: false, page: Page::Endpoints },
-    Route { path: "/v1/streams", changes: false, page: Page::Streams },
+    Route { path: "/metrics", changes: false, takes: &[], page: Page::Metrics },
+    Route { path: "/v1/sites", changes: false, takes: WHICH, page: Page::Sites },
+    Route { path: "/v1/sessions", changes: false, takes: WHICH, page: Page::Sessions },
+    Route { path: "/v1/endpoints", changes: false, takes: WHICH, page: Page::Endpoints },
+    Route { path: "/v1/streams", changes: false, takes: WHICH, page: Page::Streams },
     // Lines of JSON, as events come.
-    Route { path: "/v1/tail", changes: false, page: Page::Tail },
-    Route { path: "/v1/kick", changes: true, page: Page::Kick },
-    Route { path: "/v1/drain", changes: true, page: Page::Drain },
-    Route { path: "/v1/reload", changes: true, page: Page::Reload },
+    Route { path: "/v1/tail", changes: false, takes: OF_EVENTS, page: Page::Tail },
+    Route { path: "/v1/kick", changes: true, takes: OF_KICKS, page: Page::Kick },
+    Route { path: "/v1/drain", changes: true, takes: OF_DRAINS, page: Page::Drain },
+    Route { path: "/v1/reload", changes: true, takes: &[], page: Page::Reload },
 ];
+
+const WHICH: &[&str] = &["account", "credential", "instance", "session"];
+/// No event names a session: what happens, happens to sites and their endpoints.
+const OF_EVENTS: &[&str] = &["account", "credential", "instance"];
+const OF_KICKS: &[&str] = &["account", "credential", "instance", "session", "seconds", "all"];
+const OF_DRAINS: &[&str] = &["account", "credential", "instance", "session", "all"];
 
 #[cfg(test)]
 mod tests;

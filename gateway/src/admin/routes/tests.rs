@@ -86,3 +86,31 @@ async fn status_page_is_the_same_for_a_second() {
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_ne!(page("/").await.as_ptr(), before.as_ptr());
 }
+
+#[tokio::test]
+async fn routes_refuse_parameters_that_they_would_ignore() {
+    let admin = admin();
+    for (method, target, says) in [
+        (
+            Method::GET,
+            "/v1/tail?session=1",
+            "session: is no parameter here; there are account, credential and instance",
+        ),
+        (Method::GET, "/v1/tail?all=true", "all: is no"),
+        (Method::GET, "/v1/sites?seconds=1", "seconds: is no"),
+        (Method::GET, "/v1/sessions?all=true", "all: is no"),
+        (Method::GET, "/v1/endpoints?seconds=1", "seconds: is no"),
+        (Method::GET, "/v1/streams?all=true", "all: is no"),
+        (Method::GET, "/metrics?account=a", "account: is no"),
+        (Method::POST, "/v1/drain?session=1&seconds=1", "seconds: is no"),
+        (Method::POST, "/v1/reload?all=true", "all: is no parameter here; there are none"),
+    ] {
+        let answer = asked(&admin, method, target).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{target}");
+        let text = String::from_utf8(body(answer).await.into()).unwrap();
+        assert!(text.contains(says), "{target}: {text}");
+    }
+    for target in ["/v1/tail?account=a&credential=b&instance=c", "/v1/streams?account=a&session=1", "/metrics"] {
+        assert_eq!(asked(&admin, Method::GET, target).await.status(), StatusCode::OK, "{target}");
+    }
+}
