@@ -50,13 +50,11 @@ pub(crate) enum Subject {
 
 /// Sites, sessions, endpoints or streams, as a table or as JSON.
 pub(crate) fn look(subject: Subject, look: &Look) -> Result<String, Failure> {
-    let path = match subject {
-        Subject::Sites => "/v1/sites",
-        Subject::Sessions => "/v1/sessions",
-        Subject::Endpoints => "/v1/endpoints",
-        Subject::Streams => "/v1/streams",
-    };
-    let text = whole(&look.socket, Method::GET, path, &look.which.parameters())?;
+    let (word, parameters) = (subject.word(), look.which.parameters());
+    let text = whole(&look.socket, Method::GET, &format!("/v1/{word}"), &parameters)?;
+    if !parameters.is_empty() && has_none(word, &text) {
+        return Err(Failure::NothingMatched(format!("no {word} are meant by that")));
+    }
     if look.socket.json {
         return Ok(text.trim_end().to_owned());
     }
@@ -67,6 +65,24 @@ pub(crate) fn look(subject: Subject, look: &Look) -> Result<String, Failure> {
         Subject::Streams => serde_json::from_str(&text).map(|streams| tables::streams(&streams)),
     };
     table.map_err(|error| Failure::Internal(format!("the gateway's answer cannot be read: {error}")))
+}
+
+/// Whether the list of this name is empty. An answer that cannot be read is not.
+fn has_none(word: &str, text: &str) -> bool {
+    let document: Value = serde_json::from_str(text).unwrap_or_default();
+    document.get(word).and_then(Value::as_array).is_some_and(Vec::is_empty)
+}
+
+impl Subject {
+    /// The end of its path, and the name of the list in the answer.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Sites => "sites",
+            Self::Sessions => "sessions",
+            Self::Endpoints => "endpoints",
+            Self::Streams => "streams",
+        }
+    }
 }
 
 /// Ends sessions.
@@ -206,13 +222,21 @@ async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, Failu
     if status.is_success() {
         return Ok(answer);
     }
-    let text = text(answer).await?;
-    let document: Value = serde_json::from_str(&text).unwrap_or_default();
+    Err(refusal(status, &text(answer).await?))
+}
+
+fn refusal(status: StatusCode, text: &str) -> Failure {
+    let document: Value = serde_json::from_str(text).unwrap_or_default();
     let error = document.get("error").and_then(Value::as_str).unwrap_or(text.trim_end());
     let problems = document.get("problems").and_then(Value::as_array).into_iter().flatten();
     let problems = problems.filter_map(Value::as_str).map(|problem| format!("{problem}\n"));
     let told = format!("{}{error}", problems.collect::<String>());
-    Err(if status == StatusCode::NOT_FOUND { Failure::NothingMatched(told) } else { Failure::Refused(told) })
+    match status {
+        // It says that there are none; where there is nothing of this name, it says nothing of sessions.
+        StatusCode::NOT_FOUND if has_none("sessions", text) => Failure::NothingMatched(told),
+        StatusCode::NOT_FOUND => Failure::Refused(format!("{told}; is the gateway older than this program?")),
+        _ => Failure::Refused(told),
+    }
 }
 
 async fn text(answer: Response<Incoming>) -> Result<String, Failure> {
@@ -238,3 +262,22 @@ impl fmt::Display for Failure {
 const ANSWER_LEN_MAX: usize = 128 << 20;
 /// A reload of thousands of certificates takes a while.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_meant_only_where_the_gateway_says_so() {
+        let none = refusal(StatusCode::NOT_FOUND, r#"{"error":"no session is meant by that","sessions":[]}"#);
+        assert!(matches!(none, Failure::NothingMatched(_)), "{none:?}");
+        let older = refusal(StatusCode::NOT_FOUND, r#"{"error":"there is nothing of this name here"}"#);
+        assert!(matches!(older, Failure::Refused(_)) && older.to_string().contains("older"), "{older:?}");
+        assert!(matches!(refusal(StatusCode::FORBIDDEN, ""), Failure::Refused(_)));
+        for subject in [Subject::Sites, Subject::Sessions, Subject::Endpoints, Subject::Streams] {
+            let word = subject.word();
+            assert!(has_none(word, &format!(r#"{{"now":"","{word}":[]}}"#)), "{word}");
+            assert!(!has_none(word, &format!(r#"{{"{word}":[{{}}]}}"#)) && !has_none(word, "{}"), "{word}");
+        }
+    }
+}

@@ -39,6 +39,13 @@ struct Ended {
     sessions: Vec<u64>,
 }
 
+/// No session is meant: the list is what tells this apart from a route that there is not.
+#[derive(Debug, Serialize)]
+struct Nobody {
+    error: &'static str,
+    sessions: Vec<u64>,
+}
+
 /// The whole gateway is about to end.
 #[derive(Debug, Serialize)]
 struct Draining {
@@ -120,7 +127,7 @@ pub(super) async fn reload(admin: &Admin, caller: &Caller) -> Response<Body> {
 
 fn told(admin: &Admin, caller: &Caller, act: Act, filter: &Filter, sessions: Vec<u64>) -> Response<Body> {
     if sessions.is_empty() {
-        return problem(StatusCode::NOT_FOUND, "no session is meant by that");
+        return json(StatusCode::NOT_FOUND, &Nobody { error: "no session is meant by that", sessions });
     }
     let outcome = format!("{} sessions", sessions.len());
     admin.gateway.ledger().audit(act, caller, &filter.to_string(), &outcome);

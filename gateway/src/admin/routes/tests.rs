@@ -114,3 +114,15 @@ async fn routes_refuse_parameters_that_they_would_ignore() {
         assert_eq!(asked(&admin, Method::GET, target).await.status(), StatusCode::OK, "{target}");
     }
 }
+
+#[tokio::test]
+async fn nobody_who_is_meant_is_told_apart_from_a_route_that_there_is_not() {
+    let admin = admin();
+    for (target, has_list) in [("/v1/kick?session=7", true), ("/v1/drain?session=7", true), ("/v1/nothing", false)] {
+        let answer = asked(&admin, Method::POST, target).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{target}");
+        let document: serde_json::Value = serde_json::from_slice(&body(answer).await).unwrap();
+        assert!(document["error"].is_string());
+        assert_eq!(document.get("sessions").is_some(), has_list, "{target}");
+    }
+}
