@@ -10,6 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::directory::{Directory, Found};
 use crate::access_log::Act;
 use crate::config::Config;
+use crate::config::accounts::Accounts;
 use crate::gateway::Gateway;
 
 /// Looks after the credentials of a gateway.
@@ -21,8 +22,17 @@ pub struct Watch {
     /// `None` while a look is under way, and where there is none.
     directory: Option<Directory>,
     looking: Option<JoinHandle<(Directory, Found)>>,
-    /// When a credential or a token comes to its end.
-    next_end: Option<OffsetDateTime>,
+    ends: Ends,
+}
+
+/// When a credential or a token comes to its end, by a clock that may be set.
+#[derive(Debug)]
+struct Ends {
+    next: Option<OffsetDateTime>,
+    /// When that was looked up.
+    found_at: OffsetDateTime,
+    /// The time at the last tick.
+    seen_at: OffsetDateTime,
 }
 
 impl Watch {
@@ -32,7 +42,8 @@ impl Watch {
         let mut ticks = interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let config = gateway.config();
-        let mut watch = Self { ticks, config, directory: None, looking: None, next_end: None };
+        let ends = Ends::new(&config.accounts, OffsetDateTime::now_utc());
+        let mut watch = Self { ticks, config, directory: None, looking: None, ends };
         watch.begin(gateway.config());
         watch
     }
@@ -78,17 +89,15 @@ impl Watch {
     }
 
     fn end_what_is_over(&mut self, gateway: &Gateway) {
-        let now = OffsetDateTime::now_utc();
-        if self.next_end.is_some_and(|end| now > end) {
+        if self.ends.have_come(&self.config.accounts, OffsetDateTime::now_utc()) {
             gateway.end_sessions_not_allowed();
-            self.next_end = self.config.accounts.next_end(now);
         }
     }
 
     fn begin(&mut self, config: Arc<Config>) {
         self.looking = None;
         self.directory.clone_from(&config.credentials_directory);
-        self.next_end = config.accounts.next_end(OffsetDateTime::now_utc());
+        self.ends = Ends::new(&config.accounts, OffsetDateTime::now_utc());
         self.config = config;
     }
 
@@ -120,6 +129,23 @@ impl Watch {
     }
 }
 
+impl Ends {
+    fn new(accounts: &Accounts, now: OffsetDateTime) -> Self {
+        Self { next: accounts.next_end(now), found_at: now, seen_at: now }
+    }
+
+    /// Tells whether something has come to its end since the last time.
+    fn have_come(&mut self, accounts: &Accounts, now: OffsetDateTime) -> bool {
+        let has_come = self.next.is_some_and(|end| now > end);
+        // What was over while the clock was ahead is to come again.
+        if has_come || now < self.seen_at || now - self.found_at >= FIND_INTERVAL {
+            *self = Self::new(accounts, now);
+        }
+        self.seen_at = now;
+        has_come
+    }
+}
+
 /// What [`Watch::take`] has to do.
 #[derive(Debug)]
 pub enum Step {
@@ -131,3 +157,36 @@ pub enum Step {
 
 /// Half of the time within which what two looks have seen has to hold, less what a look takes with ten thousand files.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+/// How often the next end is looked up, whatever the clock does: it takes a look at every credential.
+const FIND_INTERVAL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::credential::tests::credential;
+
+    #[test]
+    fn end_is_noticed_after_the_clock_was_ahead() {
+        let start = OffsetDateTime::UNIX_EPOCH;
+        let mut ending = credential("a");
+        ending.not_after = Some(start + Duration::from_secs(100));
+        let mut accounts = Accounts::default();
+        accounts.set_filed([Arc::new(ending)].iter());
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut ends = Ends::new(&accounts, at(5000));
+        assert!(!ends.have_come(&accounts, at(5001)), "it was over before");
+        assert!(!ends.have_come(&accounts, at(10)), "the clock was set back");
+        assert!(!ends.have_come(&accounts, at(100)));
+        assert!(ends.have_come(&accounts, at(101)));
+        assert!(!ends.have_come(&accounts, at(102)), "once is enough");
+    }
+
+    #[test]
+    fn next_end_is_looked_up_once_a_minute() {
+        let mut ends = Ends::new(&Accounts::default(), OffsetDateTime::UNIX_EPOCH);
+        for (seconds, found_at) in [(59, 0), (60, 60), (119, 60), (120, 120)] {
+            ends.have_come(&Accounts::default(), OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(ends.found_at.unix_timestamp(), found_at, "after {seconds} s");
+        }
+    }
+}
