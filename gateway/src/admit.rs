@@ -209,8 +209,13 @@ impl Gateway {
                 return Err(Obstacle::Refused(draining()));
             }
             // A reload since the log-in was judged has looked only at the sessions that were there.
-            if !agent.is_allowed(&self.config(), OffsetDateTime::now_utc()) {
+            let in_force = self.config();
+            if !agent.is_allowed(&in_force, OffsetDateTime::now_utc()) {
                 return Err(Obstacle::Refused(WireError::new(codes::CREDENTIAL_REVOKED, REVOKED)));
+            }
+            // Nor at the limits of a credential of which nobody had a session.
+            if let Some(credential) = in_force.accounts.credential(&agent.owner.credential) {
+                agent.usage.set_limits(credential.limits);
             }
             let older = state.session_of(&agent.client, agent.leg).and_then(|older| state.session(older));
             let is_cleared = |older: &Agent| {
@@ -395,10 +400,45 @@ const SHOWN_CHARS_MAX: usize = 120;
 
 #[cfg(test)]
 mod tests {
+    use adit::mux::Limits;
+    use adit::session::gateway::GatewaySession;
+
     use super::*;
+    use crate::identity_key::IdentityKey;
+    use crate::token::Token;
 
     fn now() -> Instant {
         Instant::now()
+    }
+
+    #[tokio::test]
+    async fn limits_of_a_reload_hold_for_whoever_logs_in_during_it() {
+        let home = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["a.example.com".to_owned()]).unwrap();
+        std::fs::write(home.path().join("certificate.pem"), made.cert.pem()).unwrap();
+        std::fs::write(home.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let token = Token::generate(&"site1".parse().unwrap()).unwrap();
+        let config = |streams_max: usize| {
+            let text = format!(
+                "listeners: {{agents: '127.0.0.1:0'}}\n\
+                 certificates: [{{certificate_file: certificate.pem, private_key_file: key.pem}}]\n\
+                 credentials: [{{id: site1, hashes: ['{}'], allow_any: true, limits: {{streams_max: {streams_max}}}}}]\n",
+                token.hash()
+            );
+            Config::parse(&home.path().join("gateway.yml"), &text).unwrap().0
+        };
+        let gateway = Gateway::new(config(5), &IdentityKey::generate().unwrap()).unwrap();
+        let link = Arc::new(Link::new(GatewaySession::new(Limits::default(), now()), now()));
+        let mut request = AuthRequest { versions: vec![PROTOCOL_VERSION.into()], ..AuthRequest::default() };
+        request.extra.authtoken = Secret::new(token.expose().to_owned());
+        let peer = "192.0.2.1:1".parse().unwrap();
+        let applicant = gateway.judge(SessionId(1), &link, Box::new(request), peer, now()).unwrap();
+        gateway.reload(config(1));
+        // As when the log-in was judged by the configuration of before, and its use begun just now.
+        applicant.agent.usage.set_limits(applicant.agent.credential.limits);
+        gateway.admit(&applicant, None, now()).unwrap();
+        let _place = applicant.agent.usage.enter(now()).unwrap();
+        assert!(applicant.agent.usage.enter(now()).is_err());
     }
 
     #[test]

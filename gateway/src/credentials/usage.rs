@@ -110,7 +110,8 @@ impl Usage {
         Ok(Place { usage: Arc::clone(self), reader: Pace::default(), writer: Pace::default() })
     }
 
-    fn set_limits(&self, limits: CredentialLimits) {
+    /// Holds all its sessions to these limits from now on.
+    pub(crate) fn set_limits(&self, limits: CredentialLimits) {
         self.bytes_per_second.store(limits.bytes_per_second_max.unwrap_or_default(), Ordering::Relaxed);
         self.lock().limits = limits;
     }

@@ -24,10 +24,11 @@ impl Gateway {
         let config = Arc::clone(&served.config);
         let before = Arc::clone(&self.served.swap(served).config);
         self.events.configure(&config.events);
-        self.usages().follow(&config.accounts);
         let now = tokio::time::Instant::now().into_std();
         let wall = OffsetDateTime::now_utc();
         let mut state = self.state();
+        // Only now, so that nobody gets in by the limits of before after that.
+        self.usages().follow(&config.accounts);
         // Also when it was wider only since the log-in: what the agent has bound by that would stay.
         let keeps = |agent: &Agent| agent.is_allowed(&config, wall) && !is_narrowed(&agent.owner, &before, &config);
         let revoked = take_out(&mut state, keeps, now);
