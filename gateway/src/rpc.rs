@@ -66,9 +66,15 @@ impl Gateway {
     /// The agent has read the reply to its Bind.
     pub(crate) fn confirm(&self, agent: &Agent, bind: &BindId, now: Instant) {
         let at = now.checked_add(ROUTABLE_GRACE).unwrap_or(now);
-        self.state().registry.confirm(agent.session, bind, at);
+        let key = {
+            let mut state = self.state();
+            state.registry.confirm(agent.session, bind, at);
+            state.registry.endpoint(agent.session, bind).map(|endpoint| endpoint.key())
+        };
         agent.confirmed.notify_waiters();
-        self.tell_arrival();
+        if let Some(key) = key {
+            self.tell_arrival(&key);
+        }
     }
 
     /// Takes an endpoint offline on all legs of its agent. Streams in flight go on.

@@ -144,6 +144,12 @@ fn parent(url: &EndpointUrl) -> Option<&str> {
     url.host().strip_prefix("*.")
 }
 
+/// Whether whoever looks for `url` may be led to the wildcard `pattern`.
+pub(crate) fn covers(pattern: &EndpointUrl, url: &EndpointUrl) -> bool {
+    let is_same = (pattern.scheme(), pattern.port()) == (url.scheme(), url.port());
+    is_same && parent(pattern).is_some_and(|parent| is_below(url.host(), parent))
+}
+
 /// The names above a host, the longest first, the host itself not among them.
 fn parents(host: &str) -> impl Iterator<Item = &str> {
     host.match_indices('.').filter_map(|(at, _)| host.get(at + 1..))
