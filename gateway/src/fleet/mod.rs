@@ -2,10 +2,11 @@
 //!
 //! A site is an instance of a credential: one box. Agents that do not say which instance they are, as those of the official
 //! SDKs, are one site for each credential. The record is in memory, so that it begins anew with the process, and it is
-//! bounded: of the sites that are offline the one that went first is forgotten for the one that comes beyond
-//! `OFFLINE_MAX`. It reads no clock.
+//! bounded: of the sites that are offline one is forgotten for the one that comes beyond `OFFLINE_MAX`: the
+//! one that went first of the credential that has most of them. It reads no clock.
 
 mod ending;
+mod offline;
 pub mod report;
 mod traffic;
 
@@ -19,6 +20,8 @@ use crate::admit::shown;
 use crate::events::{Moment, Site as SiteKey};
 use crate::gateway::Agent;
 use crate::http::reach::SessionId;
+
+use offline::Offline;
 
 pub(crate) use ending::{Cause, Ending};
 pub(crate) use traffic::Traffic;
@@ -38,8 +41,8 @@ pub(crate) struct Fleet {
     /// Since when there has been a record.
     pub(crate) started: Moment,
     sites: BTreeMap<SiteKey, Site>,
-    /// Sites without a session by the number of their departure. Invariant: agrees with `Site::departure`.
-    offline: BTreeMap<u64, SiteKey>,
+    /// Sites without a session. Invariant: agrees with `Site::departure`.
+    offline: Offline,
     departures: u64,
     /// Sites that were forgotten to make room.
     forgotten: u64,
@@ -75,7 +78,7 @@ pub(crate) struct LastEnd {
 impl Fleet {
     /// A record that begins now.
     pub(crate) fn new(now: Moment) -> Self {
-        Self { started: now, sites: BTreeMap::new(), offline: BTreeMap::new(), departures: 0, forgotten: 0 }
+        Self { started: now, sites: BTreeMap::new(), offline: Offline::default(), departures: 0, forgotten: 0 }
     }
 
     /// A session has logged in.
@@ -93,7 +96,7 @@ impl Fleet {
 
     fn enter(&mut self, arrival: Arrival) {
         let Arrival { key, session, at, address, about, metadata } = arrival;
-        let site = self.sites.entry(key).or_insert_with(|| Site {
+        let site = self.sites.entry(key.clone()).or_insert_with(|| Site {
             sessions: BTreeMap::new(),
             since: at,
             address,
@@ -105,7 +108,7 @@ impl Fleet {
             departure: None,
         });
         if let Some(departure) = site.departure.take() {
-            self.offline.remove(&departure);
+            self.offline.remove(departure, &key);
             site.since = at;
         }
         site.sessions.insert(session, None);
@@ -128,7 +131,7 @@ impl Fleet {
         site.departure = Some(self.departures);
         self.offline.insert(self.departures, key.clone());
         if self.offline.len() > OFFLINE_MAX
-            && let Some((_, oldest)) = self.offline.pop_first()
+            && let Some(oldest) = self.offline.pop()
         {
             self.sites.remove(&oldest);
             self.forgotten = self.forgotten.saturating_add(1);
@@ -225,8 +228,12 @@ mod tests {
         }
 
         fn enter(&mut self, name: &str, session: u64, seconds: u64) {
+            self.enter_as(key(name), session, seconds);
+        }
+
+        fn enter_as(&mut self, key: SiteKey, session: u64, seconds: u64) {
             let arrival = Arrival {
-                key: key(name),
+                key,
                 session: SessionId(session),
                 at: self.at(seconds),
                 address: "192.0.2.1:5".parse().unwrap(),
@@ -239,6 +246,13 @@ mod tests {
         fn leave(&mut self, name: &str, session: u64, seconds: u64) {
             let traffic = Traffic { streams: 1, to_agent: 10, from_agent: 100 };
             self.fleet.left(&key(name), SessionId(session), "told to", traffic, self.at(seconds));
+        }
+
+        /// A site of a credential with many instances comes and goes.
+        fn pass(&mut self, credential: &str, instance: usize, session: u64) {
+            let key = SiteKey { instance: Some(instance.to_string().into()), ..key(credential) };
+            self.enter_as(key.clone(), session, 1);
+            self.fleet.left(&key, SessionId(session), "told to", Traffic::default(), self.at(2));
         }
 
         fn site(&self, name: &str) -> &Site {
@@ -272,7 +286,7 @@ mod tests {
         assert_eq!(scene.site("a").since, scene.at(9));
         scene.enter("a", 3, 12);
         assert_eq!(scene.site("a").since, scene.at(12));
-        assert!(scene.fleet.offline.is_empty());
+        assert_eq!(scene.fleet.offline.len(), 0);
     }
 
     #[test]
@@ -314,5 +328,28 @@ mod tests {
         for name in ["stays", "site0", "late"] {
             assert!(scene.fleet.sites.contains_key(&key(name)), "{name}");
         }
+    }
+
+    #[test]
+    fn credential_with_many_sites_pushes_out_only_its_own() {
+        let mut scene = Scene::new();
+        for n in 0..10 {
+            scene.pass("quiet", n, n as u64);
+        }
+        for n in 0..2 * OFFLINE_MAX {
+            scene.pass("loud", n, 100 + n as u64);
+        }
+        let of = |scene: &Scene, name: &str| {
+            let keys = scene.fleet.sites.keys().filter(|key| &*key.credential == name);
+            keys.filter_map(|key| key.instance.as_deref()?.parse::<usize>().ok())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(of(&scene, "quiet"), (0..10).collect());
+        assert_eq!(of(&scene, "loud"), (OFFLINE_MAX + 10..2 * OFFLINE_MAX).collect(), "the last ones are known");
+        assert_eq!((scene.fleet.offline.len(), scene.fleet.forgotten()), (OFFLINE_MAX, OFFLINE_MAX as u64 + 10));
+        // A site that comes later is known all the same.
+        scene.pass("late", 0, 1_000_000);
+        assert_eq!(of(&scene, "late").len(), 1);
+        assert_eq!(of(&scene, "loud").first(), Some(&(OFFLINE_MAX + 11)));
     }
 }

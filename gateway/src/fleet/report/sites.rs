@@ -25,7 +25,7 @@ pub struct Sites {
     pub draining: bool,
     /// Ordered by account, credential and instance.
     pub sites: Vec<Site>,
-    /// Sites that were offline for the longest time and of which nothing is known any more.
+    /// Sites that were offline and of which nothing is known any more.
     pub forgotten: u64,
 }
 
