@@ -51,18 +51,29 @@ pub struct Stream {
 #[must_use]
 pub fn streams(gateway: &Gateway, filter: &Filter) -> Streams {
     let now = Moment::now();
-    let mut found = Vec::new();
-    for agent in look(gateway, filter) {
-        // One more than is shown says that there are more.
-        let room = (STREAMS_SHOWN_MAX + 1).saturating_sub(found.len());
-        let streams = agent.link.streams(room);
-        found.extend(streams.into_iter().map(|stream| (Arc::clone(&agent), stream)));
-    }
-    let is_cut = found.len() > STREAMS_SHOWN_MAX;
-    found.truncate(STREAMS_SHOWN_MAX);
-    found.sort_by_key(|(agent, (id, facts, _))| (facts.opened, agent.session, *id));
+    let agents = look(gateway, filter);
+    let found = agents.iter().flat_map(|agent| agent.link.streams().into_iter().map(move |stream| (agent, stream)));
+    let (found, is_cut) = first(found, STREAMS_SHOWN_MAX, |(agent, (id, facts, _))| (facts.opened, agent.session, *id));
     let streams = found.iter().map(|(agent, (id, facts, traffic))| of(agent, *id, facts, *traffic, now)).collect();
     Streams { now: written(now), streams, is_cut }
+}
+
+/// The `max` first ones in the order of their keys, and whether there are more; so many again are kept meanwhile.
+fn first<T, K: Ord>(all: impl Iterator<Item = T>, max: usize, key: impl Fn(&T) -> K) -> (Vec<T>, bool) {
+    let (mut found, mut is_cut) = (Vec::new(), false);
+    let mut cut = |found: &mut Vec<T>| {
+        found.sort_by_key(&key);
+        is_cut |= found.len() > max;
+        found.truncate(max);
+    };
+    for one in all {
+        found.push(one);
+        if found.len() >= max.saturating_mul(2) {
+            cut(&mut found);
+        }
+    }
+    cut(&mut found);
+    (found, is_cut)
 }
 
 fn look(gateway: &Gateway, filter: &Filter) -> Vec<Arc<Agent>> {
@@ -88,3 +99,19 @@ fn of(agent: &Agent, id: u32, facts: &StreamFacts, traffic: Traffic, now: Moment
 
 /// Streams in one answer: 3 MB of JSON. Who wants others asks for a site or a session.
 pub const STREAMS_SHOWN_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_ones_are_shown_wherever_they_are_found() {
+        let first = |all: &[u32], max| first(all.iter().copied(), max, |number| *number);
+        assert_eq!(first(&[5, 4, 3, 2, 1, 0], 2), (vec![0, 1], true));
+        assert_eq!(first(&[3, 1, 2], 3), (vec![1, 2, 3], false));
+        assert_eq!(first(&[3, 1, 2, 0], 3), (vec![0, 1, 2], true));
+        assert_eq!(first(&[], 3), (vec![], false));
+        let many: Vec<u32> = (0..1000).rev().collect();
+        assert_eq!(first(&many, 10), ((0..10).collect(), true));
+    }
+}

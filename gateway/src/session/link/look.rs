@@ -68,13 +68,13 @@ impl Link {
         }
     }
 
-    /// The streams of this moment, at most `max` of them.
-    pub(crate) fn streams(&self, max: usize) -> Vec<(u32, StreamFacts, Traffic)> {
+    /// The streams of this moment: as many as the session may have.
+    pub(crate) fn streams(&self) -> Vec<(u32, StreamFacts, Traffic)> {
         let state = self.lock();
         let streams = state.streams.iter().filter_map(|(key, stream)| {
             let facts = stream.facts.clone()?;
             Some((state.session.stream_id(*key), facts, stream.traffic))
         });
-        streams.take(max).collect()
+        streams.collect()
     }
 }
