@@ -58,7 +58,7 @@ pub enum Ending {
 
 #[derive(Debug)]
 struct RequestLine {
-    method: http::Method,
+    method: String,
     host: String,
     path: String,
     query: Option<String>,
@@ -303,7 +303,8 @@ impl RequestLine {
             _ => "2",
         };
         let (host, path) = (cut(host, HOST_BYTES_MAX), cut(head.uri.path(), TEXT_BYTES_MAX));
-        Self { method: head.method.clone(), host, path, query, version }
+        let method = cut(head.method.as_str(), METHOD_BYTES_MAX);
+        Self { method, host, path, query, version }
     }
 }
 
@@ -318,5 +319,28 @@ fn cut(text: &str, bytes_max: usize) -> String {
 
 /// What is written of a path or a query: more than people type, less than a head may have.
 const TEXT_BYTES_MAX: usize = 2048;
+/// What is written of a method: twice the longest one that is registered.
+const METHOD_BYTES_MAX: usize = 32;
 /// What is written of a `Host`: a name and a port at their longest.
 const HOST_BYTES_MAX: usize = 260;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_visitor_sends_is_cut() {
+        let long = |len: usize| "X".repeat(len);
+        let request = http::Request::builder()
+            .method(&*long(60_000))
+            .uri(format!("/{}?{}", long(5000), long(5000)))
+            .header(http::header::HOST, long(5000));
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let line = RequestLine::of(&head, true);
+        assert_eq!(line.method, long(METHOD_BYTES_MAX));
+        assert_eq!((line.host.len(), line.path.len()), (HOST_BYTES_MAX, TEXT_BYTES_MAX));
+        assert_eq!(line.query, Some(long(TEXT_BYTES_MAX)));
+        let (head, ()) = http::Request::options("/").body(()).unwrap().into_parts();
+        assert_eq!(RequestLine::of(&head, false).method, "OPTIONS");
+    }
+}
