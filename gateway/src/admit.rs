@@ -15,6 +15,7 @@ use adit::session::gateway::{OFFICIAL_STREAMS_MAX, PeerFacts};
 use crate::bounded::Bounded;
 use crate::config::Config;
 use crate::config::accounts::{Credential, LogInRefusal};
+use crate::deceptive::is_deceptive;
 use crate::events::Moment;
 use crate::fleet::About;
 use crate::gateway::{Agent, Gateway, REVOKED, State, WAITING_MAX};
@@ -374,7 +375,7 @@ pub(crate) fn network(source: IpAddr) -> IpAddr {
 
 /// What an agent says of itself, fit for a log line.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().take(SHOWN_CHARS_MAX).map(|c| if is_deceptive(c) { '?' } else { c }).collect()
 }
 
 /// The only version of the protocol here; every agent offers it first.
@@ -518,6 +519,7 @@ mod tests {
     #[test]
     fn what_an_agent_says_of_itself_cannot_forge_log_lines() {
         assert_eq!(shown("a\nb\u{1b}[1m"), "a?b?[1m");
+        assert_eq!(shown("a\u{202e}b\u{2069}c\u{2028}d"), "a?b?c?d");
         assert_eq!(shown(&"x".repeat(1000)).len(), SHOWN_CHARS_MAX);
     }
 }

@@ -10,6 +10,7 @@ pub mod certificate_watch;
 pub mod certificates;
 pub mod config;
 pub mod credentials;
+mod deceptive;
 pub mod dev;
 pub mod events;
 pub mod fleet;

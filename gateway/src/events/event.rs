@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::deceptive::is_deceptive;
+
 /// One moment on both clocks: the monotonic one decides what is due, the other one is told to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -207,7 +209,7 @@ pub fn rfc3339(unix_ms: i64) -> String {
 /// What somebody else has written, fit for an event: short, on one line.
 pub(super) fn clean(text: &str) -> Arc<str> {
     let mut cleaned: String =
-        text.chars().take(WORDS_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text.chars().take(WORDS_CHARS_MAX).map(|c| if is_deceptive(c) { ' ' } else { c }).collect();
     cleaned.truncate(cleaned.trim_end().len());
     cleaned.into()
 }
@@ -248,6 +250,7 @@ mod tests {
     #[test]
     fn words_of_others_are_cut_to_one_short_line() {
         assert_eq!(&*clean("a\nb\u{1b}[31m\n"), "a b [31m");
+        assert_eq!(&*clean("a\u{202e}b\u{2066}c\u{2029}"), "a b c");
         assert_eq!(clean(&"ä".repeat(401)).chars().count(), 400);
     }
 }

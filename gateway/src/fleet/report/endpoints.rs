@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::Filter;
 use super::{Moment, seconds, written};
 use crate::admit::shown;
+use crate::deceptive::is_deceptive;
 use crate::events::Site as SiteKey;
 use crate::gateway::{Agent, Gateway};
 use crate::identity::Owner;
@@ -187,7 +188,7 @@ fn of_absent(url: String, owner: &Owner, left: Duration) -> Endpoint {
 
 /// The reason as one line, cut: it may quote an agent's policy.
 fn shown_reason(reason: &str) -> String {
-    reason.chars().take(REASON_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    reason.chars().take(REASON_CHARS_MAX).map(|c| if is_deceptive(c) { ' ' } else { c }).collect()
 }
 
 /// What fits on a few lines of a terminal; the log has all of it.
