@@ -11,7 +11,7 @@ use crate::gateway::Gateway;
 
 /// What was measured at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Sites that were online.
     pub(super) sites: u64,
     /// Streams that were open.
@@ -56,7 +56,7 @@ impl History {
         }
     }
 
-    pub(super) fn samples(&self) -> Vec<Sample> {
+    pub(crate) fn samples(&self) -> Vec<Sample> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).samples.iter().copied().collect()
     }
 

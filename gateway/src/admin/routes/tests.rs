@@ -49,6 +49,18 @@ async fn documents_and_the_page_are_put_together_one_at_a_time() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn sample_for_the_pictures_waits_for_its_turn() {
+    let admin = admin();
+    let place = Arc::clone(&admin.gateway.looks).acquire_owned().await.unwrap();
+    let minute = Duration::from_secs(60);
+    assert!(timeout(minute, admin.history.follow(&admin.gateway)).await.is_err());
+    assert_eq!(admin.history.samples().len(), 0, "somebody else has the place");
+    drop(place);
+    assert!(timeout(minute, admin.history.follow(&admin.gateway)).await.is_err());
+    assert_ne!(admin.history.samples().len(), 0);
+}
+
 #[tokio::test]
 async fn whoever_goes_away_keeps_the_place_until_the_look_is_over() {
     let admin = admin();
