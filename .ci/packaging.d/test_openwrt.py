@@ -24,6 +24,8 @@ class Box(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.home = Path(folder.name)
         (self.home / "token").write_text(TOKEN + "\n")
+        self.users = self.home / "passwd"
+        self.users.write_text("root:x:0:0:root:/root:/bin/ash\nadit:x:999:999:adit:/var/run/adit:/bin/false\n")
         # Only the commands that a router has, and only their options.
         (self.home / "bin").mkdir()
         subprocess.run(["busybox", "--install", "-s", self.home / "bin"], check=True)
@@ -150,6 +152,14 @@ class Settings(Box):
         self.assertIn(("set_param", "user", own.owner()), self.calls())
         self.assertFalse(self.file.exists())
 
+    def test_the_example_of_such_a_file_is_accepted(self):
+        text = (PACKAGE / "adit.example.json").read_text()
+        (self.home / "own.json").write_text(text.replace("/etc/adit-token", str(self.home / "token")))
+        (self.home / "own.json").chmod(0o600)
+        (self.home / "token").chmod(0o600)
+        self.configure(AGENT.replace("'1'", "'1'\n\toption config_file 'HOME/own.json'", 1))
+        self.assertEqual(self.init("start"), 0, self.log())
+        self.assertIn(("open_instance",), self.calls())
 
     def test_only_old_kernels_want_root_for_an_interface(self):
         self.configure(AGENT.replace("metadata", "connect_interface") + ENDPOINTS)
@@ -162,6 +172,37 @@ class Settings(Box):
             uname.chmod(0o755)
             self.assertEqual(self.init("start", PROGRAM_OF_TEST=str(self.home / "accepts")), 0, self.log())
             self.assertIn(("set_param", "user", user), self.calls())
+
+
+class User(Box):
+    ADDED = [("group_add_next", "adit"), ("user_add", "adit", "", "65536")]
+
+    def setUp(self):
+        super().setUp()
+        self.configure(AGENT + ENDPOINTS)
+
+    def added(self):
+        return [call for call in self.calls() if call[0] in ("group_add_next", "user_add")]
+
+    def test_the_packages_user_stays_as_it_is(self):
+        self.assertEqual(self.init("start"), 0, self.log())
+        self.assertEqual(self.added(), [])
+
+    def test_files_without_the_package_get_their_user_once(self):
+        self.users.write_text("root:x:0:0:root:/root:/bin/ash\n")
+        self.assertEqual(self.init("start"), 0, self.log())
+        self.assertEqual(self.added(), self.ADDED)
+        self.assertLess(self.calls().index(self.ADDED[1]), self.calls().index(("chown", "-R", "adit", str(self.file.parent))))
+        self.assertIn(("set_param", "user", "adit"), self.calls())
+        self.assertEqual(self.init("start"), 0, self.log())
+        self.assertEqual(self.added(), [])
+
+    def test_a_user_that_cannot_be_added_is_named_and_nothing_starts(self):
+        self.users.unlink()
+        self.assertNotEqual(self.init("start"), 0)
+        self.assertNotIn(("open_instance",), self.calls())
+        self.assertIn("the user adit is not in /etc/passwd and cannot be added", self.log())
+        self.assertEqual(list((self.home / "run").iterdir()), [])
 
 
 class Supervision(Box):
