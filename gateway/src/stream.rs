@@ -45,24 +45,30 @@ impl ProxyStream {
 
 impl AsyncRead for ProxyStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(most) = ready!(self.place.poll_read(cx)) else { return self.link.poll_read(self.key, cx, buf) };
-        let most = most.min(buf.remaining());
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-        ready!(self.link.poll_read(self.key, cx, &mut part))?;
-        let read = part.filled().len();
-        buf.advance(read);
-        self.place.spend(read);
-        Poll::Ready(Ok(()))
+        let Self { link, key, place } = &mut *self;
+        let read = place.poll_read(cx, |cx, most| {
+            let before = buf.filled().len();
+            let Some(most) = most else {
+                ready!(link.poll_read(*key, cx, buf))?;
+                return Poll::Ready(Ok(buf.filled().len().saturating_sub(before)));
+            };
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most.min(buf.remaining())));
+            ready!(link.poll_read(*key, cx, &mut part))?;
+            let read = part.filled().len();
+            buf.advance(read);
+            Poll::Ready(Ok(read))
+        });
+        read.map_ok(|_| ())
     }
 }
 
 impl AsyncWrite for ProxyStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(most) = ready!(self.place.poll_write(cx)) else { return self.link.poll_write(self.key, cx, bytes) };
-        let part = bytes.get(..bytes.len().min(most)).unwrap_or_default();
-        let written = ready!(self.link.poll_write(self.key, cx, part))?;
-        self.place.spend(written);
-        Poll::Ready(Ok(written))
+        let Self { link, key, place } = &mut *self;
+        place.poll_write(cx, |cx, most| {
+            let most = most.map_or(bytes.len(), |most| most.min(bytes.len()));
+            link.poll_write(*key, cx, bytes.get(..most).unwrap_or_default())
+        })
     }
 
     /// Does nothing: written bytes go to the link as soon as the agent takes them.

@@ -1,11 +1,13 @@
 //! What all sessions of a credential use together, held to its limits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
@@ -32,8 +34,14 @@ struct Counts {
     streams: usize,
     /// When the streams that were begun are paid for.
     streams_free_at: Option<Instant>,
-    /// When the bytes that were moved are paid for.
+    /// When the bytes that were moved, and those of the slots that were given, are paid for.
     bytes_free_at: Option<Instant>,
+    /// Slots given so far.
+    slots: u64,
+    /// Slots before this one were given at another rate, and are void.
+    slots_valid_from: u64,
+    /// Those who wait for the time of their slot, at most two for each stream.
+    waiting: BTreeMap<u64, Waker>,
     /// When a limit was last told of.
     told_at: Option<Instant>,
 }
@@ -46,9 +54,24 @@ pub(crate) struct Place {
     writer: Pace,
 }
 
-/// One direction of a stream, waiting for its credential to have bytes free. A direction has one task.
+/// One direction of a stream, and the slot it waits for. A direction has one task.
 #[derive(Debug, Default)]
-struct Pace(Option<Pin<Box<Sleep>>>);
+struct Pace(Option<Wait>);
+
+#[derive(Debug)]
+struct Wait {
+    slot: Slot,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// The right to move some bytes from a moment on. Slots follow each other at the credential's rate, first come first served.
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    bytes: usize,
+    /// At which it was given, in bytes in a second.
+    rate: u64,
+}
 
 /// The limit with this key is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,26 +135,66 @@ impl Usage {
 
     /// Holds all its sessions to these limits from now on.
     pub(crate) fn set_limits(&self, limits: CredentialLimits) {
-        self.bytes_per_second.store(limits.bytes_per_second_max.unwrap_or_default(), Ordering::Relaxed);
-        self.lock().limits = limits;
-    }
-
-    fn rate(&self) -> Option<u64> {
-        Some(self.bytes_per_second.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
-    }
-
-    /// Until when nothing may move, because more has moved already than may have.
-    fn wait_until(&self, now: Instant) -> Option<Instant> {
-        let free_at = self.lock().bytes_free_at?.checked_sub(AHEAD)?;
-        Some(free_at).filter(|free_at| *free_at > now)
-    }
-
-    fn spend(&self, bytes: usize, now: Instant) {
-        let Some(rate) = self.rate() else { return };
-        let time = Duration::from_nanos((bytes as u64).saturating_mul(NANOSECONDS) / rate);
         let mut counts = self.lock();
+        let is_new_rate = counts.limits.bytes_per_second_max != limits.bytes_per_second_max;
+        counts.limits = limits;
+        if !is_new_rate {
+            return;
+        }
+        self.bytes_per_second.store(limits.bytes_per_second_max.unwrap_or_default(), Ordering::Relaxed);
+        counts.bytes_free_at = None;
+        counts.slots_valid_from = counts.slots;
+        let waiting = mem::take(&mut counts.waiting);
+        drop(counts);
+        // In their order, in which they get new slots.
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    fn is_paced(&self) -> bool {
+        self.bytes_per_second.load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives the next slot and when its time comes. `None`: nothing has to wait.
+    fn reserve(&self, now: Instant) -> Option<(Slot, Instant)> {
+        let mut counts = self.lock();
+        let rate = counts.limits.bytes_per_second_max?;
+        // The more there are, the less each moves at a time, so that all have their turn within about a second.
+        let slots_per_second = STEPS_PER_SECOND.max(counts.waiting.len() as u64);
+        let step = usize::try_from(rate / slots_per_second).unwrap_or(usize::MAX);
+        let bytes = step.clamp(STEP_LEAST, STEP_MOST);
         let free_at = counts.bytes_free_at.map_or(now, |at| at.max(now));
-        counts.bytes_free_at = free_at.checked_add(time);
+        counts.bytes_free_at = free_at.checked_add(time_of(bytes, rate));
+        let number = counts.slots;
+        counts.slots = number.saturating_add(1);
+        Some((Slot { number, bytes, rate }, free_at.checked_sub(AHEAD).unwrap_or(now)))
+    }
+
+    /// Has whoever waits woken when its slot is void; tells whether it still holds.
+    fn keep_waiting(&self, slot: &Slot, waker: &Waker) -> bool {
+        let mut counts = self.lock();
+        let is_valid = slot.number >= counts.slots_valid_from;
+        if is_valid {
+            counts.waiting.insert(slot.number, waker.clone());
+        }
+        is_valid
+    }
+
+    /// The time of a slot has come; tells whether it still holds.
+    fn begin(&self, slot: &Slot) -> bool {
+        let mut counts = self.lock();
+        counts.waiting.remove(&slot.number);
+        slot.number >= counts.slots_valid_from
+    }
+
+    /// Gives back what was not moved: the next slot comes so much sooner.
+    fn give_back(&self, slot: &Slot, moved: usize) {
+        let unused = slot.bytes.saturating_sub(moved);
+        let mut counts = self.lock();
+        counts.waiting.remove(&slot.number);
+        if unused == 0 || slot.number < counts.slots_valid_from {
+            return;
+        }
+        counts.bytes_free_at = counts.bytes_free_at.and_then(|at| at.checked_sub(time_of(unused, slot.rate)));
     }
 
     /// Says so, once in a while.
@@ -151,50 +214,85 @@ impl Usage {
 }
 
 impl Place {
-    /// Waits until the stream may be read from, and says how many bytes at most. `None`: as many as there are.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        self.reader.poll(&self.usage, cx)
+    /// Reads from the stream once its credential has bytes free. `read` gets how many it may read at most (`None`: as many
+    /// as there are), and gives how many it has read.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut Context<'_>, Option<usize>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.reader.poll(&self.usage, cx, read)
     }
 
     /// The same for writing.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        self.writer.poll(&self.usage, cx)
-    }
-
-    /// Counts what was moved.
-    pub(crate) fn spend(&self, bytes: usize) {
-        self.usage.spend(bytes, tokio::time::Instant::now().into_std());
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Context<'_>, Option<usize>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.writer.poll(&self.usage, cx, write)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        for wait in [self.reader.0.take(), self.writer.0.take()].into_iter().flatten() {
+            self.usage.give_back(&wait.slot, 0);
+        }
         let mut counts = self.usage.lock();
         counts.streams = counts.streams.saturating_sub(1);
     }
 }
 
 impl Pace {
-    fn poll(&mut self, usage: &Usage, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    fn poll(
+        &mut self,
+        usage: &Usage,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Context<'_>, Option<usize>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(slot) = ready!(self.poll_slot(usage, cx)) else { return act(cx, None) };
+        let moved = act(cx, Some(slot.bytes));
+        // Whoever has nothing to move yet keeps no slot: it would hold the others.
+        let count = if let Poll::Ready(Ok(count)) = &moved { *count } else { 0 };
+        usage.give_back(&slot, count);
+        moved
+    }
+
+    fn poll_slot(&mut self, usage: &Usage, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
         loop {
-            if let Some(sleep) = &mut self.0 {
-                ready!(sleep.as_mut().poll(cx));
-                self.0 = None;
+            if let Some(mut wait) = self.0.take() {
+                let is_due = wait.sleep.as_mut().poll(cx).is_ready();
+                if !is_due && usage.keep_waiting(&wait.slot, cx.waker()) {
+                    self.0 = Some(wait);
+                    return Poll::Pending;
+                }
+                if is_due && usage.begin(&wait.slot) {
+                    return Poll::Ready(Some(wait.slot));
+                }
             }
-            let Some(rate) = usage.rate() else { return Poll::Ready(None) };
-            let Some(until) = usage.wait_until(tokio::time::Instant::now().into_std()) else {
-                let step = usize::try_from(rate / STEPS_PER_SECOND).unwrap_or(usize::MAX);
-                return Poll::Ready(Some(step.clamp(STEP_LEAST, STEP_MOST)));
-            };
-            self.0 = Some(Box::pin(sleep_until(until.into())));
+            if !usage.is_paced() {
+                return Poll::Ready(None);
+            }
+            let now = tokio::time::Instant::now().into_std();
+            let Some((slot, at)) = usage.reserve(now) else { return Poll::Ready(None) };
+            if at <= now {
+                return Poll::Ready(Some(slot));
+            }
+            self.0 = Some(Wait { slot, sleep: Box::pin(sleep_until(at.into())) });
         }
     }
+}
+
+/// How long so many bytes take. A rate is never zero: see the limits of the configuration.
+fn time_of(bytes: usize, rate: u64) -> Duration {
+    Duration::from_nanos((bytes as u64).saturating_mul(NANOSECONDS) / rate.max(1))
 }
 
 const NANOSECONDS: u64 = 1_000_000_000;
 /// How far the bytes of a credential may be ahead: less makes short answers wait, more makes peaks.
 const AHEAD: Duration = Duration::from_millis(100);
-/// No piece holds the others of its credential for longer than a sixteenth of a second.
+/// No slot holds the others of its credential for longer than a sixteenth of a second.
 const STEPS_PER_SECOND: u64 = 16;
 /// A packet's payload, about.
 const STEP_LEAST: usize = 1 << 10;
