@@ -48,15 +48,22 @@ pub(crate) enum Subject {
     Streams,
 }
 
+/// What there is to see.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// For standard output.
+    pub(crate) text: String,
+    /// What was asked for was narrowed down until nothing was left.
+    pub(crate) is_nothing: bool,
+}
+
 /// Sites, sessions, endpoints or streams, as a table or as JSON.
-pub(crate) fn look(subject: Subject, look: &Look) -> Result<String, Failure> {
+pub(crate) fn look(subject: Subject, look: &Look) -> Result<Seen, Failure> {
     let (word, parameters) = (subject.word(), look.which.parameters());
     let text = whole(&look.socket, Method::GET, &format!("/v1/{word}"), &parameters)?;
-    if !parameters.is_empty() && has_none(word, &text) {
-        return Err(Failure::NothingMatched(format!("no {word} are meant by that")));
-    }
+    let is_nothing = !parameters.is_empty() && has_none(word, &text);
     if look.socket.json {
-        return Ok(text.trim_end().to_owned());
+        return Ok(Seen { text: text.trim_end().to_owned(), is_nothing });
     }
     let table = match subject {
         Subject::Sites => serde_json::from_str(&text).map(|sites| tables::sites(&sites)),
@@ -64,7 +71,8 @@ pub(crate) fn look(subject: Subject, look: &Look) -> Result<String, Failure> {
         Subject::Endpoints => serde_json::from_str(&text).map(|endpoints| tables::endpoints(&endpoints)),
         Subject::Streams => serde_json::from_str(&text).map(|streams| tables::streams(&streams)),
     };
-    table.map_err(|error| Failure::Internal(format!("the gateway's answer cannot be read: {error}")))
+    let text = table.map_err(|error| Failure::Internal(format!("the gateway's answer cannot be read: {error}")))?;
+    Ok(Seen { text, is_nothing })
 }
 
 /// Whether the list of this name is empty. An answer that cannot be read is not.

@@ -44,10 +44,10 @@ fn main() -> ExitCode {
         Command::Policy(PolicyCommand::Explain(arguments)) => explain_policy(&arguments),
         Command::LogIns(LogInsCommand::List(arguments)) => tell(log_ins::list(&arguments)),
         Command::LogIns(LogInsCommand::End(arguments)) => tell(log_ins::end(&arguments)),
-        Command::Sites(look) => say(ask::look(Subject::Sites, &look)),
-        Command::Sessions(look) => say(ask::look(Subject::Sessions, &look)),
-        Command::Endpoints(look) => say(ask::look(Subject::Endpoints, &look)),
-        Command::Streams(look) => say(ask::look(Subject::Streams, &look)),
+        Command::Sites(look) => show(ask::look(Subject::Sites, &look)),
+        Command::Sessions(look) => show(ask::look(Subject::Sessions, &look)),
+        Command::Endpoints(look) => show(ask::look(Subject::Endpoints, &look)),
+        Command::Streams(look) => show(ask::look(Subject::Streams, &look)),
         Command::Kick(kick) => say(ask::kick(&kick)),
         Command::Drain(drain) => say(ask::drain(&drain)),
         Command::Reload(reload) => say(ask::reload(&reload)),
@@ -151,6 +151,17 @@ fn tell(done: Result<log_ins::Done, log_ins::Failure>) -> u8 {
         }
         Err(log_ins::Failure::Config(errors)) => refuse(&errors),
         Err(log_ins::Failure::File(message)) => fail(message),
+    }
+}
+
+/// What was seen of a running gateway: also nothing is an answer, for scripts.
+fn show(seen: Result<ask::Seen, ask::Failure>) -> u8 {
+    match seen {
+        Ok(seen) => {
+            print(seen.text);
+            if seen.is_nothing { EXIT_NOTHING_MATCHED } else { EXIT_OK }
+        }
+        Err(failure) => excuse(&failure),
     }
 }
 
