@@ -60,7 +60,7 @@ pub struct Gateway {
     draining: watch::Sender<bool>,
     ledger: Arc<Ledger>,
     /// What the last scrape got, and when.
-    scraped: tokio::sync::Mutex<Option<(tokio::time::Instant, bytes::Bytes)>>,
+    scraped: Arc<tokio::sync::Mutex<Option<(tokio::time::Instant, bytes::Bytes)>>>,
     /// The one place for whoever looks at all sites, sessions, endpoints or streams.
     pub(crate) looks: Arc<Semaphore>,
     /// Set once the sockets are served.
@@ -132,7 +132,7 @@ impl Gateway {
             arrivals: Arrivals::default(),
             draining: watch::Sender::new(false),
             ledger: Arc::default(),
-            scraped: tokio::sync::Mutex::default(),
+            scraped: Arc::default(),
             looks: Arc::new(Semaphore::new(1)),
             certificates: OnceLock::new(),
         }))

@@ -34,16 +34,19 @@ impl Gateway {
     /// The same, for those who ask over the network: one look at a time, off the threads of the traffic, and what it shows is given
     /// to everybody who asks within [`SCRAPE_PAUSE`].
     pub(crate) async fn scrape(self: &Arc<Self>) -> Bytes {
-        let mut last = self.scraped.lock().await;
+        let mut last = Arc::clone(&self.scraped).lock_owned().await;
         if let Some((at, text)) = &*last
             && at.elapsed() < SCRAPE_PAUSE
         {
             return text.clone();
         }
-        let gateway = Arc::clone(self);
-        let text = tokio::task::spawn_blocking(move || Bytes::from(gateway.metrics_text())).await.unwrap_or_default();
-        *last = Some((Instant::now(), text.clone()));
-        text
+        // What was begun is kept for the next one also when this one goes away.
+        let looking = self.look(move |gateway| {
+            let text = Bytes::from(gateway.metrics_text());
+            *last = Some((Instant::now(), text.clone()));
+            text
+        });
+        looking.await.unwrap_or_default()
     }
 
     /// Looks at all of the gateway, as one who asks for a document of the admin listener does: one look at a time, off the threads of

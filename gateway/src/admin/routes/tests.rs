@@ -138,3 +138,18 @@ async fn nobody_who_is_meant_is_told_apart_from_a_route_that_there_is_not() {
         assert_eq!(document.get("sessions").is_some(), has_list, "{target}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn scrape_that_was_begun_is_kept_also_when_its_client_goes_away() {
+    let admin = admin();
+    {
+        let mut asking = std::pin::pin!(asked(&admin, Method::GET, "/metrics"));
+        assert!(futures::poll!(&mut asking).is_pending(), "it is put together on another thread");
+    }
+    // Until then the look goes on.
+    drop(Arc::clone(&admin.gateway.looks).acquire_owned().await.unwrap());
+    admin.gateway.metrics().streams_opened.inc();
+    let answer = body(asked(&admin, Method::GET, "/metrics").await).await;
+    let text = String::from_utf8(answer.into()).unwrap();
+    assert!(text.contains("\nadit_streams_opened_total 0\n"), "the one that was begun is the one that is told: {text}");
+}
