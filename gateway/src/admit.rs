@@ -16,7 +16,7 @@ use crate::bounded::Bounded;
 use crate::config::Config;
 use crate::config::accounts::{Credential, LogInRefusal};
 use crate::deceptive::is_deceptive;
-use crate::events::Moment;
+use crate::events::{Hit, Moment};
 use crate::fleet::About;
 use crate::gateway::{Agent, Gateway, REVOKED, State, WAITING_MAX};
 use crate::http::reach::SessionId;
@@ -229,7 +229,7 @@ impl Gateway {
             };
             if older.is_none() {
                 check_counts(&state, config, &agent.owner.account).map_err(|(limit, refusal)| {
-                    self.events().limit_hit(limit, Some(&agent.owner.account));
+                    self.events().limit_hit(limit, &Hit::Account(agent.site()));
                     Obstacle::Refused(refusal)
                 })?;
             }

@@ -12,6 +12,7 @@ use adit::message::{BindReply, BindReplyExtra, BindRequest, PatchRequest, Secret
 use crate::config::accounts::Credential;
 use crate::config::listeners::AgentPorts;
 use crate::config::{Config, PoliciesConfig};
+use crate::events::Hit;
 use crate::gateway::{Agent, Gateway, REVOKED, State};
 use crate::identity::{BindId, NoRandomness, Origin};
 use crate::policy::{Place, Policy, legacy};
@@ -297,7 +298,7 @@ impl Wish<'_> {
         let is_new = registry.endpoint(endpoint.session, &endpoint.bind).is_none();
         if is_new && registry.count(endpoint.session) >= endpoints_max {
             let text = format!("this session has {endpoints_max} endpoints already, which is its limit");
-            self.gateway.events().limit_hit("limits.endpoints_per_session_max", Some(&endpoint.owner.account));
+            self.gateway.events().limit_hit("limits.endpoints_per_session_max", &Hit::Site(self.agent.site()));
             return Err(WireError::new(codes::ENDPOINTS_TOO_MANY, text));
         }
         if let Some(twin) = twin(self.config, &endpoint.url).filter(|twin| registry.is_taken(twin)) {

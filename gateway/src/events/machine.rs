@@ -24,7 +24,8 @@ pub(super) struct Machine {
     known_refusals: Quiet<Arc<str>>,
     /// By address: strangers, who shall not silence the former.
     refusals: Quiet<IpAddr>,
-    limits: Quiet<(Arc<str>, Option<Arc<str>>)>,
+    /// By the limit, and the account and credential that have reached it.
+    limits: Quiet<(Arc<str>, Option<Arc<str>>, Option<Arc<str>>)>,
     certificates: CertificateEnds,
     outbox: VecDeque<Event>,
     /// Begins every id of this process.
@@ -53,6 +54,17 @@ pub struct Refusal {
     pub is_known: bool,
     /// Why.
     pub reason: String,
+}
+
+/// Who has reached a limit.
+#[derive(Clone, Debug)]
+pub enum Hit {
+    /// All who come, together.
+    Everybody,
+    /// An account; the site was turned away, or a visitor of it.
+    Account(Site),
+    /// A site, or its credential. Its instances are told as one: they name themselves.
+    Site(Site),
 }
 
 impl Machine {
@@ -137,12 +149,26 @@ impl Machine {
     }
 
     /// A limit of the configuration, by its key, has turned somebody away.
-    pub(super) fn limit_hit(&mut self, limit: &str, account: Option<&Arc<str>>, now: Moment) {
+    pub(super) fn limit_hit(&mut self, limit: &str, hit: &Hit, now: Moment) {
         let limit: Arc<str> = limit.into();
-        let Some(untold) = self.limits.hear((Arc::clone(&limit), account.cloned()), now.at) else { return };
-        let whose = account.map(|account| format!(" by account {account}")).unwrap_or_default();
-        let text = format!("the limit {limit} is reached{whose}: somebody was turned away{}", untold.shown());
-        let about = About { account: account.cloned(), subject: Some(limit), ..About::default() };
+        let (account, credential) = match hit {
+            Hit::Everybody => (None, None),
+            Hit::Account(site) => (Some(&site.account), None),
+            Hit::Site(site) => (Some(&site.account), Some(&site.credential)),
+        };
+        let key = (Arc::clone(&limit), account.cloned(), credential.cloned());
+        let Some(untold) = self.limits.hear(key, now.at) else { return };
+        let (whose, whom) = match hit {
+            Hit::Everybody => (String::new(), "somebody".to_owned()),
+            Hit::Account(site) => (format!(" by account {}", site.account), site.shown()),
+            Hit::Site(site) => (format!(" by {}", site.shown()), "somebody".to_owned()),
+        };
+        let text = format!("the limit {limit} is reached{whose}: {whom} was turned away{}", untold.shown());
+        let about = match hit {
+            Hit::Everybody => About::default(),
+            Hit::Account(site) | Hit::Site(site) => site.about(),
+        };
+        let about = About { subject: Some(limit), ..about };
         self.put(Kind::LimitHit, about, None, Some(untold.same.saturating_add(1)), text, now, now);
     }
 

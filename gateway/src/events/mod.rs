@@ -26,7 +26,7 @@ use adit::session::Random;
 use crate::config::events::EventsConfig;
 pub use event::{About, Event, Kind, Moment, Site, rfc3339};
 use machine::Machine;
-pub use machine::Refusal;
+pub use machine::{Hit, Refusal};
 pub use tail::{Tail, Tailed};
 use webhook::{Answer, Next, Queue, Webhook, body, post};
 
@@ -110,8 +110,8 @@ impl Events {
     }
 
     /// Somebody was turned away because of the limit with this key in the configuration; told as refusals are.
-    pub fn limit_hit(&self, limit: &str, account: Option<&Arc<str>>) {
-        self.tell_now(|machine, now| machine.limit_hit(limit, account, now));
+    pub fn limit_hit(&self, limit: &str, hit: &Hit) {
+        self.tell_now(|machine, now| machine.limit_hit(limit, hit, now));
     }
 
     /// Looks at the end of a certificate: told 14, 7 and 1 days before, and when it has come.

@@ -13,6 +13,7 @@ use adit::proxy_protocol::ProxyProtocol;
 
 use super::Gateway;
 use crate::credentials::usage::LimitReached;
+use crate::events::Hit;
 use crate::http::reach::{OpenError, Target, Visitor};
 use crate::identity::BindId;
 use crate::session::link::{Sign, StreamFacts};
@@ -81,7 +82,7 @@ impl Gateway {
         let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
         let place = agent.usage.enter(tokio::time::Instant::now().into_std());
         let place = place.map_err(|LimitReached(limit)| {
-            self.events.limit_hit(limit, Some(&target.account));
+            self.events.limit_hit(limit, &Hit::Site(agent.site()));
             OpenError::Limited
         })?;
         // Only for those who know it: the official readers ignore what they do not know, but need not.
@@ -89,7 +90,7 @@ impl Gateway {
         let is_go = *agent.client_type == *CLIENT_TYPE_GO;
         let key = agent.link.open(&header, is_go, facts).map_err(|error| match error {
             adit::mux::OpenError::Limit => {
-                self.events.limit_hit("limits.streams_per_session_max", Some(&target.account));
+                self.events.limit_hit("limits.streams_per_session_max", &Hit::Site(agent.site()));
                 OpenError::Busy
             }
             adit::mux::OpenError::GoingAway | adit::mux::OpenError::IdsExhausted => OpenError::Lost,

@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 
 use super::gate::{Gate, Pass};
 use crate::certificates::Certificates;
+use crate::events::Hit;
 use crate::gateway::Gateway;
 use crate::metrics::{Closed, Label};
 
@@ -101,7 +102,7 @@ impl House {
         self.gateway.metrics().closed.one(reason);
         if self.complained.is_due() {
             let limit = format!("limits.{}", reason.as_str());
-            self.gateway.events().limit_hit(&limit, None);
+            self.gateway.events().limit_hit(&limit, &Hit::Everybody);
             tracing::warn!(limit, "connections are closed unserved: there are as many as the limit allows");
         }
     }

@@ -99,11 +99,31 @@ fn refusals_of_one_address_are_told_once_in_a_while() {
 fn limit_is_told_for_each_account() {
     let mut world = World::new();
     for account in ["a", "b", "a"] {
-        world.machine.limit_hit("limits.sessions_per_account_max", Some(&account.into()), world.at(0));
+        let site = Site { account: account.into(), ..site(None) };
+        world.machine.limit_hit("limits.sessions_per_account_max", &Hit::Account(site), world.at(0));
     }
     let told = world.told(0);
     assert_eq!(kinds(&told), [Kind::LimitHit; 2]);
-    assert!(told[0].text.starts_with("the limit limits.sessions_per_account_max is reached by account a"));
+    assert!(told[0].text.starts_with("the limit limits.sessions_per_account_max is reached by account a: a/"));
+}
+
+#[test]
+fn limit_of_a_site_names_it_and_is_told_once_for_its_instances() {
+    let mut world = World::new();
+    for instance in [Some("1"), Some("2"), None] {
+        world.machine.limit_hit("credentials.limits.streams_max", &Hit::Site(site(instance)), world.at(0));
+    }
+    let other = Site { credential: "other".into(), ..site(None) };
+    world.machine.limit_hit("credentials.limits.streams_max", &Hit::Site(other), world.at(0));
+    let told = world.told(0);
+    assert_eq!(kinds(&told), [Kind::LimitHit; 2]);
+    let About { account, credential, instance, subject } = &told[0].about;
+    let names = [account, credential, instance, subject].map(|name| name.as_deref());
+    let site = site(Some("1"));
+    let expected = [&*site.account, &*site.credential, "1", "credentials.limits.streams_max"];
+    assert_eq!(names, expected.map(Some));
+    assert!(told[0].text.contains(&format!("is reached by {}: ", site.shown())), "{}", told[0].text);
+    assert_eq!(told[1].about.credential.as_deref(), Some("other"));
 }
 
 #[test]
