@@ -39,8 +39,9 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp([Option<FileStamp>; 3]);
 
-/// Device, inode, length, seconds and nanoseconds of the last change.
-pub(crate) type FileStamp = (u64, u64, u64, i64, i64);
+/// Device, inode, length, and when the content and when anything was changed last: seconds and nanoseconds. Whoever copies times
+/// along, as `cp -p` does, sets the former, and cannot set the latter.
+pub(crate) type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl CertificateWatch {
     /// Watches the files of these certificates, which have just been read.
@@ -101,9 +102,12 @@ impl Stamp {
     }
 }
 
+/// The stamp of a file, or of what a symbolic link leads to. `None`: it cannot be looked at.
 pub(crate) fn file_stamp(file: &Path) -> Option<FileStamp> {
     let metadata = fs::metadata(file).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+    let written = (metadata.mtime(), metadata.mtime_nsec());
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    Some((metadata.dev(), metadata.ino(), metadata.len(), written, changed))
 }
 
 /// How often files are looked at: a renewed certificate is in use after two looks. A look costs one system call a file.
@@ -161,6 +165,32 @@ mod tests {
         assert_eq!(found.certificates.unwrap()[0].names, ["b.example.com"]);
         assert_eq!((found.changed.len(), found.problems.len()), (1, 0));
         assert!(watch.look().certificates.is_none());
+    }
+
+    #[test]
+    fn file_of_the_same_length_and_time_is_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let link = folder.path().join("link");
+        let write = |file: &Path, text: &str, at| {
+            fs::write(file, text).unwrap();
+            fs::File::options().append(true).open(file).unwrap().set_modified(at).unwrap();
+        };
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        write(&first, "one", at);
+        write(&second, "two", at);
+        std::os::unix::fs::symlink(&first, &link).unwrap();
+        let stamp = file_stamp(&link);
+        assert!(stamp.is_some() && stamp == file_stamp(&first));
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&second, &link).unwrap();
+        assert_ne!(file_stamp(&link), stamp, "the link leads elsewhere");
+        // Clocks of file systems have ticks of some milliseconds.
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while file_stamp(&first) == stamp {
+            assert!(std::time::Instant::now() < end, "what was written over it, with its time of before, is not seen");
+            write(&first, "two", at);
+        }
     }
 
     #[test]
