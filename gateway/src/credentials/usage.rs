@@ -115,10 +115,7 @@ impl Usages {
 impl Usage {
     /// Takes the place of a new stream.
     pub(crate) fn enter(self: &Arc<Self>, now: Instant) -> Result<Place, LimitReached> {
-        let mut counts = self.lock();
-        if counts.limits.streams_max.is_some_and(|max| counts.streams >= max) {
-            return Err(self.reached(counts, "credentials.limits.streams_max", now));
-        }
+        let mut counts = self.with_room(now)?;
         if let Some(per_second) = counts.limits.new_streams_per_second_max {
             // As many as in a second at once, and then one after the other.
             let free_at = counts.streams_free_at.map_or(now, |at| at.max(now));
@@ -128,9 +125,25 @@ impl Usage {
             }
             counts.streams_free_at = free_at.checked_add(step);
         }
+        Ok(self.place(counts))
+    }
+
+    /// The same for a stream in place of one that has gone before it was of any use: it is no new one.
+    pub(crate) fn enter_again(self: &Arc<Self>, now: Instant) -> Result<Place, LimitReached> {
+        Ok(self.place(self.with_room(now)?))
+    }
+
+    fn with_room(&self, now: Instant) -> Result<MutexGuard<'_, Counts>, LimitReached> {
+        let counts = self.lock();
+        if counts.limits.streams_max.is_some_and(|max| counts.streams >= max) {
+            return Err(self.reached(counts, "credentials.limits.streams_max", now));
+        }
+        Ok(counts)
+    }
+
+    fn place(self: &Arc<Self>, mut counts: MutexGuard<'_, Counts>) -> Place {
         counts.streams += 1;
-        drop(counts);
-        Ok(Place { usage: Arc::clone(self), reader: Pace::default(), writer: Pace::default() })
+        Place { usage: Arc::clone(self), reader: Pace::default(), writer: Pace::default() }
     }
 
     /// Holds all its sessions to these limits from now on.

@@ -54,12 +54,12 @@ impl Gateway {
         is_opened: bool,
     ) -> Result<ProxyStream, OpenError> {
         self.routable(target).await?;
-        let mut opened = self.open_stream(target, visitor, is_opened)?;
+        let mut opened = self.open_stream(target, visitor, is_opened, Attempt::First)?;
         if opened.is_premature().await {
             debug!(session = %target.location.session, endpoint = %target.url, "the agent was not ready: once again");
             // Before the next one: of its credential's streams, this visitor is one.
             drop(opened);
-            opened = self.open_stream(target, visitor, is_opened)?;
+            opened = self.open_stream(target, visitor, is_opened, Attempt::Again)?;
         }
         let header = opened.proxy_protocol.encode(visitor.peer, visitor.local);
         if !header.is_empty() && opened.stream.write_all(&header).await.is_err() {
@@ -68,7 +68,13 @@ impl Gateway {
         Ok(opened.stream)
     }
 
-    fn open_stream(&self, target: &Target, visitor: &Visitor, is_opened: bool) -> Result<Opened, OpenError> {
+    fn open_stream(
+        &self,
+        target: &Target,
+        visitor: &Visitor,
+        is_opened: bool,
+        attempt: Attempt,
+    ) -> Result<Opened, OpenError> {
         let bind = BindId::parse(&target.location.bind).ok_or(OpenError::Offline)?;
         let state = self.state();
         let session = target.location.session;
@@ -80,7 +86,10 @@ impl Gateway {
         let routable_at = state.registry.routable_at(session, &bind);
         drop(state);
         let header = ProxyHeader::new(bind.as_str(), visitor.peer, scheme, scheme == Scheme::Tls && !is_opened);
-        let place = agent.usage.enter(tokio::time::Instant::now().into_std());
+        let place = match attempt {
+            Attempt::First => agent.usage.enter(opened),
+            Attempt::Again => agent.usage.enter_again(opened),
+        };
         let place = place.map_err(|LimitReached(limit)| {
             self.events.limit_hit(limit, &Hit::Site(agent.site()));
             OpenError::Limited
@@ -99,6 +108,14 @@ impl Gateway {
         let fresh_until = routable_at.and_then(|at| at.checked_add(FRESH));
         Ok(Opened { stream: ProxyStream::new(Arc::clone(&agent.link), key, place), proxy_protocol, fresh_until })
     }
+}
+
+/// How often a stream is opened for a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    First,
+    /// In place of one that the agent was not ready for: it is no other visitor.
+    Again,
 }
 
 /// A proxy stream and what is to be done before its user gets it.

@@ -182,6 +182,21 @@ async fn new_streams_come_as_fast_as_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn visitor_whose_stream_is_opened_once_more_counts_once() {
+    let limited = Change { site1: "allow_any: true, limits: {new_streams_per_second_max: 1}", ..Change::default() };
+    let world = World::with(&limited);
+    let mut peer = world.agent(&world.site1).await;
+    peer.bind(APP).await;
+    let app = world.internal("main", APP).unwrap();
+    let (opened, ()) = tokio::join!(world.open(&app), async {
+        let first = peer.visit().await;
+        peer.data(first.id, FIN, b"").await;
+        peer.visit().await;
+    });
+    assert!(opened.is_ok(), "{opened:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_of_both_directions_share_the_bandwidth_and_others_are_not_held() {
     let limited = Change { site1: "allow_any: true, limits: {bytes_per_second_max: 64KiB}", ..Change::default() };
     let world = World::with(&limited);
