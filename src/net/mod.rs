@@ -10,4 +10,5 @@ pub(crate) mod socket_options;
 mod tls_records;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
+#[cfg_attr(not(feature = "own-certificates"), path = "no_visitor_tls.rs")]
 pub(crate) mod visitor_tls;

@@ -53,7 +53,10 @@ impl std::error::Error for PemError {}
 /// # Errors
 /// What cannot be used, and why.
 pub fn termination(termination: &TerminationConfig, ciphers: TlsCiphers) -> Result<Termination, PemError> {
-    check_built()?;
+    // A condition here and not a call: only thus does the compiler know, and leave out what would follow.
+    if !cfg!(feature = "own-certificates") {
+        return Err(not_built());
+    }
     let provider = Arc::new(cipher_order::provider(ciphers));
     let certified = certified_key(&termination.certificate, &termination.private_key, &provider)?;
     let has_rsa_key = certified.key.algorithm() == SignatureAlgorithm::RSA;
@@ -81,12 +84,8 @@ pub(super) fn client_identity(identity: &ClientIdentity, provider: &CryptoProvid
     certified_key(&identity.certificate, &identity.private_key, provider)
 }
 
-/// Fails in a build without certificates of its own. The compiler knows that it does, and leaves out what would follow.
-fn check_built() -> Result<(), PemError> {
-    if cfg!(feature = "own-certificates") {
-        return Ok(());
-    }
-    Err(PemError::Certificate("this adit is built without certificates of its own".to_owned()))
+fn not_built() -> PemError {
+    PemError::Certificate("this adit is built without certificates of its own".to_owned())
 }
 
 fn certified_key(
@@ -94,7 +93,9 @@ fn certified_key(
     key: &PemSource,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, PemError> {
-    check_built()?;
+    if !cfg!(feature = "own-certificates") {
+        return Err(not_built());
+    }
     let chain = certificates(certificate).map_err(PemError::Certificate)?;
     let signing_key = private_key(key)
         .and_then(|der| {
