@@ -29,18 +29,42 @@ def prepare():
 
 def all_of(targets, keep):
     """Builds and checks every target; returns sentences about those that failed. `keep` leaves what cargo has made."""
+    parts = shared_out(targets)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [failure for failures in pool.map(lambda each: _one(each, keep), targets) for failure in failures]
+        failures = pool.map(lambda number: _part(parts[number], cache.folder("builds", str(number)), keep), range(AT_ONCE))
+        return [failure for of_part in failures for failure in of_part]
 
 
-def _one(target, keep):
+def shared_out(targets):
+    """One list of targets for each of the builds at a time, of about the same work, and the same in every run.
+
+    Each has a folder of its own, because cargo lets nobody else into one: what runs on this machine, macros and the
+    scripts of crates, is compiled once for each list instead of once for each target.
+    """
+    parts = [[] for _ in range(AT_ONCE)]
+    for target in sorted(targets, key=_work, reverse=True):
+        min(parts, key=lambda part: sum(map(_work, part))).append(target)
+    return parts
+
+
+def _work(target):
+    return len(target.builds) + (target.triple in CORE)
+
+
+def _part(targets, folder, keep):
+    failed = [failure for target in targets for failure in _one(target, folder, keep)]
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    return failed
+
+
+def _one(target, folder, keep):
     # What an earlier run left must not be taken for the result of this one.
     shutil.rmtree(rust.path(target).parent, ignore_errors=True)
-    folder = cache.folder("builds", target.triple)
     steps = ["check", "test"] if target.triple in CORE else ["check"]
     failed = [f"{target.triple}: targets/{step}" for step in steps if not _step(step, target.triple, folder)]
     if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder / target.triple, ignore_errors=True)
     return failed
 
 
