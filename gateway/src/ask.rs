@@ -120,7 +120,7 @@ pub(crate) fn reload(reload: &Reload) -> Result<String, Failure> {
     })
 }
 
-/// Writes events as they come, until the gateway ends or nobody reads.
+/// Writes events as they come, until the gateway says that it ends or nobody reads.
 pub(crate) fn tail(tail: &Tail) -> Result<(), Failure> {
     run(async {
         let answer = ask(&tail.socket, Method::GET, "/v1/tail", &tail.which.parameters()).await?;
@@ -134,9 +134,10 @@ pub(crate) fn tail(tail: &Tail) -> Result<(), Failure> {
             }
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                if write_event(&line, tail.socket.json).is_err() {
-                    // Whoever reads has gone.
-                    return Ok(());
+                match write_event(&line, tail.socket.json) {
+                    Ok(Written::Event) => {}
+                    // Whoever reads has gone, in the second case.
+                    Ok(Written::End) | Err(_) => return Ok(()),
                 }
             }
         }
@@ -144,13 +145,23 @@ pub(crate) fn tail(tail: &Tail) -> Result<(), Failure> {
     })
 }
 
-fn write_event(line: &[u8], json: bool) -> io::Result<()> {
+/// What a line was.
+enum Written {
+    Event,
+    /// The word that no more come.
+    End,
+}
+
+fn write_event(line: &[u8], json: bool) -> io::Result<Written> {
     let mut out = io::stdout().lock();
-    match serde_json::from_slice::<Value>(line) {
-        Ok(event) if !json => writeln!(out, "{}", tables::event(&event))?,
-        _ => out.write_all(line)?,
+    let event = serde_json::from_slice::<Value>(line).unwrap_or_default();
+    if json || event.is_null() {
+        out.write_all(line)?;
+    } else {
+        writeln!(out, "{}", tables::event(&event))?;
     }
-    out.flush()
+    out.flush()?;
+    Ok(if event.get("end").is_some() { Written::End } else { Written::Event })
 }
 
 fn act(

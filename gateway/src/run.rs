@@ -170,6 +170,7 @@ pub async fn run(config: Config, log: LogControl) -> Result<(), RunError> {
             step = credentials.next() => credentials.take(step, &gateway),
         }
     }
+    gateway.events().end_tails().await;
     publishing.abort();
     let ledger = Arc::clone(gateway.ledger());
     // It fails only for a thread that panicked.

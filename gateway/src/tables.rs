@@ -102,9 +102,10 @@ pub(crate) fn streams(streams: &Streams) -> String {
 /// One event as a line.
 pub(crate) fn event(event: &Value) -> String {
     let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
-    match event.get("missed") {
-        Some(count) => format!("{count} events were lost: this reader was too slow"),
-        None => format!("{}  {}  {}", text("time"), text("type"), text("text")),
+    match (event.get("missed"), event.get("end")) {
+        (Some(count), _) => format!("{count} events were lost: this reader was too slow"),
+        (None, Some(_)) => format!("no more events: {}", text("end")),
+        (None, None) => format!("{}  {}  {}", text("time"), text("type"), text("text")),
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -250,6 +250,47 @@ fn commands_ask_the_running_gateway_and_say_what_came_of_it() {
     assert_eq!(code, Some(0), "{told}");
     process.until("drained");
     assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn whoever_follows_along_is_told_that_the_gateway_ends() {
+    let site = Site::new();
+    let text = format!("{SMALLEST}admin: {{socket: admin.sock}}\n");
+    let process = Process::start(&site.write("gateway.yml", &text));
+    process.until("the gateway is ready");
+    let mut stream = UnixStream::connect(site.path("admin.sock")).unwrap();
+    stream.write_all(b"GET /v1/tail HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut begin = [0; 15];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    process.signal("TERM");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("{\"end\":\"the gateway ends\"}\n\r\n0\r\n\r\n"), "{answer}");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn tail_tells_the_end_of_the_gateway_from_a_connection_that_breaks() {
+    let site = Site::new();
+    let socket = site.path("pretended.sock");
+    let file = site.write("gateway.yml", &format!("{SMALLEST}admin: {{socket: pretended.sock}}\n"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let line = "12\r\n{\"end\":\"it ends\"}\n\r\n";
+    for (body, code, words) in
+        [(format!("{line}0\r\n\r\n"), 0, "it ends"), (line.to_owned(), 0, "it ends"), (String::new(), 1, "broke")]
+    {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = listener.accept().unwrap().0;
+                // The whole head is in the first packet.
+                assert_ne!(stream.read(&mut [0; 4096]).unwrap(), 0);
+                write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").unwrap();
+            });
+            let (ended, told) = command(&file, &["tail"]);
+            assert!(ended == Some(code) && told.contains(words), "{ended:?}: {told}");
+        });
+    }
 }
 
 #[test]

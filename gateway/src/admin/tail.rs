@@ -13,26 +13,33 @@ use tokio::sync::mpsc;
 
 use super::Admin;
 use super::answer::{Body, with_type};
-use crate::events::{Event, Tail, Tailed};
+use crate::events::{Event, Place, Tail, Tailed};
 use crate::fleet::report::Filter;
 
 /// Lines that somebody else writes.
-struct Lines(mpsc::Receiver<Bytes>);
+struct Lines {
+    lines: mpsc::Receiver<Bytes>,
+    /// Until the last one is on its way.
+    _place: Place,
+}
 
 impl http_body::Body for Lines {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(line))))
+        self.lines.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(line))))
     }
 }
 
-/// The events from now on, as long as the client is there. One that is slow loses some, and is told how many.
+/// The events from now on, as long as the client is there. One that is slow loses some, and is told how many. The last line says
+/// that the gateway ends: without it, the connection broke.
 pub(super) fn follow(admin: &Admin, filter: Filter) -> Response<Body> {
-    let (lines, body) = mpsc::channel(LINES_MAX);
-    tokio::spawn(write(admin.gateway.events().follow(), filter, lines));
-    with_type(StatusCode::OK, Bytes::new(), "application/x-ndjson").map(|_| Lines(body).boxed_unsync())
+    let (sender, lines) = mpsc::channel(LINES_MAX);
+    let tail = admin.gateway.events().follow();
+    let body = Lines { lines, _place: tail.place() };
+    tokio::spawn(write(tail, filter, sender));
+    with_type(StatusCode::OK, Bytes::new(), "application/x-ndjson").map(|_| body.boxed_unsync())
 }
 
 async fn write(mut tail: Tail, filter: Filter, lines: mpsc::Sender<Bytes>) {
@@ -42,7 +49,11 @@ async fn write(mut tail: Tail, filter: Filter, lines: mpsc::Sender<Bytes>) {
             () = lines.closed() => return,
         };
         let value = match next {
-            None => return,
+            None => {
+                // Whoever does not take it has gone.
+                let _ = lines.send(line(&json!({"end": "the gateway ends"}))).await;
+                return;
+            }
             Some(Tailed::Missed(count)) => json!({"missed": count}),
             Some(Tailed::Event(event)) if fits(&filter, &event) => event.to_json(),
             Some(Tailed::Event(_)) => continue,

@@ -15,10 +15,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Notify, broadcast};
-use tokio::time::sleep_until;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use adit::session::Random;
@@ -27,7 +28,7 @@ use crate::config::events::EventsConfig;
 pub use event::{About, Event, Kind, Moment, Site, rfc3339};
 use machine::Machine;
 pub use machine::{Hit, Refusal};
-pub use tail::{Tail, Tailed};
+pub use tail::{Place, Tail, Tailed};
 use webhook::{Answer, Next, Queue, Webhook, body, post};
 
 /// Hears what happens, and publishes what is worth telling.
@@ -37,6 +38,8 @@ pub struct Events {
     changed: Notify,
     recent: Mutex<VecDeque<Arc<Event>>>,
     tail: broadcast::Sender<Arc<Event>>,
+    /// Whether those who follow along get no more. Each of them has a receiver.
+    ended: watch::Sender<bool>,
     /// What those who follow were too slow for.
     missed: Arc<AtomicU64>,
     webhook: ArcSwapOption<Webhook>,
@@ -67,6 +70,7 @@ impl Events {
             changed: Notify::new(),
             recent: Mutex::default(),
             tail: broadcast::Sender::new(TAIL_MAX),
+            ended: watch::Sender::new(false),
             missed: Arc::default(),
             webhook: ArcSwapOption::new(config.webhook.clone()),
             queue: Mutex::default(),
@@ -132,7 +136,14 @@ impl Events {
     /// Follows along from now on.
     #[must_use]
     pub fn follow(&self) -> Tail {
-        Tail::new(self.tail.subscribe(), Arc::clone(&self.missed))
+        Tail::new(self.tail.subscribe(), Arc::clone(&self.missed), self.ended.subscribe())
+    }
+
+    /// Ends what those who follow along get, and waits until they have all of it, for at most a second.
+    pub async fn end_tails(&self) {
+        self.ended.send_replace(true);
+        // Whoever reads so slowly does without the end.
+        let _ = timeout(TAIL_END_TIME, self.ended.closed()).await;
     }
 
     /// The last events, oldest first; at most [`RECENT_MAX`].
@@ -280,13 +291,13 @@ fn log(event: &Event) {
 pub const RECENT_MAX: usize = 200;
 /// Events that a reader who follows along may be behind, as many as can be published at once; then it loses the oldest and is told how many.
 pub const TAIL_MAX: usize = machine::OUTBOX_MAX;
+/// What a reader may still have to read at the end: it was as fast as it could be until then.
+const TAIL_END_TIME: Duration = Duration::from_secs(1);
 /// Events that are published in a turn of the task.
 const TURN: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn config() -> EventsConfig {
@@ -306,6 +317,30 @@ mod tests {
         assert_eq!((event.kind, start.elapsed().as_secs()), (Kind::SiteUp, 30));
         assert_eq!(events.recent(), [event]);
         task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn end_comes_after_what_was_published_and_waits_for_those_who_read() {
+        let events = Events::new(&config(), 1);
+        let (mut tail, slow) = (events.follow(), events.follow().place());
+        events.machine().webhook(None, Moment::now());
+        let told = events.machine().take(Moment::now());
+        told.into_iter().for_each(|event| events.publish_one(&Arc::new(event)));
+        let begin = tokio::time::Instant::now();
+        let ending = Arc::clone(&events);
+        let ending = tokio::spawn(async move { ending.end_tails().await });
+        tokio::time::sleep(TAIL_END_TIME / 2).await;
+        assert!(!ending.is_finished(), "somebody reads");
+        assert!(matches!(tail.next().await, Some(Tailed::Event(_))));
+        assert_eq!(tail.next().await, None);
+        drop((tail, slow));
+        ending.await.unwrap();
+        assert!(begin.elapsed() < TAIL_END_TIME);
+        let mut late = events.follow();
+        assert_eq!(late.next().await, None);
+        let begin = tokio::time::Instant::now();
+        events.end_tails().await;
+        assert!(begin.elapsed() <= TAIL_END_TIME + Duration::from_millis(1), "nobody is waited for without end");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use super::event::Event;
 
@@ -13,6 +14,14 @@ use super::event::Event;
 pub struct Tail {
     receiver: Receiver<Arc<Event>>,
     missed: Arc<AtomicU64>,
+    place: Place,
+}
+
+/// Kept by whoever has not brought everything to its reader yet: the gateway waits for that a moment at its end.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Whether there are no more events.
+    ended: watch::Receiver<bool>,
 }
 
 /// What a reader gets.
@@ -25,14 +34,26 @@ pub enum Tailed {
 }
 
 impl Tail {
-    /// Counts in `missed` what it is too slow for.
-    pub(super) fn new(receiver: Receiver<Arc<Event>>, missed: Arc<AtomicU64>) -> Self {
-        Self { receiver, missed }
+    /// Counts in `missed` what it is too slow for, and ends when `ended` says so.
+    pub(super) fn new(receiver: Receiver<Arc<Event>>, missed: Arc<AtomicU64>, ended: watch::Receiver<bool>) -> Self {
+        Self { receiver, missed, place: Place { ended } }
+    }
+
+    /// Its place, for whoever passes on what comes out of it.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place.clone()
     }
 
     /// The next one; `None` when there are no more, because the gateway ends. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Tailed> {
-        match self.receiver.recv().await {
+        let received = tokio::select! {
+            // What was published before the end is told.
+            biased;
+            received = self.receiver.recv() => received,
+            _ = self.place.ended.wait_for(|ended| *ended) => return None,
+        };
+        match received {
             Ok(event) => Some(Tailed::Event(event)),
             Err(RecvError::Lagged(count)) => {
                 self.missed.fetch_add(count, Ordering::Relaxed);
