@@ -8,6 +8,7 @@ mod acts;
 mod answer;
 mod caller;
 mod query;
+mod renewal;
 mod routes;
 mod serve;
 mod shown_page;
@@ -22,11 +23,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::config::admin::AdminConfig;
+use crate::config::admin::{AdminConfig, AdminTls};
 use crate::gateway::Gateway;
 use crate::status_page::History;
 use shown_page::ShownPage;
@@ -51,7 +52,7 @@ pub struct Admin {
 #[derive(Debug, Default)]
 pub struct Listeners {
     unix: Option<Unix>,
-    tcp: Option<(Tcp, Option<Arc<ServerConfig>>)>,
+    tcp: Option<(Tcp, Option<AdminTls>)>,
 }
 
 #[derive(Debug)]
@@ -107,7 +108,7 @@ impl Listeners {
                     }
                     Err(error) => return Err(AdminError::Address(listen.address, error)),
                 };
-                Some((socket, listen.tls.as_ref().map(|tls| Arc::clone(&tls.server))))
+                Some((socket, listen.tls.clone()))
             }
         };
         Ok(Self { unix, tcp })
@@ -139,6 +140,11 @@ impl Listeners {
         }
         if let Some((socket, tls)) = self.tcp {
             let admin = Arc::clone(admin);
+            let tls = tls.map(|tls| {
+                let current = Arc::new(ArcSwap::new(Arc::clone(&tls.server)));
+                tokio::spawn(renewal::keep(tls, Arc::clone(&current), Arc::clone(&admin.gateway)));
+                current
+            });
             tokio::spawn(async move {
                 let socket = match socket {
                     Tcp::Open(socket) => socket,

@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Admin;
 use super::caller::Caller;
+use super::renewal::Current;
 use super::routes;
 use super::socket::PrivateSocket;
 use super::stall::Stalling;
@@ -50,7 +51,7 @@ pub(super) async fn unix(socket: PrivateSocket, admin: Arc<Admin>) {
 }
 
 /// Serves whoever connects to the address, and has a certificate where one is asked for.
-pub(super) async fn tcp(socket: TcpListener, tls: Option<Arc<ServerConfig>>, admin: Arc<Admin>) {
+pub(super) async fn tcp(socket: TcpListener, tls: Option<Current>, admin: Arc<Admin>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
@@ -61,7 +62,7 @@ pub(super) async fn tcp(socket: TcpListener, tls: Option<Arc<ServerConfig>>, adm
                 continue;
             }
         };
-        let (admin, places, tls) = (Arc::clone(&admin), Arc::clone(&places), tls.clone());
+        let (admin, places, tls) = (Arc::clone(&admin), Arc::clone(&places), tls.as_ref().map(|tls| tls.load_full()));
         let Some(tls) = tls else {
             let Ok(place) = places.try_acquire_owned() else { continue };
             tokio::spawn(async move {

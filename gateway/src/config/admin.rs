@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use adit::config::ConfigErrors;
 use adit::config::reader::{Object, Reader};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::Value;
 
@@ -113,6 +113,18 @@ impl AdminListen {
 }
 
 impl AdminTls {
+    /// Reads its files once more; what is wrong with the authority's word on the certificate comes along.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file.
+    pub fn read_again(&self) -> Result<(Self, Option<String>), String> {
+        let (certificate, problem) = self.certificate.read_again()?;
+        let server = server(&certificate, &self.client_ca_file);
+        let server = server.map_err(|error| format!("{}: {error}", self.client_ca_file.display()))?;
+        Ok((Self { certificate, client_ca_file: self.client_ca_file.clone(), server: Arc::new(server) }, problem))
+    }
+
     fn read(mut entry: Object<'_>, base: &Base) -> Option<Self> {
         let client_ca_file = entry.required_string("client_ca_file").map(|text| base.resolve(&text));
         let path = entry.path_of("client_ca_file");
@@ -142,6 +154,9 @@ fn server(certificate: &Certificate, authorities: &std::path::Path) -> Result<Se
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&certificate.certified)));
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // No sessions are resumed: one would keep a certificate good that would be refused by now.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
