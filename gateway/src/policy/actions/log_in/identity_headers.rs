@@ -88,14 +88,20 @@ impl Part {
             Self::Name => identity.name.clone(),
             Self::Subject => identity.subject.clone(),
             Self::Session => session.id.clone(),
-            Self::Groups => identity.saml.as_ref().map_or_else(String::new, |saml| saml.groups.join(",")),
+            Self::Groups => identity.saml.as_ref().map_or_else(String::new, |saml| list(saml.groups.iter().cloned())),
             Self::Claim(name) => match identity.claims.get(&**name) {
-                Some(Json::Array(list)) => list.iter().map(shown).collect::<Vec<_>>().join(","),
+                Some(Json::Array(entries)) => list(entries.iter().map(shown)),
                 Some(value) => shown(value),
                 None => String::new(),
             },
         }
     }
+}
+
+/// Entries with commas between them. One with a comma in it must not read as two: whoever may name groups at the provider would
+/// be in whichever he likes.
+fn list(entries: impl Iterator<Item = String>) -> String {
+    entries.map(|entry| entry.replace('%', "%25").replace(',', "%2C")).collect::<Vec<_>>().join(",")
 }
 
 fn shown(value: &Json) -> String {
@@ -118,7 +124,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::login::session::Identity;
+    use crate::login::session::{Identity, SamlIdentity};
+
+    #[test]
+    fn entry_with_a_comma_is_one_entry() {
+        let of = |groups: Json| {
+            let claims = json!({"groups": groups}).as_object().unwrap().clone();
+            let identity = Identity { claims, ..Identity::default() };
+            let session = Session { id: "s".into(), begun: 0, ends: 9, used: 0, asked: 0, identity };
+            Part::Claim("groups".into()).of(&session, "realm")
+        };
+        assert_eq!(of(json!(["a,admin", "100%", "%2C"])), "a%2Cadmin,100%25,%252C");
+        assert_eq!(of(json!([["a", "b"]])), "[\"a\"%2C\"b\"]");
+        assert_eq!(of(json!("Doe, Ann")), "Doe, Ann", "no list");
+        let saml = Some(Box::new(SamlIdentity { groups: vec!["a,b".into(), "c".into()], ..SamlIdentity::default() }));
+        let identity = Identity { saml, ..Identity::default() };
+        let session = Session { id: "s".into(), begun: 0, ends: 9, used: 0, asked: 0, identity };
+        assert_eq!(Part::Groups.of(&session, "realm"), "a%2Cb,c");
+    }
 
     #[test]
     fn headers_say_what_is_known_and_nothing_else() {
