@@ -89,7 +89,7 @@ pub fn run(policy: &Policy, endpoint: &EndpointUrl, request: http::Request<()>) 
 struct Around;
 
 impl Payload for Around {
-    fn read<'a>(&'a self, _account: &'a Arc<str>) -> Reading<'a> {
+    fn read_at_most<'a>(&'a self, _account: &'a Arc<str>, _bytes_max: usize) -> Reading<'a> {
         Box::pin(std::future::ready(Ok(Bytes::from_static(b"{\"a\":1}"))))
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::login::LogIns;
 use crate::login::hand_over::{ACS_PATH, CALLBACK_PATH, HandOverError, Party, pass_form_on, pass_on};
 use crate::login::query;
+use crate::login::saml::plain_xml;
 use crate::policy::{CustomResponse, Payload, PayloadFault, Refused};
 
 /// Answers a request at the callback host. `None`: it is for another one.
@@ -56,11 +57,13 @@ fn leads_to(status: StatusCode, location: &str) -> Result<CustomResponse, Box<Re
 
 /// A browser sends a form at once, and who comes there is nobody's visitor yet.
 const FORM_TIME: Duration = Duration::from_secs(5);
+/// A message of SAML, of which no longer ones are read, as a form has it: in base64, with what is escaped there.
+const FORM_BYTES_MAX: usize = 2 * plain_xml::BYTES_MAX;
 
 /// What a form says of where it belongs.
 async fn relay_state(body: &dyn Payload) -> Result<String, Box<Refused>> {
     // Nobody's in particular: the form does not say yet whose it is.
-    let read = timeout(FORM_TIME, body.read(&Arc::from(""))).await;
+    let read = timeout(FORM_TIME, body.read_at_most(&Arc::from(""), FORM_BYTES_MAX)).await;
     let form = read.unwrap_or(Err(PayloadFault::Late)).map_err(|fault| unread(&fault))?;
     let form = std::str::from_utf8(&form).map_err(|_| refused(HandOverError::Malformed("the form is not ASCII")))?;
     let found = query::parameter(form, "RelayState").map_err(|reason| refused(HandOverError::Malformed(reason)))?;
@@ -149,12 +152,22 @@ mod tests {
         assert_eq!(got.unwrap_err().code, 3200, "only forms come there");
     }
 
+    #[tokio::test]
+    async fn form_is_no_longer_than_a_message_of_saml_can_be() {
+        let form = |len: usize| {
+            let start = "RelayState=a&SAMLResponse=";
+            Whole(format!("{start}{}", "x".repeat(len - start.len())).into())
+        };
+        assert_eq!(relay_state(&form(FORM_BYTES_MAX)).await.unwrap(), "a");
+        assert_eq!(relay_state(&form(FORM_BYTES_MAX + 1)).await.unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
+
     /// A form that cannot be read; one without a fault never comes.
     #[derive(Debug)]
     struct Unread(Option<PayloadFault>);
 
     impl Payload for Unread {
-        fn read<'a>(&'a self, _account: &'a Arc<str>) -> crate::policy::Reading<'a> {
+        fn read_at_most<'a>(&'a self, _account: &'a Arc<str>, _bytes_max: usize) -> crate::policy::Reading<'a> {
             Box::pin(async move {
                 match self.0 {
                     Some(fault) => Err(fault),

@@ -65,13 +65,14 @@ impl Ahead {
 }
 
 impl Payload for Ahead {
-    fn read<'a>(&'a self, account: &'a Arc<str>) -> Reading<'a> {
+    fn read_at_most<'a>(&'a self, account: &'a Arc<str>, bytes_max: usize) -> Reading<'a> {
         Box::pin(async move {
             let mut slot = self.0.lock().await;
             if let Some(outcome) = &slot.outcome {
                 return outcome.clone();
             }
-            let outcome = timeout(READ_TIME, slot.read_all(&BUDGET, account)).await.unwrap_or(Err(PayloadFault::Late));
+            let reading = slot.read_all(&BUDGET, account, bytes_max.min(PAYLOAD_BYTES_MAX));
+            let outcome = timeout(READ_TIME, reading).await.unwrap_or(Err(PayloadFault::Late));
             slot.outcome = Some(outcome.clone());
             outcome
         })
@@ -79,15 +80,15 @@ impl Payload for Ahead {
 }
 
 impl Slot {
-    async fn read_all(&mut self, budget: &Shares, account: &Arc<str>) -> Result<Bytes, PayloadFault> {
+    async fn read_all(&mut self, budget: &Shares, account: &Arc<str>, bytes_max: usize) -> Result<Bytes, PayloadFault> {
         let Some(incoming) = &mut self.incoming else { return Ok(Bytes::new()) };
         let length = incoming.size_hint();
         // One that says how long it is need not be read to know that.
-        if length.lower() > PAYLOAD_BYTES_MAX as u64 {
+        if length.lower() > bytes_max as u64 {
             return Err(PayloadFault::TooLong);
         }
         let length_max = length.upper().and_then(|length| usize::try_from(length).ok());
-        let length_max = length_max.unwrap_or(PAYLOAD_BYTES_MAX);
+        let length_max = length_max.unwrap_or(bytes_max);
         self.was_read = true;
         let share = self.share.get_or_insert_with(|| budget.begin(account));
         while let Some(frame) = incoming.frame().await {
@@ -97,7 +98,7 @@ impl Slot {
                     // Also what is too much: it is a part of the body that may have to be passed on.
                     self.read.reserve_exact(data.len());
                     self.read.extend_from_slice(&data);
-                    if self.read.len() > PAYLOAD_BYTES_MAX {
+                    if self.read.len() > bytes_max {
                         return Err(PayloadFault::TooLong);
                     }
                     if !has_room {

@@ -9,8 +9,14 @@ use bytes::Bytes;
 
 /// A body that can be read ahead. What was read stays there, and is passed on unchanged.
 pub trait Payload: fmt::Debug + Send + Sync {
-    /// Reads the body to its end, or gives what was read before. What it takes counts as that account's.
-    fn read<'a>(&'a self, account: &'a Arc<str>) -> Reading<'a>;
+    /// Reads the body to its end, or gives what was read before. What it takes counts as that account's. One of more bytes than
+    /// this, or than [`PAYLOAD_BYTES_MAX`], is not read.
+    fn read_at_most<'a>(&'a self, account: &'a Arc<str>, bytes_max: usize) -> Reading<'a>;
+
+    /// The same for whoever takes whatever can be read.
+    fn read<'a>(&'a self, account: &'a Arc<str>) -> Reading<'a> {
+        self.read_at_most(account, PAYLOAD_BYTES_MAX)
+    }
 }
 
 /// A body that is there already.
@@ -18,8 +24,9 @@ pub trait Payload: fmt::Debug + Send + Sync {
 pub struct Whole(pub Bytes);
 
 impl Payload for Whole {
-    fn read<'a>(&'a self, _account: &'a Arc<str>) -> Reading<'a> {
-        Box::pin(std::future::ready(Ok(self.0.clone())))
+    fn read_at_most<'a>(&'a self, _account: &'a Arc<str>, bytes_max: usize) -> Reading<'a> {
+        let is_short = self.0.len() <= bytes_max;
+        Box::pin(std::future::ready(if is_short { Ok(self.0.clone()) } else { Err(PayloadFault::TooLong) }))
     }
 }
 
@@ -33,7 +40,7 @@ pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Bytes, PayloadFault>> 
 /// Why a body cannot be read ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadFault {
-    /// It has more than [`PAYLOAD_BYTES_MAX`] bytes.
+    /// It has more than [`PAYLOAD_BYTES_MAX`] bytes, or more than whoever asks for it takes.
     TooLong,
     /// It did not come in time.
     Late,
@@ -46,7 +53,7 @@ pub enum PayloadFault {
 impl fmt::Display for PayloadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "the body has more than {PAYLOAD_BYTES_MAX} bytes"),
+            Self::TooLong => f.write_str("the body is too long"),
             Self::Late => f.write_str("the body did not come in time"),
             Self::Broken => f.write_str("the body broke off"),
             Self::Busy => f.write_str("the bodies of too many requests are held already"),

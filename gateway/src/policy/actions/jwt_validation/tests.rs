@@ -445,7 +445,11 @@ const RFC_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMD
 struct Whole(&'static [u8]);
 
 impl Payload for Whole {
-    fn read<'a>(&'a self, _account: &'a Arc<str>) -> super::super::super::payload::Reading<'a> {
+    fn read_at_most<'a>(
+        &'a self,
+        _account: &'a Arc<str>,
+        _bytes_max: usize,
+    ) -> super::super::super::payload::Reading<'a> {
         Box::pin(std::future::ready(Ok(bytes::Bytes::from_static(self.0))))
     }
 }

@@ -15,7 +15,7 @@ use super::*;
 struct Body(Result<Bytes, PayloadFault>, Mutex<usize>);
 
 impl Payload for Body {
-    fn read<'a>(&'a self, _account: &'a Arc<str>) -> Reading<'a> {
+    fn read_at_most<'a>(&'a self, _account: &'a Arc<str>, _bytes_max: usize) -> Reading<'a> {
         *self.1.lock().unwrap() += 1;
         Box::pin(std::future::ready(self.0.clone()))
     }
