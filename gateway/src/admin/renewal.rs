@@ -109,4 +109,4 @@ fn stamp(tls: &AdminTls) -> Stamp {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

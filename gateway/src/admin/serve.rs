@@ -1,5 +1,6 @@
 //! Serves the connections of the admin listener.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -53,7 +55,7 @@ pub(super) async fn unix(socket: PrivateSocket, admin: Arc<Admin>) {
 /// Serves whoever connects to the address, and has a certificate where one is asked for.
 pub(super) async fn tcp(socket: TcpListener, tls: Option<Current>, admin: Arc<Admin>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut handshakes = Handshakes::default();
     loop {
         let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
@@ -72,14 +74,34 @@ pub(super) async fn tcp(socket: TcpListener, tls: Option<Current>, admin: Arc<Ad
             continue;
         };
         // Strangers take no place of those who have a certificate.
-        let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else { continue };
-        tokio::spawn(async move {
+        handshakes.begin(async move {
             let shaken = certified(stream, peer, tls).await;
-            drop(handshake);
             let (Some((stream, caller)), Ok(place)) = (shaken, places.try_acquire_owned()) else { return };
-            connection(stream, admin, caller).await;
-            drop(place);
+            tokio::spawn(async move {
+                connection(stream, admin, caller).await;
+                drop(place);
+            });
         });
+    }
+}
+
+/// Handshakes that are under way, oldest first.
+#[derive(Debug, Default)]
+struct Handshakes(VecDeque<AbortHandle>);
+
+impl Handshakes {
+    /// Begins one. When there are too many, the oldest is given up: whoever has a certificate is done within two round trips, and
+    /// strangers who only connect would keep everybody out otherwise.
+    fn begin(&mut self, handshake: impl Future<Output = ()> + Send + 'static) {
+        if self.0.len() >= HANDSHAKES_MAX {
+            self.0.retain(|handshake| !handshake.is_finished());
+        }
+        if self.0.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(tokio::spawn(handshake).abort_handle());
     }
 }
 
@@ -159,3 +181,6 @@ const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// Browsers send some twenty.
 const HEADERS_MAX: usize = 64;
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -15,19 +15,19 @@ use crate::config::Config;
 use crate::identity_key::IdentityKey;
 
 /// The files of an admin listener.
-struct Files(TempDir);
+pub(in crate::admin) struct Files(TempDir);
 
 /// An authority of clients.
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(in crate::admin) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(in crate::admin) fn authority() -> Authority {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 impl Files {
-    fn new(clients: &Authority) -> (Self, Config) {
+    pub(in crate::admin) fn new(clients: &Authority) -> (Self, Config) {
         let files = Self(tempfile::tempdir().unwrap());
         files.put_certificate();
         files.put("clients.pem", &clients.pem());
@@ -57,8 +57,8 @@ impl Files {
         self.put("key.pem", &made.signing_key.serialize_pem());
     }
 
-    /// Whether a client with a certificate of this authority gets in and trusts what it is shown.
-    async fn lets_in(&self, server: &Arc<ServerConfig>, clients: &Authority) -> bool {
+    /// A client with a certificate of this authority that trusts what the files have.
+    pub(in crate::admin) fn client(&self, clients: &Authority) -> TlsConnector {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([]).unwrap().signed_by(&key, clients).unwrap();
         let mut roots = RootCertStore::empty();
@@ -68,10 +68,18 @@ impl Files {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let chain = vec![certificate.der().clone()];
         let client = client.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
+        TlsConnector::from(Arc::new(client))
+    }
+
+    pub(in crate::admin) fn name() -> ServerName<'static> {
+        ServerName::try_from("admin.example.com").unwrap()
+    }
+
+    /// Whether such a client gets in.
+    async fn lets_in(&self, server: &Arc<ServerConfig>, clients: &Authority) -> bool {
         let (near, far) = tokio::io::duplex(1 << 16);
-        let name = ServerName::try_from("admin.example.com").unwrap();
         let (theirs, ours) = tokio::join!(
-            TlsConnector::from(Arc::new(client)).connect(name, near),
+            self.client(clients).connect(Self::name(), near),
             TlsAcceptor::from(Arc::clone(server)).accept(far)
         );
         theirs.is_ok() && ours.is_ok()
