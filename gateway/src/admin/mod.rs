@@ -42,6 +42,8 @@ pub struct Admin {
     orders: mpsc::Sender<Order>,
     /// Places for drains of single sessions.
     drains: Arc<Semaphore>,
+    /// Places for those who follow events: at the Unix socket, and at the address.
+    tails: [Arc<Semaphore>; 2],
     /// What the status page draws.
     history: History,
     /// The status page as somebody has got it.
@@ -166,6 +168,7 @@ impl Admin {
                 gateway,
                 orders,
                 drains: Arc::new(Semaphore::new(DRAINS_MAX)),
+                tails: [(); 2].map(|()| Arc::new(Semaphore::new(TAILS_MAX))),
                 history: History::default(),
                 page: ShownPage::default(),
             }),
@@ -217,5 +220,9 @@ impl std::error::Error for AdminError {}
 const ORDERS_MAX: usize = 4;
 /// Drains of single sessions at a time, each of which may go on for `limits.drain_timeout`.
 const DRAINS_MAX: usize = 16;
+/// Those who follow events at a time, at each of the two: they stay, and must leave places to those who come to look or to change
+/// something.
+const TAILS_MAX: usize = 32;
+const _: () = assert!(TAILS_MAX * 2 <= serve::CONNECTIONS_MAX, "as many places are left as they may take");
 /// How often a socket is looked at that another process has: a gateway that drains goes on for minutes.
 const TAKEN_PAUSE: Duration = Duration::from_secs(1);

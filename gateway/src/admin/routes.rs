@@ -83,7 +83,7 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
         Page::Sessions => document(admin, query.filter, report::sessions).await,
         Page::Endpoints => document(admin, query.filter, report::endpoints).await,
         Page::Streams => document(admin, query.filter, report::streams).await,
-        Page::Tail => tail::follow(admin, query.filter),
+        Page::Tail => tail::follow(admin, caller, query.filter),
         Page::Kick => acts::kick(admin, caller, &query),
         Page::Drain => acts::drain(admin, caller, &query),
         Page::Reload => acts::reload(admin, caller).await,

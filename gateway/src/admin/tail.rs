@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,10 +10,11 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Admin;
-use super::answer::{Body, with_type};
+use super::answer::{Body, problem, with_type};
+use super::caller::Caller;
 use crate::events::{Event, Place, Tail, Tailed};
 use crate::fleet::report::Filter;
 
@@ -21,6 +23,8 @@ struct Lines {
     lines: mpsc::Receiver<Bytes>,
     /// Until the last one is on its way.
     _place: Place,
+    /// One of those that there are for readers.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl http_body::Body for Lines {
@@ -34,10 +38,18 @@ impl http_body::Body for Lines {
 
 /// The events from now on, as long as the client is there. One that is slow loses some, and is told how many. The last line says
 /// that the gateway ends: without it, the connection broke.
-pub(super) fn follow(admin: &Admin, filter: Filter) -> Response<Body> {
+pub(super) fn follow(admin: &Admin, caller: &Caller, filter: Filter) -> Response<Body> {
+    let [at_socket, at_address] = &admin.tails;
+    let places = match caller {
+        Caller::Local { .. } => at_socket,
+        Caller::Certified { .. } | Caller::Loopback(_) => at_address,
+    };
+    let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "too many follow events already");
+    };
     let (sender, lines) = mpsc::channel(LINES_MAX);
     let tail = admin.gateway.events().follow();
-    let body = Lines { lines, _place: tail.place() };
+    let body = Lines { lines, _place: tail.place(), _permit: permit };
     tokio::spawn(write(tail, filter, sender));
     with_type(StatusCode::OK, Bytes::new(), "application/x-ndjson").map(|_| body.boxed_unsync())
 }

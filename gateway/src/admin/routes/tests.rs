@@ -153,3 +153,19 @@ async fn scrape_that_was_begun_is_kept_also_when_its_client_goes_away() {
     let text = String::from_utf8(answer.into()).unwrap();
     assert!(text.contains("\nadit_streams_opened_total 0\n"), "the one that was begun is the one that is told: {text}");
 }
+
+#[tokio::test]
+async fn those_who_follow_leave_places_to_others_and_to_the_socket() {
+    let admin = admin();
+    let (parts, ()) = Request::get("/v1/tail").header("host", "localhost").body(()).unwrap().into_parts();
+    let anybody = Caller::Loopback("127.0.0.1:5".parse().unwrap());
+    let mut followed = Vec::new();
+    for _ in 0..crate::admin::TAILS_MAX {
+        followed.push(answer(&admin, &anybody, &parts).await);
+    }
+    assert!(followed.iter().all(|answer| answer.status() == StatusCode::OK));
+    assert_eq!(answer(&admin, &anybody, &parts).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(asked(&admin, Method::GET, "/v1/tail").await.status(), StatusCode::OK, "the socket has its own");
+    followed.pop();
+    assert_eq!(answer(&admin, &anybody, &parts).await.status(), StatusCode::OK);
+}
