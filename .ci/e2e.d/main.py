@@ -1,10 +1,14 @@
 """Runs all scenarios on all deployments: `main.py ADIT ADIT_GATEWAY FOLDER_OF_NODE_PACKAGES [WORD…]`.
 
-With words, only scenarios whose name has one of them in it.
+With words, only scenarios whose name has one of them in it. Without, half of them runs beside the other half, each with
+upstreams, gateways and agents of its own: most scenarios wait most of the time.
 """
 
+import argparse
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,21 +40,55 @@ from scratch import Scratch
 from upstreams import Upstreams
 
 
+PARTS = 2
+
+
 def main():
-    adit, gateway, node_packages, *words = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("adit")
+    parser.add_argument("gateway")
+    parser.add_argument("node_packages", type=Path)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--part", type=int, choices=range(PARTS), help="only every second scenario, from this one on")
+    arguments = parser.parse_args()
+    if arguments.words or arguments.part is not None:
+        return run_here(arguments)
+    return run_parts(sys.argv[1:])
+
+
+def run_parts(arguments):
+    """Runs all parts at once; what each has printed is printed together."""
+    start = time.monotonic()
+    command = [sys.executable, "-B", __file__, *arguments, "--part"]
+    with tempfile.TemporaryFile("w+") as second:
+        children = [subprocess.Popen([*command, "0"]), subprocess.Popen([*command, "1"], stdout=second)]
+        try:
+            codes = [child.wait() for child in children]
+        except BaseException:
+            for child in children:
+                child.terminate()
+            raise
+        finally:
+            second.seek(0)
+            print(second.read(), end="", flush=True)
+    print(f"e2e: both parts {time.monotonic() - start:.0f} s, {'ok' if codes == [0, 0] else 'FAILED'}")
+    return max(codes, key=abs)
+
+
+def run_here(arguments):
     start, failed = time.monotonic(), []
-    scratch = Scratch()
+    scratch = Scratch(arguments.part or 0)
     try:
         # Copies, so that a build that goes on beside the run cannot exchange them.
         binaries = {
-            "adit": shutil.copy(adit, scratch.path("adit")),
-            "adit-gateway": shutil.copy(gateway, scratch.path("adit-gateway")),
+            "adit": shutil.copy(arguments.adit, scratch.path("adit")),
+            "adit-gateway": shutil.copy(arguments.gateway, scratch.path("adit-gateway")),
         }
-        scratch.path("node").symlink_to(Path(node_packages).resolve())
+        scratch.path("node").symlink_to(arguments.node_packages.resolve())
         upstreams = Upstreams(scratch)
         try:
             for kind in (dev.Dev, files.Files, private.Private):
-                failed += run(kind(scratch, binaries, upstreams), words or [""])
+                failed += run(kind(scratch, binaries, upstreams), arguments)
         finally:
             upstreams.stop()
     finally:
@@ -61,13 +99,16 @@ def main():
     return 1 if failed else 0
 
 
-def run(deployment, words):
+def run(deployment, arguments):
     """Starts the deployment if a scenario wants it, and returns the names of what failed."""
-    if not any(scenario.chosen(deployment, words)):
+    chosen = list(scenario.chosen(deployment, arguments.words or [""]))
+    if arguments.part is not None:
+        chosen = chosen[arguments.part :: PARTS]
+    if not chosen:
         return []
     try:
         deployment.start()
-        return scenario.run(deployment, words) + deployment.end()
+        return scenario.run_all(deployment, chosen) + deployment.end()
     except Exception as error:
         deployment.show_logs({})
         scenario.explain(error)

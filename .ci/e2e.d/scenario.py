@@ -27,11 +27,6 @@ def chosen(deployment, words):
             yield name, function
 
 
-def run(deployment, words):
-    """Runs the chosen scenarios one after the other; returns the names of those that failed."""
-    return run_all(deployment, chosen(deployment, words))
-
-
 def run_all(deployment, scenarios):
     """Runs scenarios, pairs of a name and a function, one after the other; returns the names of those that failed."""
     failed = []

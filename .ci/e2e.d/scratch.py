@@ -10,11 +10,12 @@ from pathlib import Path
 class Scratch:
     """A private directory that is removed at the end, and ports that nothing listens on."""
 
-    def __init__(self):
+    def __init__(self, part=0):
         self.folder = Path(tempfile.mkdtemp(prefix="adit-e2e-"))
         # PostgreSQL and nginx's workers run as other users, below this folder.
         self.folder.chmod(0o755)
-        self._next_port = 20_000 + os.getpid() * 7 % 8_000
+        # Runs beside each other take their ports from ranges of their own.
+        self._next_port = 20_000 + part * 4_000 + os.getpid() * 7 % 3_000
 
     def path(self, *parts):
         """A path below the directory; its parents are made."""
@@ -23,9 +24,12 @@ class Scratch:
         return path
 
     def write(self, name, text, mode=0o644):
+        """Puts the whole file in its place at once: programs that read it meanwhile find the old or the new one."""
         path = self.path(name)
-        path.write_text(text)
-        path.chmod(mode)
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(text)
+        new.chmod(mode)
+        new.replace(path)
         return path
 
     def port(self):
