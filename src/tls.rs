@@ -32,6 +32,7 @@ use self::verifier::Verifier;
 use crate::config::{AgentConfig, ConnectCas, PublicKeyPin, TlsCiphers, UpstreamTlsConfig};
 
 pub use self::cipher_order::describe_order;
+pub(crate) use self::cipher_order::facts;
 pub use self::clock::clock_warning;
 pub use self::endpoint::{EndpointTls, EndpointTlsError, endpoints_tls};
 pub(crate) use self::presented::Presented;

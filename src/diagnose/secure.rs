@@ -51,9 +51,7 @@ impl Secure {
 
     /// Version and cipher suite.
     pub(super) fn facts(&self) -> String {
-        let version = self.tls.protocol_version().map_or("?", |version| version.as_str().unwrap_or("?"));
-        let suite = self.tls.negotiated_cipher_suite().map(|suite| suite.suite());
-        format!("{version} {}", suite.and_then(|suite| suite.as_str()).unwrap_or("?"))
+        tls::facts(&self.tls)
     }
 
     /// The certificate of the other side in words.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
 
+use super::link_tls::{LinkTls, PARTIAL_KEPT, RECEIVE_AT, RECORD_DATA_MAX};
 use super::ready::Ready;
 use crate::frame::HEADER_LEN;
 use crate::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
@@ -19,7 +20,7 @@ use crate::tls;
 /// The link.
 pub(crate) struct Link {
     socket: TcpStream,
-    tls: ClientConnection,
+    tls: LinkTls,
     pub(crate) ready: Ready,
     pub(crate) session: AgentSession,
     scratch: Box<[u8]>,
@@ -85,9 +86,7 @@ impl Link {
         mut session: AgentSession,
     ) -> Result<Self, rustls::Error> {
         session.set_held(LINK_HELD);
-        let mut tls = ClientConnection::new(config, name)?;
-        // Bounded here, by `unflushed`: a frame is never split.
-        tls.set_buffer_limit(None);
+        let tls = LinkTls::new(config, name)?;
         let scratch = vec![0; SCRATCH_LEN].into_boxed_slice();
         Ok(Self {
             socket,
@@ -111,18 +110,16 @@ impl Link {
 
     /// The TLS version and cipher suite in words, once negotiated.
     pub(crate) fn tls_facts(&self) -> String {
-        let version = self.tls.protocol_version().map_or("?", |version| version.as_str().unwrap_or("?"));
-        let suite = self.tls.negotiated_cipher_suite().map(|suite| suite.suite());
-        format!("{version} {}", suite.and_then(|suite| suite.as_str()).unwrap_or("?"))
+        self.tls.facts()
     }
 
     /// Takes what the socket has, at most [`FILL_MAX`] bytes. True when there may be more.
     pub(crate) fn fill(&mut self, sink: &mut impl Sink, now: Instant) -> Result<bool, LinkEnd> {
         let mut left = FILL_MAX;
         while self.ready.readable && left > 0 {
-            let buffer = &mut self.scratch[PLAINTEXT_AHEAD..];
-            let room = buffer.len();
-            let len = match self.socket.read(buffer) {
+            let room = self.tls.room(&mut self.scratch)?;
+            let room_len = room.len();
+            let len = match self.socket.read(room) {
                 Ok(0) => return Err(LinkEnd::Closed),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -132,7 +129,7 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(LinkEnd::Socket(error)),
             };
-            self.ready.after_read(len, room);
+            self.ready.after_read(len, room_len);
             left = left.saturating_sub(len);
             self.decrypt(len, sink, now)?;
         }
@@ -143,39 +140,15 @@ impl Link {
     /// upstream then costs one system call. What came before a failure counts.
     fn decrypt(&mut self, len: usize, sink: &mut impl Sink, now: Instant) -> Result<(), LinkEnd> {
         let mut plaintext = 0;
-        let decrypted = self.decrypt_to_front(len, &mut plaintext);
+        let received = self.tls.receive(&mut self.scratch, len, &mut plaintext);
         if plaintext > 0 {
             self.session.recv(&self.scratch[..plaintext], sink, now).map_err(LinkEnd::Protocol)?;
         }
-        decrypted
-    }
-
-    /// Puts the plaintext at the front of the scratch buffer, and counts it in `plaintext`. It never catches up with what
-    /// is still to be decrypted: it is shorter, but for the record that had begun before, which fits ahead.
-    fn decrypt_to_front(&mut self, len: usize, plaintext: &mut usize) -> Result<(), LinkEnd> {
-        let (mut at, end) = (PLAINTEXT_AHEAD, PLAINTEXT_AHEAD + len);
-        while at < end {
-            match self.tls.read_tls(&mut &self.scratch[at..end]).map_err(LinkEnd::Socket)? {
-                0 => return Err(LinkEnd::Closed),
-                taken => at += taken,
-            }
-            let processed = self.tls.process_new_packets();
-            let drained = loop {
-                match self.tls.reader().read(&mut self.scratch[*plaintext..at]) {
-                    Ok(0) => break Err(LinkEnd::Closed),
-                    Ok(len) => *plaintext += len,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                    Err(error) => break Err(LinkEnd::Socket(error)),
-                }
-            };
-            if let Err(error) = processed {
-                // The alert that says why.
-                let _ = self.tls.write_tls(&mut self.socket);
-                return Err(LinkEnd::Tls(error));
-            }
-            drained?;
-        }
-        Ok(())
+        received.map_err(|end| {
+            // The alert that says why.
+            let _ = self.socket.write(self.tls.outgoing());
+            end.into()
+        })
     }
 
     /// Writes what the session has, then granted data, at most [`FLUSH_MAX`] bytes. True when there may be more to
@@ -206,11 +179,14 @@ impl Link {
     }
 
     fn produce_control(&mut self) -> Result<usize, LinkEnd> {
+        if self.tls.is_handshaking() {
+            return Ok(0);
+        }
         self.control.clear();
         self.session.poll_transmit(&mut self.control, CONTROL_ROOM);
         let len = self.control.len();
         for piece in self.control.chunks(self.first_records.record_max().unwrap_or(CONTROL_ROOM)) {
-            self.tls.writer().write_all(piece).map_err(LinkEnd::Socket)?;
+            self.tls.send(piece)?;
             self.unflushed += piece.len();
             self.first_records.add(piece.len());
         }
@@ -241,7 +217,7 @@ impl Link {
             for (at, (slot, header)) in self.scratch.chunks_exact_mut(FRAME_MAX).zip(headers).enumerate() {
                 let payload = (len - at * FRAME_DATA_MAX).min(FRAME_DATA_MAX);
                 slot[..HEADER_LEN].copy_from_slice(&header);
-                self.tls.writer().write_all(&slot[..HEADER_LEN + payload]).map_err(LinkEnd::Socket)?;
+                self.tls.send(&slot[..HEADER_LEN + payload])?;
                 produced += HEADER_LEN + payload;
             }
             self.unflushed += produced;
@@ -261,13 +237,14 @@ impl Link {
     /// together for the next time, up to [`BATCH_MAX`]; when it is full, a frame only: what is urgent waits behind it.
     fn write_tls(&mut self) -> io::Result<()> {
         while self.tls.wants_write() && self.ready.writable {
-            let written = match self.first_records.record_max() {
-                Some(_) => self.tls.write_tls(&mut OneRecord(&mut self.socket)),
-                None => self.tls.write_tls(&mut self.socket),
+            let records = match self.first_records.record_max() {
+                // Each leaves in a packet of its own.
+                Some(_) => self.tls.outgoing_record(),
+                None => self.tls.outgoing(),
             };
-            match written {
+            match self.socket.write(records) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(len) => self.tls.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.writable = false;
                     (self.batch, self.was_full) = (FRAME_MAX, true);
@@ -339,33 +316,19 @@ fn read_frames(scratch: &mut [u8], source: &mut impl Source, stream: Key, max: u
     source.read(stream, &mut buffers[..max.div_ceil(FRAME_DATA_MAX)])
 }
 
-/// A socket that takes one TLS record at a time, so that each leaves in a packet of its own.
-struct OneRecord<'a>(&'a mut TcpStream);
-
-impl Write for OneRecord<'_> {
-    // `write_vectored` is the trait's own: it writes the first slice.
-    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        self.0.write(record)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
 /// A DATA frame at its largest.
 const FRAME_MAX: usize = HEADER_LEN + FRAME_DATA_MAX;
 
-/// Where what is read from the socket begins in the scratch buffer: the plaintext of a record of which all but the last
-/// byte had come before has room in front of it.
-const PLAINTEXT_AHEAD: usize = 20 * 1024;
+// A frame goes into one record.
+const _: () = assert!(FRAME_MAX <= RECORD_DATA_MAX);
 
-/// One read of the socket, four TLS records, and [`PLAINTEXT_AHEAD`]. Also where frames are put together for sending.
-const SCRATCH_LEN: usize = PLAINTEXT_AHEAD + 64 * 1024;
+/// One read of the socket, four TLS records, and what is before it. Also where frames are put together for sending.
+const SCRATCH_LEN: usize = RECEIVE_AT + 64 * 1024;
 
-/// What the link itself holds at most, to be counted against the memory budget: the scratch buffer; a received record
-/// and what came behind it; control frames before and after encryption; encrypted frames.
-pub(crate) const LINK_HELD: usize = SCRATCH_LEN + 20 * 1024 + CONTROL_ROOM + CONTROL_ROOM + BATCH_MAX;
+/// What the link itself holds at most, to be counted against the memory budget: the scratch buffer; a record that is not
+/// complete, and one that was decrypted; control frames before and after encryption; encrypted frames.
+pub(crate) const LINK_HELD: usize =
+    SCRATCH_LEN + PARTIAL_KEPT + RECORD_DATA_MAX + CONTROL_ROOM + CONTROL_ROOM + BATCH_MAX;
 
 /// Bytes taken from the link in one turn of the loop, so that other sockets get theirs.
 const FILL_MAX: usize = 128 * 1024;

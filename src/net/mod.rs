@@ -2,6 +2,7 @@
 
 pub mod dial;
 pub(crate) mod link;
+mod link_tls;
 pub mod outgoing;
 pub mod private_socket;
 pub(crate) mod ready;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, KeyProvider, ring};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
-use rustls::{CipherSuite, Error};
+use rustls::{CipherSuite, CommonState, Error};
 
 use crate::config::TlsCiphers;
 
@@ -77,6 +77,28 @@ fn describe(suite: CipherSuite) -> (bool, Option<Cipher>, bool) {
     }
 }
 
+/// The TLS version and cipher suite in words, once negotiated. The names that rustls has for every suite that there ever
+/// was would be 1 % of the agent.
+pub(crate) fn facts(connection: &CommonState) -> String {
+    let version = connection.protocol_version().and_then(|version| version.as_str()).unwrap_or("?");
+    format!("{version} {}", connection.negotiated_cipher_suite().map_or("?", |suite| name(suite.suite())))
+}
+
+fn name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS13_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS13_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS13_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+        _ => "?",
+    }
+}
+
 /// GCM needs AES and carry-less multiplication.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 fn has_aes_instructions() -> bool {
@@ -132,6 +154,7 @@ mod tests {
             assert_eq!(provider.cipher_suites.len(), ring::default_provider().cipher_suites.len());
             for suite in &provider.cipher_suites {
                 assert!(describe(suite.suite()).1.is_some(), "{suite:?}");
+                assert_eq!(Some(name(suite.suite())), suite.suite().as_str());
             }
         }
     }
