@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod config;
 pub mod credentials;
 mod deceptive;
+mod departed;
 pub mod dev;
 pub mod events;
 pub mod fleet;

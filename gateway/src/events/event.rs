@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::deceptive::is_deceptive;
+use crate::departed::Grouped;
 
 /// One moment on both clocks: the monotonic one decides what is due, the other one is told to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,15 @@ pub struct About {
     pub instance: Option<Arc<str>>,
     /// The endpoint's URL, the limit's key, the certificate's name, or an address.
     pub subject: Option<Arc<str>>,
+}
+
+impl Grouped for Site {
+    type Group = (Arc<str>, Arc<str>);
+
+    /// The credential: agents name their instances themselves.
+    fn group(&self) -> Self::Group {
+        (Arc::clone(&self.account), Arc::clone(&self.credential))
+    }
 }
 
 impl Moment {

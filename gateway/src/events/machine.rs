@@ -12,6 +12,7 @@ use super::event::{About, Event, Kind, Moment, Site, clean};
 use super::quiet::Quiet;
 use super::settle::{Change, Settle, Settled};
 use crate::admit::network;
+use crate::departed::Grouped;
 
 /// The state behind [`Events`](super::Events).
 #[derive(Debug)]
@@ -41,6 +42,15 @@ pub(super) struct Machine {
 struct EndpointName {
     account: Arc<str>,
     url: Arc<str>,
+}
+
+impl Grouped for EndpointName {
+    type Group = Arc<str>;
+
+    /// The account: its agents name their endpoints.
+    fn group(&self) -> Self::Group {
+        Arc::clone(&self.account)
+    }
 }
 
 /// A log-in that was refused.

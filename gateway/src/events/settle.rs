@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::Moment;
+use crate::departed::{Departed, Grouped};
 
 /// Follows which of many things are there.
 #[derive(Debug)]
-pub(super) struct Settle<K> {
+pub(super) struct Settle<K: Grouped> {
     time: Duration,
     away_max: usize,
     records: HashMap<K, Record>,
     /// When something is to be told of whom. Invariant: agrees with `Record::due`.
     due: BTreeSet<(Instant, K)>,
-    /// Who is not there, longest first. Invariant: agrees with `Record::is_up`.
-    away: BTreeSet<(Instant, K)>,
+    /// Who is not there. Invariant: agrees with `Record::departure`.
+    away: Departed<K>,
     forgotten: u64,
 }
 
@@ -37,6 +38,8 @@ struct Record {
     /// How often it has gone away, while it flaps.
     flapping: Option<u64>,
     due: Option<Instant>,
+    /// The number of its departure, while it is not there.
+    departure: Option<u64>,
 }
 
 /// Something that is to be told.
@@ -60,10 +63,10 @@ pub(super) enum Change {
     Steady(u64, bool),
 }
 
-impl<K: Clone + Ord + Hash> Settle<K> {
+impl<K: Grouped + Ord + Hash> Settle<K> {
     /// Remembers at most `away_max` that are not there; how many are there is the caller's to bound.
     pub(super) fn new(time: Duration, away_max: usize) -> Self {
-        Self { time, away_max, records: HashMap::new(), due: BTreeSet::new(), away: BTreeSet::new(), forgotten: 0 }
+        Self { time, away_max, records: HashMap::new(), due: BTreeSet::new(), away: Departed::default(), forgotten: 0 }
     }
 
     /// Takes another settle time; what is waiting keeps the one that it began with.
@@ -83,8 +86,8 @@ impl<K: Clone + Ord + Hash> Settle<K> {
             return None;
         }
         let record = self.records.get_mut(key)?;
-        if !record.is_up {
-            self.away.remove(&(record.since.at, key.clone()));
+        if let Some(departure) = record.departure.take() {
+            self.away.remove(departure, key);
         }
         record.change(is_up, reason, now);
         let flaps = !is_up && record.begins_to_flap(window);
@@ -99,7 +102,7 @@ impl<K: Clone + Ord + Hash> Settle<K> {
             self.due.insert((due, key.clone()));
         }
         if !is_up {
-            self.away.insert((now.at, key.clone()));
+            record.departure = Some(self.away.insert(key.clone()));
             self.forget();
         }
         told
@@ -115,7 +118,9 @@ impl<K: Clone + Ord + Hash> Settle<K> {
     pub(super) fn drop_untold(&mut self, key: &K) {
         let is_untold = |record: &Record| record.told.is_none() && !record.is_up && record.flapping.is_none();
         let Some(record) = self.records.get(key).filter(|record| is_untold(record)) else { return };
-        self.away.remove(&(record.since.at, key.clone()));
+        if let Some(departure) = record.departure {
+            self.away.remove(departure, key);
+        }
         if let Some(due) = record.due {
             self.due.remove(&(due, key.clone()));
         }
@@ -159,7 +164,7 @@ impl<K: Clone + Ord + Hash> Settle<K> {
 
     fn forget(&mut self) {
         while self.away.len() > self.away_max {
-            let Some((_, key)) = self.away.pop_first() else { return };
+            let Some(key) = self.away.pop() else { return };
             let Some(record) = self.records.remove(&key) else { continue };
             if let Some(due) = record.due {
                 self.due.remove(&(due, key));
@@ -181,6 +186,7 @@ impl Record {
             departures: VecDeque::new(),
             flapping: None,
             due: None,
+            departure: None,
         }
     }
 

@@ -6,7 +6,6 @@
 //! one that went first of the credential that has most of them. It reads no clock.
 
 mod ending;
-mod offline;
 pub mod report;
 mod traffic;
 
@@ -17,11 +16,10 @@ use std::sync::Arc;
 use adit::message::AuthRequest;
 
 use crate::admit::shown;
+use crate::departed::Departed;
 use crate::events::{Moment, Site as SiteKey};
 use crate::gateway::Agent;
 use crate::http::reach::SessionId;
-
-use offline::Offline;
 
 pub(crate) use ending::{Cause, Ending};
 pub(crate) use traffic::Traffic;
@@ -42,8 +40,7 @@ pub(crate) struct Fleet {
     pub(crate) started: Moment,
     sites: BTreeMap<SiteKey, Site>,
     /// Sites without a session. Invariant: agrees with `Site::departure`.
-    offline: Offline,
-    departures: u64,
+    offline: Departed<SiteKey>,
     /// Sites that were forgotten to make room.
     forgotten: u64,
 }
@@ -78,7 +75,7 @@ pub(crate) struct LastEnd {
 impl Fleet {
     /// A record that begins now.
     pub(crate) fn new(now: Moment) -> Self {
-        Self { started: now, sites: BTreeMap::new(), offline: Offline::default(), departures: 0, forgotten: 0 }
+        Self { started: now, sites: BTreeMap::new(), offline: Departed::default(), forgotten: 0 }
     }
 
     /// A session has logged in.
@@ -127,9 +124,7 @@ impl Fleet {
             return;
         }
         site.since = at;
-        self.departures = self.departures.saturating_add(1);
-        site.departure = Some(self.departures);
-        self.offline.insert(self.departures, key.clone());
+        site.departure = Some(self.offline.insert(key.clone()));
         if self.offline.len() > OFFLINE_MAX
             && let Some(oldest) = self.offline.pop()
         {

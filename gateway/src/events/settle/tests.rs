@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// The part before a slash.
+impl Grouped for &'static str {
+    type Group = &'static str;
+
+    fn group(&self) -> &'static str {
+        self.split_once('/').map_or("", |(group, _)| group)
+    }
+}
+
 /// Follows things by their names; times are in seconds.
 struct Clock {
     start: Instant,
@@ -154,6 +163,21 @@ fn absent_ones_are_forgotten_oldest_first_and_the_loss_is_counted() {
     assert_eq!(clock.settle.away.len(), 3);
     clock.pass(5000);
     assert!(clock.settle.due.is_empty());
+}
+
+#[test]
+fn group_with_most_absent_ones_forgets_its_own() {
+    let mut clock = Clock::new();
+    clock.hear(0, "a/1", true);
+    clock.told(60);
+    clock.hear(100, "a/1", false);
+    let made_up = ["b/1", "b/2", "b/3", "b/4", "b/5", "b/6"];
+    for (second, name) in (101..).zip(made_up) {
+        clock.hear(second, name, true);
+        clock.hear(second, name, false);
+    }
+    let told: Vec<_> = clock.told(1000).into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(told, ["a/1", "b/5", "b/6"]);
 }
 
 #[test]
