@@ -1,12 +1,7 @@
 """What an operator is told of: a site that is cut off, one that comes and goes, and a webhook that is down."""
 
 import base64
-import hashlib
-import hmac
 import itertools
-import json
-import queue
-import secrets
 import signal
 import time
 from contextlib import contextmanager
@@ -15,8 +10,9 @@ from datetime import datetime
 from clients import fetch
 from failure import expect, expect_equal
 from program import wait_until
+from receiver import Receiver
 from scenario import scenario
-from served import Quiet, Served
+from served import Served
 
 SETTLE = 2
 
@@ -79,64 +75,10 @@ def webhook_that_is_down_costs_no_event_and_no_traffic(deployment):
         wait_until(lambda: "webhook.recovered" in deployment.gateway_logged(mark), "the end of it to be told", 20)
 
 
-class _Receiver:
-    """A receiver as Standard Webhooks describes it: signatures and times are checked, ids are taken once."""
-
-    def __init__(self):
-        self.key = secrets.token_bytes(32)
-        self.ways, self.told, self.wrong = itertools.repeat("take"), [], []
-        self._ids, self._queue = set(), queue.Queue()
-
-    def handler(self):
-        receiver = self
-
-        class Handler(Quiet):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                way = next(receiver.ways)
-                if way == "refuse":
-                    return self.answer({}, status=500)
-                if way == "garbage":
-                    self.wfile.write(b"\0\xff no HTTP at all\r\n\r\n")
-                    self.close_connection = True
-                    return None
-                if way == "silent":
-                    time.sleep(3)
-                    self.close_connection = True
-                    return None
-                receiver.take(self.headers, body)
-                return self.answer({})
-
-        return Handler
-
-    def take(self, headers, body):
-        name, stamp = headers["webhook-id"], headers["webhook-timestamp"]
-        message = f"{name}.{stamp}.".encode() + body
-        signature = base64.b64encode(hmac.new(self.key, message, hashlib.sha256).digest()).decode()
-        if headers["webhook-signature"] != f"v1,{signature}" or abs(time.time() - int(stamp)) > 60:
-            self.wrong.append(dict(headers))
-        if name not in self._ids:
-            self._ids.add(name)
-            told = json.loads(body) | {"arrived": time.time()}
-            self.told.append(told)
-            self._queue.put(told)
-
-    def next(self, seconds=20, kind=None):
-        """The next event, or the next of a kind."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                told = self._queue.get(timeout=max(0.01, end - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"no {kind or 'event'} within {seconds} s; told: {self.told}") from None
-            if kind in (None, told["type"]):
-                return told
-
-
 @contextmanager
 def _told(deployment):
     """A gateway that was started anew and tells a receiver, and an agent that is noticed soon when it is silent."""
-    receiver = _Receiver()
+    receiver = Receiver()
     usual = deployment.agent_document
     with Served(receiver.handler()) as served:
         secret = f"whsec_{base64.b64encode(receiver.key).decode()}\n"
