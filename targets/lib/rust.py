@@ -18,7 +18,9 @@ RUSTC, CARGO = "/usr/bin/rustc", lock.CARGO
 FLAGS_WITH_TABLES = ("-Ctarget-feature=+crt-static", "-Clink-self-contained=no", "-Crelocation-model=static")
 # Nothing unwinds with panic=abort, so nothing reads the tables for it.
 FLAGS = (*FLAGS_WITH_TABLES, "-Cforce-unwind-tables=no")
-SILENT = ("-Zunstable-options", "-Cpanic=immediate-abort")
+# Panics that say nothing, and so need no place. And where a message shows a value as `derive(Debug)` does, which is in few and
+# for developers, the value's name without its fields.
+SILENT = ("-Zunstable-options", "-Cpanic=immediate-abort", "-Zfmt-debug=shallow", "-Zlocation-detail=none")
 
 # Without the symboliser for backtraces: a router has no debug information for it.
 STD = ("-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size")

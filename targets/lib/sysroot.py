@@ -21,7 +21,7 @@ LLVM = "22"
 PACKAGES = (f"clang-{LLVM}", f"lld-{LLVM}", "make", "binutils")
 
 CFLAGS = (
-    *("-Os", "-ffunction-sections", "-fdata-sections", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
+    *("-Oz", "-ffunction-sections", "-fdata-sections", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
     *("-fno-pic", "-Wno-everything"),
 )
 
@@ -36,7 +36,7 @@ OWN = ("unwind.c", "thread_name.c")
 CC = """#!/bin/sh
 case "$*" in
     *aes_nohw.c* | *poly1305*.c* | *montgomery.c*) set -- "$@" -O3 ;;
-    *crypto/*.c*) set -- "$@" -Os ;;
+    *crypto/*.c*) set -- "$@" -Oz ;;
 esac
 exec clang-{llvm} {flags} -nostdlibinc -isystem {sysroot}/include {cflags} "$@" -fno-pic
 """
