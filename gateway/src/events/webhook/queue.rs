@@ -1,6 +1,7 @@
 //! What waits to be sent, and when it is tried again. It has no clock and does no I/O.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,10 +42,11 @@ pub(in crate::events) enum Next {
 }
 
 impl Queue {
-    /// Takes an event; when there are too many, the oldest that is not just being sent is lost.
+    /// Takes an event. When there are too many, one that is not just being sent is lost: the oldest of the credential, or for
+    /// endpoints of the account, that has most, so that a site that makes up events pushes out no other's.
     pub(in crate::events) fn push(&mut self, event: Arc<Event>, now: Instant) {
         if self.waiting.len() >= WAITING_MAX {
-            self.waiting.remove(usize::from(self.sending.is_some()));
+            self.waiting.remove(self.one_too_many());
             self.lose(1);
         }
         self.waiting.push_back(Waiting { event, since: now, refusals: 0 });
@@ -108,6 +110,18 @@ impl Queue {
     /// How many wait, and how many were lost since the start.
     pub(in crate::events) fn counts(&self) -> (usize, u64) {
         (self.waiting.len(), self.lost)
+    }
+
+    /// Which one is lost for the next.
+    fn one_too_many(&self) -> usize {
+        let begin = usize::from(self.sending.is_some());
+        let mut counts: HashMap<_, (usize, usize)> = HashMap::new();
+        for (index, waiting) in self.waiting.iter().enumerate().skip(begin) {
+            let about = &waiting.event.about;
+            counts.entry((&about.account, &about.credential)).or_insert((0, index)).0 += 1;
+        }
+        let most = counts.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
+        most.map_or(begin, |(_, oldest)| oldest)
     }
 
     /// The event that was on its way, if it still waits: somebody may have cleared the queue meanwhile.
@@ -212,6 +226,21 @@ mod tests {
         assert_eq!(sent(&mut queue, start), ("6".to_owned(), 5));
         queue.delivered(5);
         assert_eq!(sent(&mut queue, start), ("7".to_owned(), 0));
+    }
+
+    #[test]
+    fn whoever_has_most_events_loses_its_own() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        let of = |credential: &str, number: usize| {
+            let about = About { credential: Some(credential.into()), ..About::default() };
+            Arc::new(Event { about, ..Event::clone(&event(number)) })
+        };
+        queue.push(of("quiet", 0), start);
+        (1..WAITING_MAX + 3).for_each(|number| queue.push(of("loud", number), start));
+        assert_eq!(queue.counts(), (WAITING_MAX, 3));
+        assert_eq!(sent(&mut queue, start), ("0".to_owned(), 3));
+        queue.delivered(3);
+        assert_eq!(sent(&mut queue, start), ("4".to_owned(), 0));
     }
 
     #[test]
