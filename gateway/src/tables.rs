@@ -33,8 +33,12 @@ pub(crate) fn sites(sites: &Sites) -> String {
     }
     let draining = if sites.draining { "; the gateway drains" } else { "" };
     let unseen = others.iter().filter(|site| site.state == SiteState::Unseen).count();
+    let forgotten = match sites.forgotten {
+        0 => String::new(),
+        count => format!("; {count} more went offline and are forgotten"),
+    };
     let summary = format!(
-        "{} online, {} offline, {unseen} not seen since the gateway started at {}{draining}",
+        "{} online, {} offline, {unseen} not seen since the gateway started at {}{forgotten}{draining}",
         online.len(),
         others.len() - unseen,
         sites.started
@@ -200,7 +204,7 @@ mod tests {
         };
         let end = json!({"session": 3, "at": "x", "seconds": 7265, "cause": "silent", "reason": "nothing was heard"});
         let fleet = json!({
-            "now": "x", "started": "then", "draining": false, "forgotten": 0,
+            "now": "x", "started": "then", "draining": true, "forgotten": 7,
             "sites": [site("a", "offline", end), site("longer-name", "online", Value::Null), site("c", "unseen", Value::Null)],
         });
         let text = sites(&serde_json::from_value(fleet).unwrap());
@@ -210,7 +214,9 @@ mod tests {
         assert!(lines[2].starts_with("offline  2h1m  main/a "), "{text}");
         assert_eq!(lines[3], "    2h1m ago, silent: nothing was heard");
         assert!(lines[4].starts_with("unseen "), "{text}");
-        assert_eq!(lines[5], "1 online, 1 offline, 1 not seen since the gateway started at then");
+        let summary = "1 online, 1 offline, 1 not seen since the gateway started at then; 7 more went offline and are \
+                       forgotten; the gateway drains";
+        assert_eq!(lines[5], summary);
     }
 
     #[test]
