@@ -25,8 +25,7 @@ pub(super) struct Machine {
     known_refusals: Quiet<Arc<str>>,
     /// By address: strangers, who shall not silence the former.
     refusals: Quiet<IpAddr>,
-    /// By the limit, and the account and credential that have reached it.
-    limits: Quiet<(Arc<str>, Option<Arc<str>>, Option<Arc<str>>)>,
+    limits: Quiet<LimitKey>,
     certificates: CertificateEnds,
     outbox: VecDeque<Event>,
     /// Begins every id of this process.
@@ -36,6 +35,9 @@ pub(super) struct Machine {
     is_ending: bool,
     dropped: u64,
 }
+
+/// A limit, and the account and credential that have reached it.
+type LimitKey = (Arc<str>, Option<Arc<str>>, Option<Arc<str>>);
 
 /// The address of an endpoint within its account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
