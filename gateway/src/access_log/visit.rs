@@ -10,7 +10,7 @@ use http::request::Parts;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::line::{Line, Milliseconds, Rule};
+use super::line::{Line, Rule, Times};
 use crate::http::reach::{PublicEndpoint, Target, Visitor};
 use crate::ledger::Ledger;
 use crate::metrics::{Status, observe};
@@ -222,12 +222,7 @@ impl Visit {
     fn write(&self, notes: &Notes, total: Duration) {
         let Some(access) = self.ledger.access() else { return };
         let (received, sent) = self.carried(notes);
-        let milliseconds = Milliseconds {
-            policy: notes.policy.map(Into::into),
-            open: notes.open.map(Into::into),
-            first_byte: notes.first_byte.map(Into::into),
-            total: total.into(),
-        };
+        let times = Times { policy: notes.policy, open: notes.open, first_byte: notes.first_byte, total };
         let rule = notes.rule.as_ref();
         let request = self.request.as_ref();
         let line = Line {
@@ -250,16 +245,13 @@ impl Visit {
             verdict: rule.map_or("continue", |(_, decided)| decided.verdict),
             rule: rule.map(|(endpoint, decided)| Rule { endpoint, phase: decided.phase, rule: decided.rule() }),
             status: notes.status.map(|status| status.as_u16()),
-            error: notes.code.map(|code| format!("ERR_NGROK_{code}")),
+            error: notes.code,
             received,
             sent,
-            ms: milliseconds,
+            times,
             end: notes.ending.as_str(),
         };
-        // It has no maps with odd keys, the only thing that JSON cannot have.
-        if let Ok(line) = serde_json::to_vec(&line) {
-            access.lines.push(&line);
-        }
+        access.lines.push(&line.to_json());
     }
 
     fn carried(&self, notes: &Notes) -> (u64, u64) {
