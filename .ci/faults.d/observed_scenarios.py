@@ -118,7 +118,7 @@ def rotation_under_load_neither_loses_nor_tears_a_line(case):
     expect_equal(sum(line.get("path", "").startswith("/hello-") for line in lines), sum(answers), "lines")
 
 
-@fault(seconds=90)
+@fault(seconds=90, heavy=True)
 def revoked_credential_ends_its_streams_within_a_second_and_no_others(case):
     """Its file is taken away; nobody sends a signal. A download of another site goes on."""
     site = Watched(case)
