@@ -6,6 +6,7 @@ upstreams, gateways and agents of its own: most scenarios wait most of the time.
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,7 @@ import lifecycle_scenarios  # noqa: F401
 from scratch import Scratch
 from upstreams import Upstreams
 
-
+# The machines that run this have two cores.
 PARTS = 2
 
 
@@ -51,6 +52,8 @@ def main():
     parser.add_argument("words", nargs="*")
     parser.add_argument("--part", type=int, choices=range(PARTS), help="only every second scenario, from this one on")
     arguments = parser.parse_args()
+    # Whoever ends this wants nothing of it to be left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("e2e: told to end"))
     if arguments.words or arguments.part is not None:
         return run_here(arguments)
     return run_parts(sys.argv[1:])
@@ -60,19 +63,25 @@ def run_parts(arguments):
     """Runs all parts at once; what each has printed is printed together."""
     start = time.monotonic()
     command = [sys.executable, "-B", __file__, *arguments, "--part"]
-    with tempfile.TemporaryFile("w+") as second:
-        children = [subprocess.Popen([*command, "0"]), subprocess.Popen([*command, "1"], stdout=second)]
+    with tempfile.TemporaryDirectory() as folder:
+        printed = Path(folder) / "second"
+        with printed.open("w") as second:
+            children = [subprocess.Popen([*command, "0"]), subprocess.Popen([*command, "1"], stdout=second)]
         try:
             codes = [child.wait() for child in children]
-        except BaseException:
+        except BaseException as error:
+            # An interrupt at the keyboard is for the children, too.
+            if not isinstance(error, KeyboardInterrupt):
+                for child in children:
+                    child.terminate()
+            # They stop what they have started.
             for child in children:
-                child.terminate()
+                child.wait()
             raise
         finally:
-            second.seek(0)
-            print(second.read(), end="", flush=True)
+            print(printed.read_text(), end="", flush=True)
     print(f"e2e: both parts {time.monotonic() - start:.0f} s, {'ok' if codes == [0, 0] else 'FAILED'}")
-    return max(codes, key=abs)
+    return 0 if codes == [0, 0] else 1
 
 
 def run_here(arguments):

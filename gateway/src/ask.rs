@@ -141,7 +141,7 @@ pub(crate) fn tail(tail: &Tail) -> Result<(), Failure> {
                 }
             }
         }
-        Ok(())
+        Err(Failure::Internal("the connection ended, and nobody said that the gateway does".to_owned()))
     })
 }
 

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::link_tls::{LinkTls, PARTIAL_KEPT, RECEIVE_AT, RECORD_DATA_MAX};
+use super::link_tls::{LinkTls, PARTIAL_MAX, RECEIVE_AT, RECORD_DATA_MAX, TlsEnd};
 use super::ready::Ready;
 use crate::frame::HEADER_LEN;
 use crate::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
@@ -144,11 +144,11 @@ impl Link {
         if plaintext > 0 {
             self.session.recv(&self.scratch[..plaintext], sink, now).map_err(LinkEnd::Protocol)?;
         }
-        received.map_err(|end| {
+        if let Err(TlsEnd::Failed(_)) = &received {
             // The alert that says why.
-            let _ = self.socket.write(self.tls.outgoing());
-            end.into()
-        })
+            let _ = self.write_tls();
+        }
+        received.map_err(LinkEnd::from)
     }
 
     /// Writes what the session has, then granted data, at most [`FLUSH_MAX`] bytes. True when there may be more to
@@ -328,7 +328,7 @@ const SCRATCH_LEN: usize = RECEIVE_AT + 64 * 1024;
 /// What the link itself holds at most, to be counted against the memory budget: the scratch buffer; a record that is not
 /// complete, and one that was decrypted; control frames before and after encryption; encrypted frames.
 pub(crate) const LINK_HELD: usize =
-    SCRATCH_LEN + PARTIAL_KEPT + RECORD_DATA_MAX + CONTROL_ROOM + CONTROL_ROOM + BATCH_MAX;
+    SCRATCH_LEN + PARTIAL_MAX + RECORD_DATA_MAX + CONTROL_ROOM + CONTROL_ROOM + BATCH_MAX;
 
 /// Bytes taken from the link in one turn of the loop, so that other sockets get theirs.
 const FILL_MAX: usize = 128 * 1024;

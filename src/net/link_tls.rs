@@ -62,7 +62,7 @@ impl LinkTls {
     pub(super) fn room<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a mut [u8], TlsEnd> {
         match buffer.get_mut(self.begin() + self.partial.len()..) {
             Some(room) if !room.is_empty() => Ok(room),
-            _ => Err(TlsEnd::Failed(rustls::Error::General("a message of the handshake is too long".to_owned()))),
+            _ => Err(too_long()),
         }
     }
 
@@ -87,10 +87,13 @@ impl LinkTls {
                 Err(end) => break Err(end),
             }
         };
+        let partial = &buffer[at..end];
         self.partial.clear();
-        self.partial.extend_from_slice(&buffer[at..end]);
-        self.partial.shrink_to(PARTIAL_KEPT);
-        done
+        self.partial.reserve_exact(partial.len());
+        self.partial.extend_from_slice(partial);
+        self.partial.shrink_to(PARTIAL_MAX);
+        // Certificates are long, before there are any streams; tickets are not.
+        if done.is_ok() && self.partial.len() > PARTIAL_MAX && !self.is_handshaking() { Err(too_long()) } else { done }
     }
 
     /// One state of the connection, and how many bytes of `incoming` are worked off then. Plaintext goes behind what
@@ -137,7 +140,7 @@ impl LinkTls {
             },
             Err(error) => {
                 self.has_failed = true;
-                self.outgoing.encode_alert(&mut self.connection, incoming);
+                self.outgoing.encode_alert(&mut self.connection, incoming.get_mut(discard..).unwrap_or_default());
                 Err(TlsEnd::Failed(error))
             }
         };
@@ -241,7 +244,8 @@ impl Outgoing {
         }
     }
 
-    /// The word to the other side about what it did wrong, if there is one. Nothing else waits then.
+    /// The word to the other side about what it did wrong, as a rule: not all that is wrong has one, and an answer to a change
+    /// of keys that came right before goes first.
     fn encode_alert(&mut self, connection: &mut UnbufferedClientConnection, incoming: &mut [u8]) {
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(incoming).state {
             self.encode(&mut data);
@@ -303,6 +307,10 @@ impl From<TlsEnd> for super::link::LinkEnd {
     }
 }
 
+fn too_long() -> TlsEnd {
+    TlsEnd::Failed(rustls::Error::General("a message of the handshake is too long".to_owned()))
+}
+
 /// The interface was not used as it is to be, or is not what its documentation says.
 fn out_of_step() -> TlsEnd {
     TlsEnd::Failed(rustls::Error::General("its steps come in an unknown order".to_owned()))
@@ -320,8 +328,9 @@ const RECORD_MAX: usize = RECORD_HEADER + RECORD_DATA_MAX + 2048;
 /// Where the socket is read to, as a rule: behind plaintext of a record, and the beginning of another that came before.
 pub(super) const RECEIVE_AT: usize = RECORD_DATA_MAX + RECORD_MAX;
 
-/// Room for what is incomplete that is kept: the rest is for messages of the handshake of several records.
-pub(super) const PARTIAL_KEPT: usize = RECORD_MAX;
+/// What is incomplete at most after the handshake, in which it may fill the whole buffer: a message as long as a record, and
+/// the one behind it.
+pub(super) const PARTIAL_MAX: usize = 2 * RECORD_MAX;
 
 #[cfg(test)]
 mod tests;

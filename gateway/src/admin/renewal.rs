@@ -82,8 +82,9 @@ impl Watched {
         let stamp = stamp(&self.tls);
         let is_settled = stamp == self.seen;
         self.seen = stamp;
+        let was_read = stamp == self.read;
         // What an authority said goes out of date while its file stays as it is.
-        if !self.tls.certificate.has_stale_ocsp() && (stamp == self.read || !is_settled) {
+        if !is_settled || (was_read && !self.tls.certificate.has_stale_ocsp()) {
             return Look::Same;
         }
         self.read = stamp;
@@ -92,6 +93,8 @@ impl Watched {
                 self.tls = tls;
                 Look::Renewed(problem)
             }
+            // It was told when they were read first.
+            Err(_) if was_read => Look::Same,
             Err(problem) => Look::Unusable(problem),
         }
     }

@@ -171,8 +171,9 @@ impl Usage {
     fn reserve(&self, now: Instant) -> Option<(Slot, Instant)> {
         let mut counts = self.lock();
         let rate = counts.limits.bytes_per_second_max?;
-        // The more there are, the less each moves at a time, so that all have their turn within about a second.
-        let slots_per_second = STEPS_PER_SECOND.max(counts.waiting.len() as u64);
+        // The more there are, the less each moves at a time, so that all have their turn within about a second. Also those that
+        // do not wait yet count: they may all come at once.
+        let slots_per_second = STEPS_PER_SECOND.max(counts.streams as u64);
         let step = usize::try_from(rate / slots_per_second).unwrap_or(usize::MAX);
         let bytes = step.clamp(STEP_LEAST, STEP_MOST);
         let free_at = counts.bytes_free_at.map_or(now, |at| at.max(now));

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
@@ -23,9 +24,33 @@ struct Kind {
     padding: u16,
     /// Its records are no longer than this.
     record_max: Option<usize>,
+    /// Its tickets have this length.
+    ticket: Option<usize>,
 }
 
-const USUAL: Kind = Kind { version: &TLS13, padding: 0, record_max: None };
+const USUAL: Kind = Kind { version: &TLS13, padding: 0, record_max: None, ticket: None };
+
+/// Makes tickets of this length.
+#[derive(Debug)]
+struct Tickets(usize);
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        3600
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        Some(vec![7; self.0])
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
 
 impl Pair {
     fn new(kind: &Kind) -> Self {
@@ -46,6 +71,9 @@ impl Pair {
             .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
             .unwrap();
         server.max_fragment_size = kind.record_max;
+        if let Some(len) = kind.ticket {
+            server.ticketer = Arc::new(Tickets(len));
+        }
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -144,7 +172,7 @@ fn certificate_of_several_records_is_taken_and_its_room_given_back() {
     pair.shake_hands(usize::MAX);
     let mut pair = Pair::new(&Kind { padding: 60_000, ..USUAL });
     pair.shake_hands(1000);
-    assert!(pair.client.partial.capacity() <= PARTIAL_KEPT);
+    assert!(pair.client.partial.capacity() <= PARTIAL_MAX);
 }
 
 #[test]
@@ -233,6 +261,22 @@ fn nothing_can_be_sent_during_the_handshake() {
     pair.client.send_close_notify();
     assert_eq!(pair.client.outgoing(), hello);
     pair.shake_hands(usize::MAX);
+}
+
+#[test]
+fn ticket_that_is_longer_than_any_ends_the_connection_instead_of_being_kept() {
+    for (ticket, is_taken) in [(10_000, true), (60_000, false)] {
+        let mut pair = Pair::new(&Kind { ticket: Some(ticket), ..USUAL });
+        pair.deliver(usize::MAX).unwrap();
+        let flight = pair.answer();
+        pair.receive(&flight, usize::MAX).unwrap();
+        pair.deliver(usize::MAX).unwrap();
+        let tickets = pair.answer();
+        assert!(tickets.len() > ticket);
+        let taken = pair.receive(&tickets, 1000);
+        assert_eq!(taken.is_ok(), is_taken, "{ticket}: {taken:?}");
+        assert!(pair.client.partial.capacity() < PARTIAL_MAX + 1000);
+    }
 }
 
 /// In the smallest pieces, a message takes the most room with what is around them.
