@@ -53,6 +53,7 @@ struct Shared {
 struct State {
     /// Whole lines; at most [`QUEUE_BYTES_MAX`].
     pending: Vec<u8>,
+    pending_lines: u64,
     reopen: bool,
     ending: bool,
     is_over: bool,
@@ -88,6 +89,7 @@ impl LineLog {
         let was_empty = state.pending.is_empty();
         state.pending.extend_from_slice(line);
         state.pending.push(b'\n');
+        state.pending_lines += 1;
         let is_urgent = was_below && state.pending.len() >= WAKE_BYTES;
         drop(state);
         if was_empty || is_urgent {
@@ -127,11 +129,11 @@ impl Shared {
     fn write(&self, mut sink: Sink) {
         let mut batch = Vec::new();
         loop {
-            let (reopen, ending) = self.next(&mut batch);
+            let (lines, reopen, ending) = self.next(&mut batch);
             if !batch.is_empty() {
-                self.put(&mut sink, &batch);
+                self.put(&mut sink, &batch, lines);
             }
-            if batch.capacity() > WAKE_BYTES {
+            if batch.capacity() > KEPT_BYTES {
                 batch = Vec::new();
             }
             if reopen {
@@ -150,8 +152,9 @@ impl Shared {
         self.over.notify_all();
     }
 
-    /// Waits for something to do, and takes all lines that there are into `batch`.
-    fn next(&self, batch: &mut Vec<u8>) -> (bool, bool) {
+    /// Waits for something to do, takes all lines that there are into `batch`, and tells how many; and whether to open the file
+    /// anew, and to end.
+    fn next(&self, batch: &mut Vec<u8>) -> (u64, bool, bool) {
         batch.clear();
         let is_idle = |state: &mut State| state.pending.is_empty() && !state.reopen && !state.ending;
         let mut state = self.lock();
@@ -170,18 +173,18 @@ impl Shared {
         let waited = self.changed.wait_timeout_while(state, BATCH_TIME, is_early);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         std::mem::swap(&mut state.pending, batch);
-        (std::mem::take(&mut state.reopen), state.ending)
+        (std::mem::take(&mut state.pending_lines), std::mem::take(&mut state.reopen), state.ending)
     }
 
-    fn put(&self, sink: &mut Sink, batch: &[u8]) {
+    fn put(&self, sink: &mut Sink, batch: &[u8], lines: u64) {
         let (taken, result) = sink.put(batch);
-        let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let (done, rest) = batch.split_at(taken);
-        self.counts.written.inc_by(lines(done));
-        if let Err(error) = result {
-            let due = self.lose(&mut self.lock(), lines(rest));
-            self.tell(due, error);
-        }
+        let Err(error) = result else { return self.counts.written.inc_by(lines) };
+        // A line that was cut short is lost.
+        let rest = batch.get(taken..).unwrap_or_default();
+        let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.counts.written.inc_by(lines.saturating_sub(lost));
+        let due = self.lose(&mut self.lock(), lost);
+        self.tell(due, error);
     }
 
     /// Counts lines as lost, and gives how many there are to tell of if that is due.
@@ -280,6 +283,8 @@ fn is_pipe(path: &Path) -> bool {
 pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// So much is not left waiting for [`BATCH_TIME`].
 const WAKE_BYTES: usize = 256 * 1024;
+/// What is kept of a buffer from one batch to the next.
+const KEPT_BYTES: usize = 2 * WAKE_BYTES;
 /// How long a line waits for others. One write for each line would be most of what the log costs.
 const BATCH_TIME: Duration = Duration::from_millis(200);
 /// One line tells of losses; one for each of them would make it worse.
