@@ -50,9 +50,14 @@ impl Mux {
         if grown != self.windows_grown() || grown > self.limits.memory_max {
             return Err(format!("windows have grown by {grown} bytes, {} are counted", self.windows_grown()));
         }
-        for (name, queue) in
-            [("events", &self.events), ("urgent", &self.urgent), ("turns", &self.turns), ("credits", &self.credits)]
-        {
+        let [light, heavy] = self.turns.lines();
+        for (name, queue) in [
+            ("events", &self.events),
+            ("urgent", &self.urgent),
+            ("credits", &self.credits),
+            ("light turns", light),
+            ("heavy turns", heavy),
+        ] {
             for (at, key) in queue.iter().enumerate() {
                 if self.store.peek(*key).is_none() {
                     return Err(format!("{name} holds {key:?}, which is stale"));
@@ -67,13 +72,14 @@ impl Mux {
 
     fn audit_stream(&self, key: Key, stream: &Stream) -> Result<StreamAudit, String> {
         let queued = stream.queued;
+        let stands = self.turns.lines().iter().filter(|line| line.contains(&key)).count();
         let pending = stream.pending;
         let has_event = pending.opened || pending.readable || pending.finished || pending.reset.is_some();
         let owes = pending.reset.is_none() && stream.recv.is_due(self.limits.credit_min);
         let rules = [
             ("is marked as queued for events, and is not", queued.event == self.events.contains(&key)),
             ("is marked as queued to send, and is not", queued.urgent == self.urgent.contains(&key)),
-            ("is marked as queued for a turn, and is not", queued.turn == self.turns.contains(&key)),
+            ("is marked as queued for a turn, and is not", usize::from(queued.turn) == stands),
             ("is marked as queued for credit, and is not", queued.credit == self.credits.contains(&key)),
             ("has an event and is not queued", !has_event || queued.event),
             ("could send and is not queued", !stream.can_send_own() || queued.urgent),

@@ -21,7 +21,8 @@ pub fn is_usable_window(bytes: u32) -> bool {
 /// frame never costs two, and a control frame never waits behind more than one record of another stream.
 pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 
-/// Frames that one stream may send in one turn while no other one waits: 64 KiB for a system call.
+/// Frames that one stream may send in one turn: 64 KiB for a system call, at both ends of the link. A stream that has little
+/// to say waits for no more than that, see [`super::turns`].
 pub const BURST_FRAMES: usize = 4;
 
 /// Pieces of one stream's payload that a [`super::Sink`] is offered at once: what the frames of one read of the link

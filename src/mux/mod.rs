@@ -16,6 +16,7 @@ mod receive;
 mod store;
 mod stream;
 mod transmit;
+mod turns;
 mod window;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use self::receive::{Body, Recent};
 use self::store::Store;
 use self::stream::Stream;
 use self::transmit::{GoAway, PendingReset};
+use self::turns::Turns;
 use crate::frame::{Decoder, ErrorCode, STREAM_ID_MAX};
 use crate::pool::{BlockQueue, Pool};
 
@@ -106,7 +108,7 @@ pub struct Grant {
     pub key: Key,
     /// Most bytes in one frame, at least one.
     pub max: usize,
-    /// Most bytes in several frames: more than `max` while no other stream waits for its turn.
+    /// Most bytes in several frames: not more than `max` for a light stream while others wait for their turn.
     pub burst: usize,
 }
 
@@ -138,7 +140,7 @@ pub struct Mux {
     next_local_id: u32,
     events: VecDeque<Key>,
     urgent: VecDeque<Key>,
-    turns: VecDeque<Key>,
+    turns: Turns,
     credits: VecDeque<Key>,
     resets: VecDeque<PendingReset>,
     resets_overflowed: bool,
@@ -172,7 +174,7 @@ impl Mux {
             next_local_id,
             events: VecDeque::new(),
             urgent: VecDeque::new(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
             credits: VecDeque::new(),
             resets: VecDeque::new(),
             resets_overflowed: false,
@@ -428,12 +430,14 @@ impl Mux {
         for (queued, queue) in [
             (stream.queued.event, &mut self.events),
             (stream.queued.urgent, &mut self.urgent),
-            (stream.queued.turn, &mut self.turns),
             (stream.queued.credit, &mut self.credits),
         ] {
             if queued {
                 queue.retain(|&other| other != key);
             }
+        }
+        if stream.queued.turn {
+            self.turns.remove(key);
         }
     }
 

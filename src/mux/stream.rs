@@ -18,6 +18,8 @@ pub(super) struct Stream {
     /// Bytes of the outbox that travel in the SYN frame.
     pub(super) first_len: usize,
     pub(super) wants_send: bool,
+    /// Its last turn carried a full frame, see [`super::turns`].
+    pub(super) is_heavy: bool,
     /// A grant is out: there is no second one until it comes back.
     pub(super) granted: bool,
     pub(super) fin_due: bool,

@@ -1,6 +1,7 @@
 //! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
 
 use super::limits::{BURST_FRAMES, FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
+use super::turns::Turn;
 use super::{AbortStyle, Grant, Key, Mux};
 use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
 
@@ -63,13 +64,13 @@ impl Mux {
         if self.is_ending() {
             return None;
         }
-        while let Some(key) = self.turns.pop_front() {
+        while let Some(Turn { key, is_short }) = self.turns.pop() {
             let Some(stream) = self.store.at(key) else { continue };
             stream.queued.turn = false;
             if stream.can_take_turn() {
                 stream.granted = true;
                 let credit = stream.send.credit();
-                let frames = if self.turns.is_empty() { BURST_FRAMES } else { 1 };
+                let frames = if is_short { 1 } else { BURST_FRAMES };
                 return Some(Grant {
                     key,
                     max: credit.min(FRAME_DATA_MAX),
@@ -108,6 +109,7 @@ impl Mux {
         let allowed = !ending && stream.may_send() && len <= stream.send.credit();
         let id = allowed.then(|| {
             stream.send.spend(len);
+            stream.is_heavy = len >= FRAME_DATA_MAX;
             stream.id
         });
         self.queue_turn(grant.key);
@@ -218,7 +220,7 @@ impl Mux {
     pub(super) fn queue_turn(&mut self, key: Key) {
         let Some(stream) = self.store.at(key) else { return };
         if stream.can_take_turn() && !std::mem::replace(&mut stream.queued.turn, true) {
-            self.turns.push_back(key);
+            self.turns.push(key, stream.is_heavy);
         }
     }
 

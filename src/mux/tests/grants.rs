@@ -140,20 +140,77 @@ fn headers_of_granted_frames_have_no_flag() {
     assert_eq!(lines(&send_granted(&mut mux, a, b"abc")), ["DATA 3 - 3"]);
 }
 
+/// The next turn, of which everything is used.
+fn next_whole(mux: &mut Mux) -> Option<(Key, usize)> {
+    let grant = mux.poll_grant()?;
+    let (key, burst) = (grant.key, grant.burst);
+    assert!(mux.commit_burst(grant, burst).is_some());
+    mux.audit().unwrap();
+    Some((key, burst))
+}
+
 #[test]
-fn burst_is_for_a_stream_that_has_the_link_for_itself() {
-    let (mut mux, [a, b, _]) = three();
+fn stream_alone_has_a_burst_also_as_a_light_one() {
+    let (mut mux, [a, ..]) = three();
     mux.want_send(a);
     let grant = mux.poll_grant().expect("a grant");
     assert_eq!((grant.max, grant.burst), (limits::FRAME_DATA_MAX, limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
     mux.release(grant);
-    mux.want_send(a);
-    mux.want_send(b);
-    let grant = mux.poll_grant().expect("a grant");
-    assert_eq!((grant.key, grant.burst), (a, limits::FRAME_DATA_MAX));
-    mux.release(grant);
-    let grant = mux.poll_grant().expect("a grant");
-    assert_eq!((grant.key, grant.burst), (b, limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
+    mux.audit().unwrap();
+}
+
+#[test]
+fn first_turn_beside_others_is_one_frame_and_those_after_a_full_one_are_bursts() {
+    let (mut mux, [a, b, c]) = three();
+    for key in [a, b, c] {
+        mux.want_send(key);
+    }
+    let turns: Vec<_> = (0..6).map_while(|_| next_whole(&mut mux)).collect();
+    let (frame, burst) = (limits::FRAME_DATA_MAX, limits::BURST_FRAMES * limits::FRAME_DATA_MAX);
+    assert_eq!(turns, [(a, frame), (a, burst), (b, frame), (a, burst), (c, frame), (b, burst)]);
+}
+
+#[test]
+fn light_stream_waits_for_one_heavy_one_however_many_there_are() {
+    let mut mux = gateway();
+    for at in 0..20 {
+        let transfer = accept(&mut mux, 3 + 2 * at);
+        mux.want_send(transfer);
+    }
+    while !mux.turns.lines()[0].is_empty() {
+        assert!(next_whole(&mut mux).is_some());
+    }
+    let ping = accept(&mut mux, 99);
+    mux.want_send(ping);
+    let mut turns = Vec::new();
+    for _ in 0..20 {
+        let grant = mux.poll_grant().expect("a grant");
+        let is_ping = grant.key == ping;
+        turns.push(is_ping);
+        let len = if is_ping { 1 } else { grant.max };
+        assert!(mux.commit(grant, len).is_some());
+    }
+    assert!(turns.windows(2).all(|two| two.contains(&true)), "{turns:?}");
+}
+
+#[test]
+fn heavy_stream_has_every_second_turn_beside_any_number_of_light_ones() {
+    let mut mux = gateway();
+    let heavy = accept(&mut mux, 3);
+    mux.want_send(heavy);
+    assert_eq!(next_whole(&mut mux).map(|turn| turn.0), Some(heavy));
+    for at in 0..20 {
+        let light = accept(&mut mux, 5 + 2 * at);
+        mux.want_send(light);
+    }
+    let mut turns = Vec::new();
+    for _ in 0..6 {
+        let grant = mux.poll_grant().expect("a grant");
+        turns.push(grant.key == heavy);
+        let len = if grant.key == heavy { limits::FRAME_DATA_MAX } else { 1 };
+        assert!(mux.commit(grant, len).is_some());
+    }
+    assert_eq!(turns.iter().filter(|is_heavy| **is_heavy).count(), 3, "{turns:?}");
 }
 
 #[test]
