@@ -103,7 +103,8 @@ impl Ledger {
         tracing::info!(act = act.as_str(), %by, subject, outcome, "administrative act");
         let Some(log) = self.audit.get() else { return };
         // It has no maps with odd keys, the only thing that JSON cannot have.
-        if let Ok(line) = serde_json::to_vec(&AuditLine::new(act, by, subject, outcome)) {
+        if let Ok(mut line) = serde_json::to_vec(&AuditLine::new(act, by, subject, outcome)) {
+            line.push(b'\n');
             log.push(&line);
         }
     }

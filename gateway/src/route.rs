@@ -44,7 +44,7 @@ impl Asked<'_> {
 
     fn decided(&self, stop: &mut Stop) {
         if let (Some(decided), Some(visit)) = (stop.state.take_decided(), self.visit) {
-            visit.decided(&stop.endpoint, decided);
+            visit.decided(&stop.endpoint, &decided);
         }
     }
 

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use adit::endpoint_url::EndpointUrl;
 use adit_gateway::metrics::{Metrics, Moment};
+use adit_gateway::policy::Decided;
 use serde_json::Value;
 
 /// Every name in the expressions of a dashboard that begins as ours do.
@@ -29,7 +31,8 @@ fn dashboard_names_only_metrics_that_there_are() {
         counters.one(["3200"]);
     }
     for is_own in [true, false] {
-        metrics.verdicts.one(is_own, ["https://a.example.com", "on_http_request", "0", "deny"]);
+        let decided = Decided { phase: "on_http_request", place: 0, name: None, verdict: "deny" };
+        metrics.verdicts.one(is_own, &EndpointUrl::parse("https://a.example.com").unwrap(), &decided);
     }
     let text = metrics.text(&Moment::default());
     // What the machine hides has no sample either.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
+use crate::metrics::Tally;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ pub struct LineLog {
 #[derive(Clone, Debug)]
 pub struct Counts {
     /// Lines that were taken by the file.
-    pub written: IntCounter,
+    pub written: Tally,
     /// Lines that were lost.
-    pub dropped: IntCounter,
+    pub dropped: Tally,
 }
 
 #[derive(Debug)]
@@ -77,10 +77,10 @@ impl LineLog {
         Ok(Self { shared })
     }
 
-    /// Adds a line, without its end, or counts it as lost. It never waits.
+    /// Adds a line, with its end, or counts it as lost. It never waits.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.shared.lock();
-        if state.pending.len() + line.len() + 1 > QUEUE_BYTES_MAX {
+        if state.pending.len() + line.len() > QUEUE_BYTES_MAX {
             let due = self.shared.lose(&mut state, 1);
             drop(state);
             return self.shared.tell(due, "the file does not take them as fast as they come");
@@ -88,7 +88,6 @@ impl LineLog {
         let was_below = state.pending.len() < WAKE_BYTES;
         let was_empty = state.pending.is_empty();
         state.pending.extend_from_slice(line);
-        state.pending.push(b'\n');
         state.pending_lines += 1;
         let is_urgent = was_below && state.pending.len() >= WAKE_BYTES;
         drop(state);
@@ -178,18 +177,18 @@ impl Shared {
 
     fn put(&self, sink: &mut Sink, batch: &[u8], lines: u64) {
         let (taken, result) = sink.put(batch);
-        let Err(error) = result else { return self.counts.written.inc_by(lines) };
+        let Err(error) = result else { return self.counts.written.add(lines) };
         // A line that was cut short is lost.
         let rest = batch.get(taken..).unwrap_or_default();
         let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.counts.written.inc_by(lines.saturating_sub(lost));
+        self.counts.written.add(lines.saturating_sub(lost));
         let due = self.lose(&mut self.lock(), lost);
         self.tell(due, error);
     }
 
     /// Counts lines as lost, and gives how many there are to tell of if that is due.
     fn lose(&self, state: &mut State, lines: u64) -> Option<u64> {
-        self.counts.dropped.inc_by(lines);
+        self.counts.dropped.add(lines);
         state.untold += lines;
         let now = Instant::now();
         let is_due = state.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_PAUSE);
@@ -299,7 +298,7 @@ mod tests {
     use super::*;
 
     fn counts() -> Counts {
-        Counts { written: IntCounter::new("w", "w").unwrap(), dropped: IntCounter::new("d", "d").unwrap() }
+        Counts { written: Tally::default(), dropped: Tally::default() }
     }
 
     fn start(path: &Path) -> (LineLog, Counts) {
@@ -318,11 +317,11 @@ mod tests {
         let path = folder.path().join("access.log");
         fs::write(&path, "before\n").unwrap();
         let (log, counts) = start(&path);
-        log.push(b"one");
-        log.push(b"two");
+        log.push(b"one\n");
+        log.push(b"two\n");
         finish(&log);
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\none\ntwo\n");
-        assert_eq!((counts.written.get(), counts.dropped.get()), (2, 0));
+        assert_eq!((counts.written.count(), counts.dropped.count()), (2, 0));
     }
 
     #[test]
@@ -330,18 +329,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
         let (log, counts) = start(&path);
-        log.push(b"one");
+        log.push(b"one\n");
         fs::rename(&path, &old).unwrap();
         log.reopen();
         while !path.exists() {
             thread::yield_now();
         }
-        log.push(b"two");
+        log.push(b"two\n");
         finish(&log);
         assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777 & !MODE, 0);
-        assert_eq!(counts.dropped.get(), 0);
+        assert_eq!(counts.dropped.count(), 0);
     }
 
     #[test]
@@ -352,7 +351,7 @@ mod tests {
         let (log, _) = start(&inner.join("access.log"));
         fs::rename(&inner, &moved).unwrap();
         log.reopen();
-        log.push(b"one");
+        log.push(b"one\n");
         finish(&log);
         assert_eq!(fs::read_to_string(moved.join("access.log")).unwrap(), "one\n");
     }
@@ -360,10 +359,10 @@ mod tests {
     #[test]
     fn full_disk_costs_lines_which_are_counted() {
         let (log, counts) = start(Path::new("/dev/full"));
-        log.push(b"one");
-        log.push(b"two");
+        log.push(b"one\n");
+        log.push(b"two\n");
         finish(&log);
-        assert_eq!((counts.written.get(), counts.dropped.get()), (0, 2));
+        assert_eq!((counts.written.count(), counts.dropped.count()), (0, 2));
     }
 
     #[test]
@@ -373,18 +372,18 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let (log, counts) = start(&path);
         // Opening the pipe takes the first batch out of the queue, and waits for a reader. Then come more than there is room for.
-        log.push(b"first");
+        log.push(b"first\n");
         while !log.shared.lock().pending.is_empty() {
             thread::yield_now();
         }
-        let line = vec![b'x'; 64 * 1024 - 1];
-        for _ in 0..QUEUE_BYTES_MAX / (line.len() + 1) {
+        let line = [vec![b'x'; 64 * 1024 - 1], vec![b'\n']].concat();
+        for _ in 0..QUEUE_BYTES_MAX / line.len() {
             log.push(&line);
         }
-        assert_eq!((log.shared.lock().pending.len(), counts.dropped.get()), (QUEUE_BYTES_MAX, 0));
-        log.push(b"");
-        log.push(b"too much");
-        assert_eq!((log.shared.lock().pending.len(), counts.dropped.get()), (QUEUE_BYTES_MAX, 2));
+        assert_eq!((log.shared.lock().pending.len(), counts.dropped.count()), (QUEUE_BYTES_MAX, 0));
+        log.push(b"\n");
+        log.push(b"too much\n");
+        assert_eq!((log.shared.lock().pending.len(), counts.dropped.count()), (QUEUE_BYTES_MAX, 2));
         // Not even the end waits for a pipe.
         log.finish(Duration::ZERO);
         let reader = thread::spawn(move || fs::read(&path).unwrap());

@@ -4,9 +4,10 @@
 mod audit;
 mod line;
 mod line_log;
+mod object;
 mod visit;
 
 pub use audit::Act;
 pub(crate) use audit::Line as AuditLine;
 pub use line_log::{Counts, LineLog, Place, QUEUE_BYTES_MAX};
-pub use visit::{Ending, Site, Visit};
+pub use visit::{Ending, Guest, Site, Visit};

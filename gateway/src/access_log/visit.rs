@@ -1,36 +1,54 @@
 //! What is noted of one request or connection of a visitor while it lasts, and written down when it is over.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use adit::endpoint_url::{EndpointUrl, Scheme};
+use adit::endpoint_url::Scheme;
 use http::StatusCode;
 use http::request::Parts;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::line::{Line, Rule, Times};
+use super::line::{Beginning, End, Line, RequestLine, Times};
 use crate::http::reach::{PublicEndpoint, Target, Visitor};
 use crate::ledger::Ledger;
-use crate::metrics::{Status, observe};
+use crate::metrics::Status;
 use crate::policy::{Course, Decided};
+
+/// A visitor's connection, as what is noted of its requests has it.
+#[derive(Debug)]
+pub struct Guest {
+    /// Where they are counted and written.
+    pub ledger: Arc<Ledger>,
+    /// Who came.
+    pub visitor: Visitor,
+    /// How it speaks.
+    pub scheme: Scheme,
+}
 
 /// A request or a connection of a visitor. Everybody who works for it notes what happens; when the last of them lets go of
 /// it, it is counted, and written if there is an access log.
 #[derive(Debug)]
 pub struct Visit {
-    ledger: Arc<Ledger>,
-    visitor: Visitor,
-    scheme: Scheme,
-    began: OffsetDateTime,
+    guest: Arc<Guest>,
     started: Instant,
-    /// `None` for a connection, and where nothing is written.
-    request: Option<RequestLine>,
     is_request: bool,
-    received: Arc<AtomicU64>,
+    received: AtomicU64,
     sent: AtomicU64,
-    notes: Mutex<Notes>,
+    policy: Leg,
+    open: Leg,
+    first_byte: Leg,
+    /// 0: none.
+    status: AtomicU16,
+    /// The number of an ERR_NGROK code, or 0.
+    code: AtomicU32,
+    /// One of [`Ending::ALL`].
+    ending: AtomicU8,
+    /// Of a connection that is no HTTP, or no longer: what had been carried when that began.
+    course: OnceLock<(Arc<Course>, u64, u64)>,
+    /// Where there is an access log.
+    line: Option<Mutex<Line>>,
 }
 
 /// The site that a visitor was sent to.
@@ -56,134 +74,98 @@ pub enum Ending {
     Idle,
 }
 
-#[derive(Debug)]
-struct RequestLine {
-    method: String,
-    host: String,
-    path: String,
-    query: Option<String>,
-    version: &'static str,
-}
-
-#[derive(Debug, Default)]
-struct Notes {
-    account: Option<Arc<str>>,
-    endpoint: Option<EndpointUrl>,
-    to: Option<EndpointUrl>,
-    session: Option<u64>,
-    site: Option<Site>,
-    rule: Option<(EndpointUrl, Decided)>,
-    policy: Option<Duration>,
-    open: Option<Duration>,
-    first_byte: Option<Duration>,
-    status: Option<StatusCode>,
-    code: Option<u32>,
-    ending: Ending,
-    /// Of a connection that is no HTTP, or no longer: what had been carried when that began.
-    course: Option<(Arc<Course>, u64, u64)>,
-}
-
 impl Visit {
     /// A request begins, whose head has been read.
     #[must_use]
-    pub fn request(ledger: Arc<Ledger>, visitor: Visitor, scheme: Scheme, head: &Parts) -> Arc<Self> {
-        let request = ledger.access().map(|access| RequestLine::of(head, access.has_query));
-        Self::begin(ledger, visitor, scheme, request, true)
+    pub fn request(guest: &Arc<Guest>, head: &Parts) -> Arc<Self> {
+        let line = guest.ledger.access().map(|access| guest.line("request", Some(asked(head, access.has_query))));
+        Self::begin(guest, line, true)
     }
 
     /// A connection of a `tls` or `tcp` endpoint begins; its bytes are those of `course`.
     #[must_use]
-    pub fn connection(ledger: Arc<Ledger>, visitor: Visitor, scheme: Scheme, course: &Arc<Course>) -> Arc<Self> {
-        let visit = Self::begin(ledger, visitor, scheme, None, false);
+    pub fn connection(guest: &Arc<Guest>, course: &Arc<Course>) -> Arc<Self> {
+        let line = guest.ledger.access().map(|_| guest.line("connection", None));
+        let visit = Self::begin(guest, line, false);
         visit.carries(course);
         visit
     }
 
-    fn begin(
-        ledger: Arc<Ledger>,
-        visitor: Visitor,
-        scheme: Scheme,
-        request: Option<RequestLine>,
-        is_request: bool,
-    ) -> Arc<Self> {
+    fn begin(guest: &Arc<Guest>, line: Option<Line>, is_request: bool) -> Arc<Self> {
         Arc::new(Self {
-            ledger,
-            visitor,
-            scheme,
-            began: OffsetDateTime::now_utc(),
+            guest: Arc::clone(guest),
             started: Instant::now(),
-            request,
             is_request,
-            received: Arc::default(),
+            received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
-            notes: Mutex::default(),
+            policy: Leg::default(),
+            open: Leg::default(),
+            first_byte: Leg::default(),
+            status: AtomicU16::new(0),
+            code: AtomicU32::new(0),
+            ending: AtomicU8::new(Ending::default() as u8),
+            course: OnceLock::new(),
+            line: line.map(Mutex::new),
         })
     }
 
     /// From now on everything that is carried on its connection is its own.
     pub fn carries(&self, course: &Arc<Course>) {
-        self.notes().course = Some((Arc::clone(course), course.bytes_in(), course.bytes_out()));
+        // There is only one change of protocol.
+        let _ = self.course.set((Arc::clone(course), course.bytes_in(), course.bytes_out()));
     }
 
     /// It came to this endpoint.
     pub fn came_to(&self, endpoint: &PublicEndpoint) {
-        if self.ledger.access().is_none() {
-            return;
+        if let Some(mut line) = self.line() {
+            line.came_to(endpoint.account(), endpoint.url());
         }
-        let mut notes = self.notes();
-        notes.account = Some(Arc::clone(endpoint.account()));
-        notes.endpoint = Some(endpoint.url().clone());
     }
 
     /// A rule of this endpoint's policy decided something.
-    pub fn decided(&self, endpoint: &PublicEndpoint, decided: Decided) {
+    pub fn decided(&self, endpoint: &PublicEndpoint, decided: &Decided) {
         let is_own = matches!(endpoint, PublicEndpoint::Cloud(_));
-        let (url, rule) = (endpoint.url().to_string(), decided.rule());
-        self.ledger.metrics().verdicts.one(is_own, [&url, decided.phase, &rule, decided.verdict]);
-        if self.ledger.access().is_some() {
-            self.notes().rule = Some((endpoint.url().clone(), decided));
+        self.guest.ledger.metrics().verdicts.one(is_own, endpoint.url(), decided);
+        if let Some(mut line) = self.line() {
+            line.decided(endpoint.url(), decided);
         }
     }
 
     /// So much time was taken by policies.
     pub fn judged(&self, time: Duration) {
-        let mut notes = self.notes();
-        notes.policy = Some(notes.policy.unwrap_or_default() + time);
+        self.policy.add(time);
     }
 
     /// It is sent to this agent, whose site `site` finds out.
     pub fn sent_to(&self, target: &Target, site: impl FnOnce() -> Option<Site>) {
-        if self.ledger.access().is_none() {
+        if self.line.is_none() {
             return;
         }
         let site = site();
-        let mut notes = self.notes();
-        notes.to = Some(target.url.clone());
-        notes.session = Some(target.location.session.0);
-        notes.site = site;
+        if let Some(mut line) = self.line() {
+            line.sent_to(&target.url, target.location.session.0, site.as_ref());
+        }
     }
 
     /// Opening a stream to the agent took so long.
     pub fn opened(&self, time: Duration) {
-        self.notes().open = Some(time);
+        self.open.set(time);
     }
 
     /// So long after the request was handed over, or the stream opened, the upstream's first byte came.
     pub fn first_byte(&self, time: Duration) {
-        self.notes().first_byte = Some(time);
+        self.first_byte.set(time);
     }
 
     /// What the visitor is answered, with the ERR_NGROK code if the gateway answers because of one.
     pub fn answered(&self, status: Option<StatusCode>, code: Option<u32>) {
-        let mut notes = self.notes();
-        notes.status = status;
-        notes.code = code;
+        self.status.store(status.map_or(0, |status| status.as_u16()), Ordering::Relaxed);
+        self.code.store(code.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Where bytes are counted that come from the visitor.
-    #[must_use]
-    pub fn received(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
+    /// Counts bytes that come from the visitor.
+    pub fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts bytes that go to the visitor.
@@ -193,69 +175,52 @@ impl Visit {
 
     /// It has ended like this.
     pub fn ended(&self, ending: Ending) {
-        self.notes().ending = ending;
+        self.ending.store(ending as u8, Ordering::Relaxed);
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> Option<MutexGuard<'_, Line>> {
+        self.line.as_ref().map(|line| line.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn count(&self, notes: &Notes, total: Duration) {
-        let metrics = self.ledger.metrics();
+    fn count(&self, end: &End) {
+        let metrics = self.guest.ledger.metrics();
         if self.is_request {
-            metrics.requests.one(notes.status.map_or(Status::None, Status::from));
-            observe(&metrics.request_time, total);
+            metrics.requests.one(self.status().map_or(Status::None, Status::from));
+            metrics.request_time.note(end.times.total);
         }
         let legs = [
-            (&metrics.policy_time, notes.policy),
-            (&metrics.open_time, notes.open),
-            (&metrics.first_byte_time, notes.first_byte),
+            (&metrics.policy_time, end.times.policy),
+            (&metrics.open_time, end.times.open),
+            (&metrics.first_byte_time, end.times.first_byte),
         ];
-        for (histogram, time) in legs {
-            time.into_iter().for_each(|time| observe(histogram, time));
+        for (durations, time) in legs {
+            time.into_iter().for_each(|time| durations.note(time));
         }
-        if let Some(code) = notes.code {
+        if let Some(code) = end.error {
             metrics.failures.one([&code.to_string()]);
         }
     }
 
-    fn write(&self, notes: &Notes, total: Duration) {
-        let Some(access) = self.ledger.access() else { return };
-        let (received, sent) = self.carried(notes);
-        let times = Times { policy: notes.policy, open: notes.open, first_byte: notes.first_byte, total };
-        let rule = notes.rule.as_ref();
-        let request = self.request.as_ref();
-        let line = Line {
-            time: self.began,
-            id: self.visitor.number,
-            kind: if self.is_request { "request" } else { "connection" },
-            scheme: self.scheme.as_str(),
-            visitor: self.visitor.peer,
-            method: request.map(|request| request.method.as_str()),
-            host: request.map(|request| request.host.as_str()),
-            path: request.map(|request| request.path.as_str()),
-            query: request.and_then(|request| request.query.as_deref()),
-            version: request.map(|request| request.version),
-            account: notes.account.as_deref(),
-            endpoint: notes.endpoint.as_ref(),
-            to: notes.to.as_ref(),
-            session: notes.session,
-            credential: notes.site.as_ref().map(|site| &*site.credential),
-            instance: notes.site.as_ref().and_then(|site| site.instance.as_deref()),
-            verdict: rule.map_or("continue", |(_, decided)| decided.verdict),
-            rule: rule.map(|(endpoint, decided)| Rule { endpoint, phase: decided.phase, rule: decided.rule() }),
-            status: notes.status.map(|status| status.as_u16()),
-            error: notes.code,
-            received,
-            sent,
-            times,
-            end: notes.ending.as_str(),
+    fn end(&self) -> End {
+        let (received, sent) = self.carried();
+        let times = Times {
+            policy: self.policy.time(),
+            open: self.open.time(),
+            first_byte: self.first_byte.time(),
+            total: self.started.elapsed(),
         };
-        access.lines.push(&line.to_json());
+        let ending = Ending::ALL.get(usize::from(self.ending.load(Ordering::Relaxed))).copied().unwrap_or_default();
+        let status = self.status().map(|status| status.as_u16());
+        let error = Some(self.code.load(Ordering::Relaxed)).filter(|code| *code > 0);
+        End { status, error, received, sent, times, end: ending.as_str() }
     }
 
-    fn carried(&self, notes: &Notes) -> (u64, u64) {
-        match &notes.course {
+    fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.status.load(Ordering::Relaxed)).ok()
+    }
+
+    fn carried(&self) -> (u64, u64) {
+        match self.course.get() {
             Some((course, came, went)) => {
                 (course.bytes_in().saturating_sub(*came), course.bytes_out().saturating_sub(*went))
             }
@@ -266,14 +231,59 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let total = self.started.elapsed();
-        let notes = std::mem::take(self.notes.get_mut().unwrap_or_else(PoisonError::into_inner));
-        self.count(&notes, total);
-        self.write(&notes, total);
+        let end = self.end();
+        self.count(&end);
+        if let (Some(line), Some(access)) = (&mut self.line, self.guest.ledger.access()) {
+            access.lines.push(line.get_mut().unwrap_or_else(PoisonError::into_inner).end(&end));
+        }
+    }
+}
+
+impl Guest {
+    fn line(&self, kind: &'static str, request: Option<RequestLine<'_>>) -> Line {
+        Line::begin(&Beginning {
+            time: OffsetDateTime::now_utc(),
+            id: self.visitor.number,
+            kind,
+            scheme: self.scheme.as_str(),
+            visitor: self.visitor.peer,
+            request,
+        })
+    }
+}
+
+/// What one leg of the way took: nanoseconds, the highest number for a leg that was not taken.
+#[derive(Debug)]
+struct Leg(AtomicU64);
+
+impl Leg {
+    fn set(&self, time: Duration) {
+        self.0.store(u64::try_from(time.as_nanos()).unwrap_or(NOT_TAKEN - 1), Ordering::Relaxed);
+    }
+
+    /// Not for two at the same time.
+    fn add(&self, time: Duration) {
+        self.set(self.time().unwrap_or_default().saturating_add(time));
+    }
+
+    fn time(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) {
+            NOT_TAKEN => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+impl Default for Leg {
+    fn default() -> Self {
+        Self(AtomicU64::new(NOT_TAKEN))
     }
 }
 
 impl Ending {
+    /// In the order of their declaration.
+    const ALL: [Self; 4] = [Self::Aborted, Self::Done, Self::Broken, Self::Idle];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Aborted => "aborted",
@@ -284,31 +294,34 @@ impl Ending {
     }
 }
 
-impl RequestLine {
-    fn of(head: &Parts, has_query: bool) -> Self {
-        let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| head.uri.host()).unwrap_or_default();
-        let query = head.uri.query().filter(|_| has_query).map(|query| cut(query, TEXT_BYTES_MAX));
-        let version = match head.version {
-            http::Version::HTTP_10 => "1.0",
-            http::Version::HTTP_11 => "1.1",
-            _ => "2",
-        };
-        let (host, path) = (cut(host, HOST_BYTES_MAX), cut(head.uri.path(), TEXT_BYTES_MAX));
-        let method = cut(head.method.as_str(), METHOD_BYTES_MAX);
-        Self { method, host, path, query, version }
+fn asked(head: &Parts, has_query: bool) -> RequestLine<'_> {
+    let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| head.uri.host()).unwrap_or_default();
+    let version = match head.version {
+        http::Version::HTTP_10 => "1.0",
+        http::Version::HTTP_11 => "1.1",
+        _ => "2",
+    };
+    RequestLine {
+        method: cut(head.method.as_str(), METHOD_BYTES_MAX),
+        host: cut(host, HOST_BYTES_MAX),
+        path: cut(head.uri.path(), TEXT_BYTES_MAX),
+        query: head.uri.query().filter(|_| has_query).map(|query| cut(query, TEXT_BYTES_MAX)),
+        version,
     }
 }
 
 /// The beginning of a text that a visitor sent, in whole characters.
-fn cut(text: &str, bytes_max: usize) -> String {
+fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default().to_owned()
+    text.get(..end).unwrap_or_default()
 }
 
+/// A leg that was not taken.
+const NOT_TAKEN: u64 = u64::MAX;
 /// What is written of a path or a query: more than people type, less than a head may have.
 const TEXT_BYTES_MAX: usize = 2048;
 /// What is written of a method: twice the longest one that is registered.
@@ -328,11 +341,29 @@ mod tests {
             .uri(format!("/{}?{}", long(5000), long(5000)))
             .header(http::header::HOST, long(5000));
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let line = RequestLine::of(&head, true);
+        let line = asked(&head, true);
         assert_eq!(line.method, long(METHOD_BYTES_MAX));
         assert_eq!((line.host.len(), line.path.len()), (HOST_BYTES_MAX, TEXT_BYTES_MAX));
-        assert_eq!(line.query, Some(long(TEXT_BYTES_MAX)));
+        assert_eq!(line.query, Some(&*long(TEXT_BYTES_MAX)));
         let (head, ()) = http::Request::options("/").body(()).unwrap().into_parts();
-        assert_eq!(RequestLine::of(&head, false).method, "OPTIONS");
+        assert_eq!(asked(&head, false).method, "OPTIONS");
+    }
+
+    #[test]
+    fn endings_are_found_by_their_numbers() {
+        assert!(Ending::ALL.iter().enumerate().all(|(number, ending)| *ending as usize == number));
+    }
+
+    #[test]
+    fn legs_add_up_and_those_not_taken_have_no_time() {
+        let leg = Leg::default();
+        assert_eq!(leg.time(), None);
+        leg.add(Duration::ZERO);
+        assert_eq!(leg.time(), Some(Duration::ZERO));
+        leg.add(Duration::from_nanos(3));
+        leg.add(Duration::from_nanos(4));
+        assert_eq!(leg.time(), Some(Duration::from_nanos(7)));
+        leg.add(Duration::MAX);
+        assert_eq!(leg.time(), Some(Duration::from_nanos(NOT_TAKEN - 1)));
     }
 }

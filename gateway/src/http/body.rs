@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use super::io::{Activity, UnderWay};
 use super::remainder::Remainder;
 use super::stay::Stay;
 use super::upstream::Lease;
+use crate::access_log::Visit;
 use crate::policy::{Compression, Withheld};
 use crate::shares::Share;
 
@@ -41,7 +42,8 @@ pub(super) struct RequestBody {
     progress: Arc<Progress>,
     hold: Option<Hold>,
     /// Counts its bytes, if somebody does.
-    count: Option<Arc<AtomicU64>>,
+    /// Where its bytes are counted.
+    visit: Option<Arc<Visit>>,
     remainder: Remainder,
     /// What its trailers must not say.
     withheld: Withheld,
@@ -66,7 +68,7 @@ impl RequestBody {
             _share: share,
             progress,
             hold: None,
-            count: None,
+            visit: None,
             remainder,
             withheld: Withheld::default(),
             activity: None,
@@ -120,14 +122,14 @@ impl RequestBody {
     }
 
     fn count(&self, frame: &Frame<Bytes>) {
-        if let (Some(count), Some(data)) = (&self.count, frame.data_ref()) {
-            count.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let (Some(visit), Some(data)) = (&self.visit, frame.data_ref()) {
+            visit.received(data.len());
         }
     }
 
     /// Counts its bytes there, as they are taken.
-    pub(super) fn count_in(&mut self, count: Arc<AtomicU64>) {
-        self.count = Some(count);
+    pub(super) fn count_in(&mut self, visit: Arc<Visit>) {
+        self.visit = Some(visit);
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {

@@ -27,7 +27,7 @@ use super::remainder::Remainder;
 use super::stay::Stay;
 use super::tunnel;
 use super::upstream::{Key, Lease, Outgoing, Streams};
-use crate::access_log::Visit;
+use crate::access_log::{Guest, Visit};
 use crate::login::cookies;
 use crate::login::term::Passage;
 use crate::policy::{
@@ -44,6 +44,8 @@ pub(super) struct Client<R> {
     pub(super) streams: Arc<Streams>,
     pub(super) errands: Arc<Errand<R>>,
     pub(super) activity: Arc<Activity>,
+    /// Who it is in what is noted of its requests, where that is done.
+    pub(super) guest: Option<Arc<Guest>>,
     /// Set once the connection speaks another protocol than HTTP.
     pub(super) switched: Arc<AtomicBool>,
     /// Set when the connection has to be reset instead of closed.

@@ -25,11 +25,11 @@ pub(super) async fn answer<R: Reach>(
     client: &Client<R>,
     request: Request<Incoming>,
 ) -> Result<Response<Recorded>, Closed> {
-    let Some(ledger) = client.reach.ledger() else {
+    let Some(guest) = &client.guest else {
         return client.answer(request).await.map(|response| response.map(|body| Recorded { body, visit: None }));
     };
     let (mut head, body) = request.into_parts();
-    let visit = Visit::request(ledger, client.front.visitor, client.front.scheme, &head);
+    let visit = Visit::request(guest, &head);
     head.extensions.insert(Arc::clone(&visit));
     let mut response = client.answer(Request::from_parts(head, body)).await.inspect_err(|_| {
         visit.ended(Ending::Done);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use adit::endpoint_url::Scheme;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -25,6 +24,7 @@ use super::reach::Reach;
 use super::recorded;
 use super::upstream::Streams;
 use super::{Front, Protocol};
+use crate::access_log::Guest;
 use crate::policy::Course;
 
 /// How a visitor's connection ended.
@@ -47,7 +47,10 @@ where
     R: Reach,
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let activity = Arc::new(Activity::new(course(&*reach, front.scheme)));
+    let guest = reach.ledger().map(|ledger| Guest { ledger, visitor: front.visitor, scheme: front.scheme });
+    // The connection's bytes are counted where somebody wants to know.
+    let course = guest.as_ref().map_or_else(Course::begin, |guest| guest.ledger.course(guest.scheme));
+    let activity = Arc::new(Activity::new(course));
     let (io, returned) = Lent::new(io, Arc::clone(&activity));
     let streams = Arc::new(Streams::default());
     let errands = Errand { reach: Arc::clone(&reach), front: front.clone(), streams: Arc::clone(&streams), hops: 0 };
@@ -57,6 +60,7 @@ where
         streams,
         errands: Arc::new(errands),
         activity,
+        guest: guest.map(Arc::new),
         switched: Arc::new(AtomicBool::new(false)),
         cut: Arc::new(AtomicBool::new(false)),
     };
@@ -67,12 +71,6 @@ where
         Ok(io) if cut.load(Ordering::Relaxed) => Ending::Cut(io),
         Ok(_) | Err(_) => Ending::Closed,
     }
-}
-
-/// Counts the connection's bytes, where somebody wants to know.
-fn course<R: Reach>(reach: &R, scheme: Scheme) -> Course {
-    let Some(ledger) = reach.ledger() else { return Course::begin() };
-    ledger.course(scheme)
 }
 
 async fn run<R, IO>(client: Arc<Client<R>>, io: Lent<IO>)

@@ -81,7 +81,7 @@ impl Streams {
         let visit = head.extensions.remove::<Arc<Visit>>();
         if let Some(visit) = &visit {
             visit.sent_to(target, || reach.site(target.location.session));
-            body.count_in(visit.received());
+            body.count_in(Arc::clone(visit));
         }
         let progress = body.progress();
         let wait = Wait { progress: Arc::clone(&progress), first_byte_time, visit: visit.clone() };

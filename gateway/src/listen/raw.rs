@@ -17,7 +17,7 @@ use super::client_hello::{self, Hello, Replayed};
 use super::handshake::{self, Place};
 use super::house::House;
 use super::socket;
-use crate::access_log::{Ending, Visit};
+use crate::access_log::{Ending, Guest, Visit};
 use crate::http;
 use crate::http::reach::{OpenError, Reach, Target, Visitor};
 use crate::policy::{Course, Tls};
@@ -40,7 +40,8 @@ pub(super) async fn serve(
     let ledger = house.gateway.ledger();
     let _open = ledger.metrics().visitor(scheme.into());
     let (course, port) = (Arc::new(ledger.course(scheme)), visitor.local.port());
-    let visit = Visit::connection(Arc::clone(ledger), visitor, scheme, &course);
+    let guest = Arc::new(Guest { ledger: Arc::clone(ledger), visitor, scheme });
+    let visit = Visit::connection(&guest, &course);
     let host = name.as_deref().unwrap_or_default();
     let asked = Asked { scheme, host, port, visitor, tls, course: &course, visit: Some(&visit) };
     let mut client = Client::Unopened(tcp, read);

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry, proto};
+
+use super::cells::{CELLS_MAX, Cells, Tally};
 
 /// The values of a label that are known beforehand.
-pub trait Label: Copy + 'static {
+pub trait Label: Copy + Send + Sync + 'static {
     /// The label's name.
     const NAME: &'static str;
     /// All values, in the order of [`Label::index`].
@@ -25,18 +27,18 @@ pub trait Label: Copy + 'static {
 /// event would miss that event.
 #[derive(Debug)]
 pub struct Each<L> {
-    counters: Vec<IntCounter>,
+    desc: Desc,
+    cells: Arc<Cells>,
     label: PhantomData<L>,
 }
 
 impl<L: Label> Each<L> {
     pub(super) fn new(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Self> {
-        let family = IntCounterVec::new(Opts::new(name, help), &[L::NAME])?;
-        let counters: prometheus::Result<_> =
-            L::ALL.iter().map(|value| family.get_metric_with_label_values(&[value.as_str()])).collect();
-        let counters = counters?;
-        register(registry, family)?;
-        Ok(Self { counters, label: PhantomData })
+        const { assert!(L::ALL.len() <= CELLS_MAX) };
+        let desc = Desc::new(name.to_owned(), help.to_owned(), vec![L::NAME.to_owned()], HashMap::new())?;
+        let cells = Cells::new();
+        register(registry, Self { desc: desc.clone(), cells: Arc::clone(&cells), label: PhantomData })?;
+        Ok(Self { desc, cells, label: PhantomData })
     }
 
     /// Counts one.
@@ -46,25 +48,46 @@ impl<L: Label> Each<L> {
 
     /// Counts so many.
     pub fn add(&self, label: L, count: u64) {
-        if let Some(counter) = self.counters.get(label.index()) {
-            counter.inc_by(count);
-        }
+        self.cells.add(label.index(), count);
     }
 
-    /// The counter of one value, for those who count often.
-    ///
-    /// # Panics
-    ///
-    /// Never: every value has its counter.
+    /// The counter of one value.
     #[must_use]
-    pub fn counter(&self, label: L) -> IntCounter {
-        self.counters.get(label.index()).cloned().expect("there is a counter for every value")
+    pub fn counter(&self, label: L) -> Tally {
+        Tally::new(&self.cells, label.index())
     }
 
     /// What has been counted so far.
     #[must_use]
     pub fn count(&self, label: L) -> u64 {
-        self.counters.get(label.index()).map_or(0, IntCounter::get)
+        self.cells.sum(label.index())
+    }
+
+    fn sample(&self, label: L) -> proto::Metric {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name(L::NAME.to_owned());
+        pair.set_value(label.as_str().to_owned());
+        let mut counter = proto::Counter::default();
+        // Exact up to 2^53, as everything is for Prometheus.
+        counter.set_value(self.count(label) as f64);
+        let mut metric = proto::Metric::from_label(vec![pair]);
+        metric.set_counter(counter);
+        metric
+    }
+}
+
+impl<L: Label> Collector for Each<L> {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let mut family = proto::MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(proto::MetricType::COUNTER);
+        family.set_metric(L::ALL.iter().map(|label| self.sample(*label)).collect());
+        vec![family]
     }
 }
 
@@ -93,25 +116,32 @@ impl<const N: usize> Bounded<N> {
 
     /// Counts one.
     pub fn one(&self, values: [&str; N]) {
+        if let Some(counter) = self.counter(values) {
+            counter.inc();
+        }
+    }
+
+    /// The counter of these values, or of those that have none of their own.
+    pub(super) fn counter(&self, values: [&str; N]) -> Option<IntCounter> {
         let key = values.join(SEPARATOR);
         if let Some(counter) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return counter.inc();
+            return Some(counter.clone());
         }
         if let Some(other) = self.other.get() {
-            return other.inc();
+            return Some(other.clone());
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let is_room = known.len() < self.max || known.contains_key(&key);
         let values = if is_room { values } else { [OTHER; N] };
         // It fails only for a wrong number of labels, which the types rule out.
-        let Ok(counter) = self.family.get_metric_with_label_values(&values) else { return };
-        counter.inc();
+        let counter = self.family.get_metric_with_label_values(&values).ok()?;
         if is_room {
-            known.insert(key, counter);
+            known.insert(key, counter.clone());
         } else {
             // Who comes later takes no lock for writing any more.
-            let _ = self.other.set(counter);
+            let _ = self.other.set(counter.clone());
         }
+        Some(counter)
     }
 
     /// What has been counted so far.

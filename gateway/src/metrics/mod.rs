@@ -1,25 +1,29 @@
 //! What the gateway counts and measures, for Prometheus.
 //!
 //! Nothing in a label comes from visitors, and every set of labels is bounded: by an enumeration, or by a table that
-//! counts what is beyond its limit as `other`. Counting is a few atomic additions and waits for nobody.
+//! counts what is beyond its limit as `other`. Counting is a few atomic additions, most of them in memory of the thread's own, and
+//! waits for nobody.
 
+mod cells;
+mod durations;
 mod labels;
 mod names;
 mod process;
+mod verdicts;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::core::{AtomicF64, GenericCounter};
-use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use time::OffsetDateTime;
 
+pub use cells::Tally;
+pub use durations::Durations;
 use labels::register;
 pub use labels::{Bounded, Each, Label, OTHER};
 pub use names::{Closed, Front, Handshake, OpenFailure, Queue, SessionEnd, Status};
 use process::Usage;
+pub use verdicts::{RULES_MAX, Verdicts};
 
 /// Everything that is counted and measured.
 #[derive(Debug)]
@@ -55,33 +59,19 @@ pub struct Metrics {
     /// What rules of policies decided: whose policy it is (`file` or `agent`), endpoint, phase, rule, verdict.
     pub verdicts: Verdicts,
     /// From the head of a request to the end of its answer.
-    pub request_time: Histogram,
+    pub request_time: Durations,
     /// What policies took of a request or connection, log-ins and requests of their own included.
-    pub policy_time: Histogram,
+    pub policy_time: Durations,
     /// What opening a stream to an agent took.
-    pub open_time: Histogram,
+    pub open_time: Durations,
     /// From the request being handed to the stream to the first byte of the upstream's answer.
-    pub first_byte_time: Histogram,
+    pub first_byte_time: Durations,
     /// What did not fit into a queue.
     pub dropped: Each<Queue>,
     /// Lines of the access and audit log that the file or pipe took.
     pub written: Each<Queue>,
     present: Present,
     registry: Registry,
-}
-
-/// What rules decided. What agents bring has a table of its own, so that none of them can take the places of the operator's.
-#[derive(Debug)]
-pub struct Verdicts {
-    own: Bounded<4>,
-    agents: Bounded<4>,
-}
-
-impl Verdicts {
-    /// Counts what a rule decided: `[endpoint, phase, rule, verdict]`. With `is_own` the endpoint is of the gateway's file.
-    pub fn one(&self, is_own: bool, values: [&str; 4]) {
-        if is_own { self.own.one(values) } else { self.agents.one(values) }
-    }
 }
 
 /// What is now, as far as others know it. Everything else is read when it is asked for.
@@ -162,14 +152,15 @@ impl Metrics {
             sent: Each::new(r, "adit_visitor_sent_bytes_total", "Bytes to visitors; those inside their TLS.")?,
             requests: Each::new(r, "adit_http_requests_total", "HTTP requests that have ended, by status.")?,
             failures: codes(r, "adit_failures_total", "Requests and connections that were refused or that failed.")?,
-            verdicts: Verdicts {
-                own: verdicts(r, "adit_policy_verdicts_total", "What rules of the gateway's own endpoints decided.")?,
-                agents: verdicts(r, "adit_agent_policy_verdicts_total", "What rules of agents' endpoints decided.")?,
-            },
-            request_time: histogram(r, "adit_http_request_seconds", "From the head of a request to the answer's end.")?,
-            policy_time: histogram(r, "adit_policy_seconds", "What policies took of a request or connection.")?,
-            open_time: histogram(r, "adit_stream_open_seconds", "What opening a stream to an agent took.")?,
-            first_byte_time: histogram(
+            verdicts: Verdicts::new(r)?,
+            request_time: Durations::new(
+                r,
+                "adit_http_request_seconds",
+                "From the head of a request to the answer's end.",
+            )?,
+            policy_time: Durations::new(r, "adit_policy_seconds", "What policies took of a request or connection.")?,
+            open_time: Durations::new(r, "adit_stream_open_seconds", "What opening a stream to an agent took.")?,
+            first_byte_time: Durations::new(
                 r,
                 "adit_upstream_first_byte_seconds",
                 "From request to the upstream's answer.",
@@ -200,11 +191,6 @@ impl Metrics {
         }
         text
     }
-}
-
-/// Notes a time in a histogram.
-pub fn observe(histogram: &Histogram, time: Duration) {
-    histogram.observe(time.as_secs_f64());
 }
 
 impl Present {
@@ -310,29 +296,14 @@ fn known(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntG
     Ok(family)
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
-    let options = HistogramOpts::new(name, help).buckets(BUCKETS_SECONDS.to_vec());
-    let histogram = Histogram::with_opts(options)?;
-    register(registry, histogram.clone())?;
-    Ok(histogram)
-}
-
 fn codes(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Bounded<1>> {
     Bounded::new(registry, (name, help), ["code"], CODES_MAX)
-}
-
-fn verdicts(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Bounded<4>> {
-    Bounded::new(registry, (name, help), ["endpoint", "phase", "rule", "verdict"], RULES_MAX)
 }
 
 /// What a scrape is told that [`Metrics::text`] is.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Codes are numbers of our own, of which there are fewer; the bound is for a mistake.
 const CODES_MAX: usize = 100;
-/// Rules with a counter of their own, for each of the two tables. A scrape of all of them has half a megabyte.
-pub const RULES_MAX: usize = 1000;
-/// From what a look at a table takes to what a visitor bears.
-const BUCKETS_SECONDS: [f64; 13] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 #[cfg(test)]
 mod tests {
@@ -361,18 +332,5 @@ mod tests {
         drop(visitor);
         assert!(!open());
         assert_eq!(metrics.visitors.count(Front::Tcp), 1);
-    }
-
-    #[test]
-    fn agents_rules_do_not_take_the_places_of_the_operators() {
-        let metrics = Metrics::new();
-        for rule in 0..=RULES_MAX {
-            metrics.verdicts.one(false, ["https://a.example.com", "on_http_request", &rule.to_string(), "deny"]);
-        }
-        metrics.verdicts.one(true, ["https://b.example.com", "on_http_request", "0", "forward"]);
-        let text = metrics.text(&Moment::default());
-        let of = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
-        assert_eq!((of("adit_agent_policy_verdicts_total{"), of("adit_policy_verdicts_total{")), (RULES_MAX + 1, 1));
-        assert!(text.contains("adit_agent_policy_verdicts_total{endpoint=\"other\""));
     }
 }

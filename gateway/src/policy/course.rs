@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::IntCounter;
 use time::OffsetDateTime;
+
+use crate::metrics::Tally;
 
 /// When a connection began, and what has been carried on it. Behind TLS the bytes are those inside.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub struct Course {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// The same of all connections of its kind, from the visitors and to them.
-    totals: Option<(IntCounter, IntCounter)>,
+    totals: Option<(Tally, Tally)>,
 }
 
 impl Course {
@@ -29,7 +30,7 @@ impl Course {
 
     /// A connection begins whose bytes count for the totals, too: those from visitors, and those to them.
     #[must_use]
-    pub fn counted(received: IntCounter, sent: IntCounter) -> Self {
+    pub fn counted(received: Tally, sent: Tally) -> Self {
         Self { totals: Some((received, sent)), ..Self::begin() }
     }
 
@@ -37,7 +38,7 @@ impl Course {
     pub fn came(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
         if let Some((received, _)) = &self.totals {
-            received.inc_by(bytes as u64);
+            received.add(bytes as u64);
         }
     }
 
@@ -45,7 +46,7 @@ impl Course {
     pub fn went(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
         if let Some((_, sent)) = &self.totals {
-            sent.inc_by(bytes as u64);
+            sent.add(bytes as u64);
         }
     }
 
