@@ -28,6 +28,7 @@ pub mod networks;
 mod pace;
 mod pem;
 pub mod policy;
+mod quiet;
 pub mod registry;
 pub mod route;
 mod rpc;

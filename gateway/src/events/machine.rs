@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::certificate_ends::CertificateEnds;
 use super::event::{About, Event, Kind, Moment, Site, clean};
-use super::quiet::Quiet;
+use super::newcomers::{NEWCOMERS_MAX, Newcomer, Newcomers};
 use super::settle::{Change, Settle, Settled};
 use crate::admit::network;
 use crate::departed::Grouped;
+use crate::quiet::Quiet;
 
 /// The state behind [`Events`](super::Events).
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Machine {
     sites: Settle<Site>,
     /// How many sessions each site has. Invariant: no zeros.
     sessions: HashMap<Site, usize>,
+    /// Agents name their instances themselves.
+    newcomers: Newcomers,
     endpoints: Settle<EndpointName>,
     /// By what the gateway knows: whose site has a wrong token, or comes from a wrong place.
     known_refusals: Quiet<Arc<str>>,
@@ -84,6 +87,7 @@ impl Machine {
         Self {
             sites: Settle::new(settle, AWAY_MAX),
             sessions: HashMap::new(),
+            newcomers: Newcomers::new(),
             endpoints: Settle::new(settle, AWAY_MAX),
             known_refusals: Quiet::new(),
             refusals: Quiet::new(),
@@ -113,10 +117,35 @@ impl Machine {
     pub(super) fn session_up(&mut self, site: &Site, now: Moment) {
         let count = self.sessions.entry(site.clone()).or_default();
         *count = count.saturating_add(1);
-        if *count == 1 {
+        if *count == 1 && self.is_told_of(site, now) {
             let told = self.sites.hear(site, true, None, now);
             self.put_site(told, now);
         }
+    }
+
+    /// Whether anything is told of a site. It is not of instances that a credential has never had, once it has had too many
+    /// of them lately; that is told once, and each counts as something that nobody was told of.
+    fn is_told_of(&mut self, site: &Site, now: Moment) -> bool {
+        if site.instance.is_none() || self.sites.knows(site) {
+            return true;
+        }
+        let is_first = match self.newcomers.come(site.group(), now.at) {
+            Newcomer::Welcome => return true,
+            Newcomer::FirstTooMany => true,
+            Newcomer::TooMany => false,
+        };
+        self.dropped = self.dropped.saturating_add(1);
+        if is_first {
+            let Site { account, credential, .. } = site;
+            let text = format!(
+                "the agents of {account}/{credential} have named {NEWCOMERS_MAX} new instances within an hour: of others \
+                 nothing is told until it is over"
+            );
+            let (account, credential) = (Some(Arc::clone(account)), Some(Arc::clone(credential)));
+            let about = About { account, credential, subject: Some("instances".into()), instance: None };
+            self.put(Kind::LimitHit, about, None, None, text, now, now);
+        }
+        false
     }
 
     /// A session of a site has ended.

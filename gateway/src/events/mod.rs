@@ -6,7 +6,7 @@
 mod certificate_ends;
 mod event;
 mod machine;
-mod quiet;
+mod newcomers;
 mod settle;
 mod tail;
 pub mod webhook;

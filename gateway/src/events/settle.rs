@@ -74,6 +74,11 @@ impl<K: Grouped + Ord + Hash> Settle<K> {
         self.time = time;
     }
 
+    /// Whether it is there, or has been and is remembered.
+    pub(super) fn knows(&self, key: &K) -> bool {
+        self.records.contains_key(key)
+    }
+
     /// Hears that one is there or not. Gives what is to be told at once, which is only that it has begun to flap.
     pub(super) fn hear(&mut self, key: &K, is_up: bool, reason: Option<Arc<str>>, now: Moment) -> Option<Settled<K>> {
         let (window, calm) = (self.time.saturating_mul(WINDOW), self.time.saturating_mul(CALM));

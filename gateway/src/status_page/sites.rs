@@ -1,5 +1,7 @@
 //! The table of sites.
 
+use std::collections::HashMap;
+
 use maud::{Markup, html};
 
 use super::words::{bytes, span};
@@ -11,10 +13,25 @@ pub(super) fn rows(sites: &[Site], wanted: &str, shown_max: usize) -> (Markup, u
     // What went away last comes first.
     fitting.sort_by_key(|site| (rank(site.state), if site.state == SiteState::Offline { site.seconds } else { 0 }));
     let count = fitting.len();
+    if count > shown_max {
+        fitting = fairly(fitting, shown_max / 2);
+    }
     let rows = html! {
         @for site in fitting.into_iter().take(shown_max) { (row(site)) }
     };
     (rows, count)
+}
+
+/// Puts what a credential has beyond `each_max` behind all others: agents name their instances themselves.
+fn fairly(sites: Vec<&Site>, each_max: usize) -> Vec<&Site> {
+    let mut counts: HashMap<_, usize> = HashMap::new();
+    let (mut first, last): (Vec<_>, Vec<_>) = sites.into_iter().partition(|site| {
+        let count = counts.entry((&site.account, &site.credential)).or_default();
+        *count += 1;
+        *count <= each_max
+    });
+    first.extend(last);
+    first
 }
 
 fn row(site: &Site) -> Markup {

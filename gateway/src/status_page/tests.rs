@@ -125,6 +125,21 @@ fn rows_are_bounded_and_the_page_says_so() {
 }
 
 #[test]
+fn credential_with_very_many_sites_leaves_room_for_the_others() {
+    let mut facts = facts(2100, "");
+    for site in facts.sites.sites.iter_mut().take(2050) {
+        site.credential = "loud".to_owned();
+        site.state = SiteState::Offline;
+    }
+    let html = page(&facts).into_string();
+    assert!(html.contains("The first 2000 of 2100"), "{html}");
+    for number in 2050..2100 {
+        assert!(html.contains(&format!("clinic / site-{number} / box")), "{number}");
+    }
+    assert_eq!(html.matches("<tr><th scope=\"row\">clinic / loud").count(), 1950);
+}
+
+#[test]
 fn query_is_read_as_forms_send_it() {
     assert_eq!(wanted("q=Site+7%2F%C3%84"), "site 7/ä");
     assert_eq!(wanted("a=b&q=x"), "x");

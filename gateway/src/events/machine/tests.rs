@@ -202,3 +202,32 @@ fn strangers_do_not_silence_the_refusal_of_a_known_credential() {
     world.machine.refused(&refusal("192.0.2.200".to_owned(), true), world.at(0));
     assert_eq!(world.told(0).len(), 1);
 }
+
+#[test]
+fn credential_that_makes_up_instances_is_told_of_once_and_the_others_as_before() {
+    let mut world = World::new();
+    let made_up = |number: usize| site(Some(&format!("made-up-{number}")));
+    for number in 0..NEWCOMERS_MAX + 500 {
+        world.machine.session_up(&made_up(number), world.at(0));
+    }
+    let told = world.told(0);
+    assert_eq!(kinds(&told), [Kind::LimitHit]);
+    assert!(told[0].text.contains("clinic/north have named 2000 new instances"), "{}", told[0].text);
+    assert_eq!((told[0].about.instance.as_deref(), told[0].about.subject.as_deref()), (None, Some("instances")));
+    assert_eq!(world.machine.dropped(), 500);
+    let other = Site { credential: "south".into(), ..site(Some("box1")) };
+    world.machine.session_up(&other, world.at(1));
+    world.machine.session_up(&site(None), world.at(1));
+    let told = world.told(60);
+    assert_eq!(told.len(), NEWCOMERS_MAX + 2);
+    assert!(told.iter().all(|event| event.kind == Kind::SiteUp));
+    // Nothing was told of it, so its end is nothing to tell either; of those that are known everything is.
+    world.machine.session_down(&made_up(NEWCOMERS_MAX), "", world.at(70));
+    world.machine.session_down(&made_up(7), "", world.at(70));
+    let told = world.told(200);
+    assert_eq!(kinds(&told), [Kind::SiteDown]);
+    assert_eq!(told[0].about.instance.as_deref(), Some("made-up-7"));
+    world.machine.session_up(&made_up(7), world.at(300));
+    world.machine.session_up(&made_up(NEWCOMERS_MAX), world.at(3600));
+    assert_eq!(kinds(&world.told(4000)), [Kind::SiteUp, Kind::SiteUp], "one is known, the other comes in another hour");
+}

@@ -7,7 +7,7 @@ use crate::bounded::Bounded;
 
 /// Lets each key through once in a while, and of all keys together only so many.
 #[derive(Debug)]
-pub(super) struct Quiet<K> {
+pub(crate) struct Quiet<K> {
     keys: Bounded<K, Told>,
     since: Option<Instant>,
     count: usize,
@@ -23,16 +23,16 @@ struct Told {
 
 /// What was not told since the last one that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Untold {
+pub(crate) struct Untold {
     /// Of the same key.
-    pub(super) same: u64,
+    pub(crate) same: u64,
     /// Of keys that were never told.
-    pub(super) others: u64,
+    pub(crate) others: u64,
 }
 
 impl Untold {
     /// In words that follow a sentence.
-    pub(super) fn shown(self) -> String {
+    pub(crate) fn shown(self) -> String {
         match (self.same, self.others) {
             (0, 0) => String::new(),
             (same, 0) => format!(" ({same} more times since it was told last)"),
@@ -45,12 +45,12 @@ impl Untold {
 }
 
 impl<K: Clone + Eq + Hash> Quiet<K> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { keys: Bounded::new(KEYS_MAX), since: None, count: 0, others: 0 }
     }
 
     /// Whether it is told this time, and then what was not.
-    pub(super) fn hear(&mut self, key: K, now: Instant) -> Option<Untold> {
+    pub(crate) fn hear(&mut self, key: K, now: Instant) -> Option<Untold> {
         let is_over = |since: Option<Instant>, time| since.is_none_or(|at| now.saturating_duration_since(at) >= time);
         if is_over(self.since, PERIOD) {
             (self.since, self.count) = (Some(now), 0);
