@@ -362,4 +362,18 @@ mod tests {
         while let Some(Tailed::Event(_)) = tail.next().await {}
         assert_eq!(tail.next().await, None);
     }
+    #[tokio::test]
+    async fn reader_that_goes_away_before_it_is_told_what_it_lost_has_lost_it_all_the_same() {
+        let events = Events::new(&config(), 1);
+        for (behind, lost) in [(TAIL_MAX, 0), (TAIL_MAX + 5, 5)] {
+            let gone = events.follow();
+            for _ in 0..behind {
+                events.machine().webhook(None, Moment::now());
+                let told = events.machine().take(Moment::now());
+                told.into_iter().for_each(|event| events.publish_one(&Arc::new(event)));
+            }
+            drop(gone);
+            assert_eq!(events.losses().followers, lost);
+        }
+    }
 }

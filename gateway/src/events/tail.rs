@@ -7,6 +7,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use super::TAIL_MAX;
 use super::event::Event;
 
 /// One reader. It costs the others nothing however slow it is.
@@ -31,6 +32,14 @@ pub enum Tailed {
     Event(Arc<Event>),
     /// So many were lost, because the reader was behind by more than [`TAIL_MAX`](super::TAIL_MAX).
     Missed(u64),
+}
+
+impl Drop for Tail {
+    /// What it has lost and does not live to be told counts, too. What it could still have had does not: it has gone.
+    fn drop(&mut self) {
+        let lost = self.receiver.len().saturating_sub(TAIL_MAX);
+        self.missed.fetch_add(lost as u64, Ordering::Relaxed);
+    }
 }
 
 impl Tail {

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::certificates::Certificates;
+use crate::events::Losses;
 use crate::http::reach::OpenError;
 use crate::ledger::Ledger;
-use crate::metrics::{Metrics, Moment, OpenFailure};
+use crate::metrics::{Metrics, Moment, OpenFailure, Untold};
 
 impl Gateway {
     /// What is counted and written down.
@@ -28,6 +29,9 @@ impl Gateway {
     /// All metrics in Prometheus' text format. It looks at each session and at `/proc`: for a scrape, not for each request.
     #[must_use]
     pub fn metrics_text(&self) -> String {
+        let Losses { dropped, webhook, followers } = self.events().losses();
+        let lost = [(Untold::Anybody, dropped), (Untold::Webhook, webhook), (Untold::Followers, followers)];
+        lost.into_iter().for_each(|(to, total)| self.metrics().events_lost.reach(to, total));
         self.metrics().text(&self.moment())
     }
 

@@ -51,6 +51,11 @@ impl<L: Label> Each<L> {
         self.cells.add(label.index(), count);
     }
 
+    /// Lets one value have a total that is counted elsewhere, and never less than it has. One at a time may call this.
+    pub fn reach(&self, label: L, total: u64) {
+        self.add(label, total.saturating_sub(self.count(label)));
+    }
+
     /// The counter of one value.
     #[must_use]
     pub fn counter(&self, label: L) -> Tally {

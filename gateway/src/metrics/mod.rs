@@ -21,7 +21,7 @@ pub use cells::Tally;
 pub use durations::Durations;
 use labels::register;
 pub use labels::{Bounded, Each, Label, OTHER};
-pub use names::{Closed, Front, Handshake, OpenFailure, Queue, SessionEnd, Status};
+pub use names::{Closed, Front, Handshake, OpenFailure, Queue, SessionEnd, Status, Untold};
 use process::Usage;
 pub use verdicts::{RULES_MAX, Verdicts};
 
@@ -68,6 +68,8 @@ pub struct Metrics {
     pub first_byte_time: Durations,
     /// What did not fit into a queue.
     pub dropped: Each<Queue>,
+    /// Events that somebody was not told of.
+    pub events_lost: Each<Untold>,
     /// Lines of the access and audit log that the file or pipe took.
     pub written: Each<Queue>,
     present: Present,
@@ -166,6 +168,7 @@ impl Metrics {
                 "From request to the upstream's answer.",
             )?,
             dropped: Each::new(r, "adit_dropped_total", "What did not fit into a queue, and was not kept.")?,
+            events_lost: Each::new(r, "adit_events_lost_total", "Events that somebody was not told of.")?,
             written: Each::new(r, "adit_lines_written_total", "Lines that were written, by log.")?,
             present: Present::new(r)?,
             registry,

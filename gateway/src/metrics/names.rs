@@ -141,6 +141,17 @@ label! {
     AuditLog => "audit_log",
 }
 
+label! {
+    /// Who was not told of an event.
+    Untold, "to",
+    /// Nobody was: more happened at once than is kept, or a credential's agents named too many instances.
+    Anybody => "anybody",
+    /// The webhook.
+    Webhook => "webhook",
+    /// Those who follow along, each for itself.
+    Followers => "tail",
+}
+
 impl From<Scheme> for Front {
     fn from(scheme: Scheme) -> Self {
         match scheme {
@@ -187,5 +198,6 @@ mod tests {
         check::<Front>();
         check::<Status>();
         check::<Queue>();
+        check::<Untold>();
     }
 }
