@@ -1,19 +1,21 @@
 //! What the admin listener does on behalf of whoever asks: sessions end, the configuration is read anew, the gateway ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use adit::backoff::RETRY_AFTER_MAX;
 
 use super::Admin;
 use super::answer::{Body, json, problem};
-use super::caller::Caller;
+use super::caller::{Caller, Refusal};
 use super::query::Query;
 use crate::access_log::Act;
+use crate::admit::shown;
 use crate::fleet::report::Filter;
 
 /// What only the process as a whole can do.
@@ -123,6 +125,18 @@ pub(super) async fn reload(admin: &Admin, caller: &Caller) -> Response<Body> {
         }
         Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is about to end"),
     }
+}
+
+/// Writes down that somebody may not do that; `asked` is the query. The same of the same one is written down now and then, with how
+/// often it was in between: a page in a browser may ask in a loop.
+pub(super) fn refused(admin: &Admin, caller: &Caller, act: Act, asked: &str, refusal: Refusal) {
+    let heard = {
+        let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.hear((act, caller.identity()), Instant::now().into_std())
+    };
+    let Some(untold) = heard else { return };
+    let outcome = format!("refused: {refusal}{}", untold.shown());
+    admin.gateway.ledger().audit(act, caller, &shown(asked), &outcome);
 }
 
 fn told(admin: &Admin, caller: &Caller, act: Act, filter: &Filter, sessions: Vec<u64>) -> Response<Body> {

@@ -33,6 +33,15 @@ pub(crate) enum Refusal {
 }
 
 impl Caller {
+    /// Who it is whenever they ask: the user, the certificate, or the address.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Local { uid, .. } => format!("uid {uid}"),
+            Self::Certified { fingerprint, .. } => format!("certificate {fingerprint}"),
+            Self::Loopback(address) => address.ip().to_string(),
+        }
+    }
+
     /// Judges a request by who sends it. `changes`: it would change something.
     pub(crate) fn check(&self, headers: &HeaderMap, changes: bool) -> Result<(), Refusal> {
         if changes && headers.contains_key(header::ORIGIN) {

@@ -20,15 +20,16 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::access_log::Act;
 use crate::config::admin::{AdminConfig, AdminTls};
 use crate::gateway::Gateway;
+use crate::quiet::Quiet;
 use crate::status_page::History;
 use shown_page::ShownPage;
 use socket::PrivateSocket;
@@ -40,6 +41,8 @@ pub use acts::Order;
 pub struct Admin {
     gateway: Arc<Gateway>,
     orders: mpsc::Sender<Order>,
+    /// Acts that were refused, by whose they were.
+    refusals: Mutex<Quiet<(Act, String)>>,
     /// Places for drains of single sessions.
     drains: Arc<Semaphore>,
     /// Places for those who follow events: at the Unix socket, and at the address.
@@ -143,8 +146,8 @@ impl Listeners {
         if let Some((socket, tls)) = self.tcp {
             let admin = Arc::clone(admin);
             let tls = tls.map(|tls| {
-                let current = Arc::new(ArcSwap::new(Arc::clone(&tls.server)));
-                tokio::spawn(renewal::keep(tls, Arc::clone(&current), Arc::clone(&admin.gateway)));
+                let (renewed, current) = watch::channel(Arc::new(tls.clone()));
+                tokio::spawn(renewal::keep(tls, renewed, Arc::clone(&admin.gateway)));
                 current
             });
             tokio::spawn(async move {
@@ -167,6 +170,7 @@ impl Admin {
             Arc::new(Self {
                 gateway,
                 orders,
+                refusals: Mutex::new(Quiet::new()),
                 drains: Arc::new(Semaphore::new(DRAINS_MAX)),
                 tails: [(); 2].map(|()| Arc::new(Semaphore::new(TAILS_MAX))),
                 history: History::default(),

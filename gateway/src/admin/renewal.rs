@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::certificate_watch::{FileStamp, LOOK_INTERVAL, file_stamp};
 use crate::config::admin::AdminTls;
 use crate::gateway::Gateway;
 
-/// TLS for connections that come from now on.
-pub(super) type Current = Arc<ArcSwap<ServerConfig>>;
+/// TLS for connections that come from now on, and by which those that are there are judged once more.
+pub(super) type Current = watch::Receiver<Arc<AdminTls>>;
 
 /// The files of the listener.
 #[derive(Debug)]
@@ -38,8 +38,25 @@ enum Look {
     Unusable(String),
 }
 
-/// Keeps `current` as the files are, and tells when the certificate ends, until it is dropped.
-pub(super) async fn keep(tls: AdminTls, current: Current, gateway: Arc<Gateway>) {
+/// Waits until a client would not get in any more with its certificates, its own first: nobody else has changed them, but whom
+/// the files let in.
+pub(super) async fn until_refused(chain: &[CertificateDer<'static>], mut current: Current) {
+    let Some((own, others)) = chain.split_first() else { return };
+    loop {
+        // Others may be in force already since the handshake.
+        let clients = Arc::clone(&current.borrow_and_update().clients);
+        if clients.verify_client_cert(own, others, UnixTime::now()).is_err() {
+            return;
+        }
+        if current.changed().await.is_err() {
+            // The files are not watched any more.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Keeps what is current as the files are, and tells when the certificate ends, until it is dropped.
+pub(super) async fn keep(tls: AdminTls, renewed: watch::Sender<Arc<AdminTls>>, gateway: Arc<Gateway>) {
     let mut watched = Watched::new(tls);
     loop {
         let certificate = &watched.tls.certificate;
@@ -61,7 +78,7 @@ pub(super) async fn keep(tls: AdminTls, current: Current, gateway: Arc<Gateway>)
         match found {
             Look::Same => {}
             Look::Renewed(problem) => {
-                current.store(Arc::clone(&watched.tls.server));
+                renewed.send_replace(Arc::new(watched.tls.clone()));
                 tracing::info!("admin.tls was read again and is in use");
                 problem.into_iter().for_each(|problem| tracing::error!("{problem}"));
             }

@@ -10,6 +10,7 @@ use super::answer::{Body, json, problem, text, with_type};
 use super::caller::{Caller, Refusal};
 use super::query::Query;
 use super::{Admin, acts, shown_page, tail};
+use crate::access_log::Act;
 use crate::fleet::report::{self, Filter};
 use crate::gateway::Gateway;
 use crate::{metrics, status_page};
@@ -42,6 +43,19 @@ enum Page {
     Reload,
 }
 
+impl Page {
+    /// What it does, if it does something.
+    fn act(self) -> Option<Act> {
+        match self {
+            Self::Kick => Some(Act::Kick),
+            Self::Drain => Some(Act::Drain),
+            Self::Reload => Some(Act::Reload),
+            Self::Status | Self::Style | Self::Script | Self::Health | Self::Ready | Self::Metrics => None,
+            Self::Sites | Self::Sessions | Self::Endpoints | Self::Streams | Self::Tail => None,
+        }
+    }
+}
+
 /// Answers one request.
 pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts) -> Response<Body> {
     let Some(route) = ROUTES.iter().find(|route| route.path == request.uri.path()) else {
@@ -55,14 +69,17 @@ pub(super) async fn answer(admin: &Arc<Admin>, caller: &Caller, request: &Parts)
     if !is_allowed {
         return wrong_method(route.changes);
     }
+    let asked = request.uri.query().unwrap_or_default();
     if let Err(refusal) = caller.check(&request.headers, route.changes) {
+        if let Some(act) = route.page.act() {
+            acts::refused(admin, caller, act, asked, refusal);
+        }
         let status = match refusal {
             Refusal::ReadOnly | Refusal::Browser => StatusCode::FORBIDDEN,
             Refusal::Host => StatusCode::MISDIRECTED_REQUEST,
         };
         return problem(status, refusal);
     }
-    let asked = request.uri.query().unwrap_or_default();
     let query = match route.page {
         // It has a query of its own.
         Page::Status => Ok(Query::default()),

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -24,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Admin;
 use super::caller::Caller;
-use super::renewal::Current;
+use super::renewal::{Current, until_refused};
 use super::routes;
 use super::socket::PrivateSocket;
 use super::stall::Stalling;
@@ -64,7 +65,7 @@ pub(super) async fn tcp(socket: TcpListener, tls: Option<Current>, admin: Arc<Ad
                 continue;
             }
         };
-        let (admin, places, tls) = (Arc::clone(&admin), Arc::clone(&places), tls.as_ref().map(|tls| tls.load_full()));
+        let (admin, places, tls) = (Arc::clone(&admin), Arc::clone(&places), tls.clone());
         let Some(tls) = tls else {
             let Ok(place) = places.try_acquire_owned() else { continue };
             tokio::spawn(async move {
@@ -75,10 +76,18 @@ pub(super) async fn tcp(socket: TcpListener, tls: Option<Current>, admin: Arc<Ad
         };
         // Strangers take no place of those who have a certificate.
         handshakes.begin(async move {
-            let shaken = certified(stream, peer, tls).await;
-            let (Some((stream, caller)), Ok(place)) = (shaken, places.try_acquire_owned()) else { return };
+            let server = Arc::clone(&tls.borrow().server);
+            let shaken = certified(stream, peer, server).await;
+            let (Some(certified), Ok(place)) = (shaken, places.try_acquire_owned()) else { return };
             tokio::spawn(async move {
-                connection(stream, admin, caller).await;
+                let Certified { stream, chain, caller } = certified;
+                let shown = caller.to_string();
+                tokio::select! {
+                    () = connection(stream, admin, caller) => {}
+                    () = until_refused(&chain, tls) => {
+                        tracing::info!("admin: the connection of {shown} was ended: it would not get in any more");
+                    }
+                }
                 drop(place);
             });
         });
@@ -105,12 +114,16 @@ impl Handshakes {
     }
 }
 
+/// A connection of somebody with a certificate.
+struct Certified {
+    stream: TlsStream<TcpStream>,
+    /// The certificates that were shown, the client's own first.
+    chain: Vec<CertificateDer<'static>>,
+    caller: Caller,
+}
+
 /// Ends TLS, and tells who has come.
-async fn certified(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Arc<ServerConfig>,
-) -> Option<(TlsStream<TcpStream>, Caller)> {
+async fn certified(stream: TcpStream, peer: SocketAddr, tls: Arc<ServerConfig>) -> Option<Certified> {
     let stream = match timeout(HANDSHAKE_TIME, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -122,11 +135,11 @@ async fn certified(
             return None;
         }
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    // The handshake has verified it.
-    let fingerprint = digest(&SHA256, certificate?);
+    // The handshake has verified them.
+    let chain: Vec<_> = stream.get_ref().1.peer_certificates()?.iter().map(|one| one.clone().into_owned()).collect();
+    let fingerprint = digest(&SHA256, chain.first()?);
     let fingerprint = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some((stream, Caller::Certified { address: peer, fingerprint }))
+    Some(Certified { stream, chain, caller: Caller::Certified { address: peer, fingerprint } })
 }
 
 async fn connection<IO>(io: IO, admin: Arc<Admin>, caller: Caller)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use adit::config::ConfigErrors;
 use adit::config::reader::{Object, Reader};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::Value;
@@ -41,6 +42,8 @@ pub struct AdminTls {
     pub client_ca_file: PathBuf,
     /// Both as rustls takes them.
     pub server: Arc<ServerConfig>,
+    /// Judges the certificates of those who get in.
+    pub clients: Arc<dyn ClientCertVerifier>,
 }
 
 impl AdminConfig {
@@ -120,9 +123,9 @@ impl AdminTls {
     /// What is wrong with which file.
     pub fn read_again(&self) -> Result<(Self, Option<String>), String> {
         let (certificate, problem) = self.certificate.read_again()?;
-        let server = server(&certificate, &self.client_ca_file);
-        let server = server.map_err(|error| format!("{}: {error}", self.client_ca_file.display()))?;
-        Ok((Self { certificate, client_ca_file: self.client_ca_file.clone(), server: Arc::new(server) }, problem))
+        let tls = Self::new(certificate, self.client_ca_file.clone());
+        let tls = tls.map_err(|error| format!("{}: {error}", self.client_ca_file.display()))?;
+        Ok((tls, problem))
     }
 
     fn read(mut entry: Object<'_>, base: &Base) -> Option<Self> {
@@ -131,28 +134,39 @@ impl AdminTls {
         let reader = entry.reader();
         let certificate = Certificate::read(entry, base);
         let (client_ca_file, certificate) = (client_ca_file?, certificate?);
-        match server(&certificate, &client_ca_file) {
-            Ok(server) => Some(Self { certificate, client_ca_file, server: Arc::new(server) }),
+        let shown = client_ca_file.display().to_string();
+        match Self::new(certificate, client_ca_file) {
+            Ok(tls) => Some(tls),
             Err(expected) => {
-                reader.problem(&path, Some(client_ca_file.display().to_string()), expected);
+                reader.problem(&path, Some(shown), expected);
                 None
             }
         }
     }
+
+    fn new(certificate: Certificate, client_ca_file: PathBuf) -> Result<Self, String> {
+        let clients = clients(&client_ca_file)?;
+        let server = Arc::new(server(&certificate, Arc::clone(&clients))?);
+        Ok(Self { certificate, client_ca_file, server, clients })
+    }
 }
 
-fn server(certificate: &Certificate, authorities: &std::path::Path) -> Result<ServerConfig, String> {
+fn clients(authorities: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for authority in pem::certificates(&pem::read(authorities)?)? {
         roots.add(authority).map_err(|error| format!("has a certificate that cannot be an authority: {error}"))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let verifier = verifier.map_err(|error| format!("cannot be used: {error}"))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|error| format!("cannot be used: {error}"))
+}
+
+fn server(certificate: &Certificate, clients: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be set up: {error}"))?;
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&certificate.certified)));
-    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
+    let mut config = builder.with_client_cert_verifier(clients).with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // No sessions are resumed: one would keep a certificate good that would be refused by now.
     config.session_storage = Arc::new(NoServerSessionStorage {});

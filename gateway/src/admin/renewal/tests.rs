@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -46,7 +46,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub(in crate::admin) fn put(&self, name: &str, text: &str) {
         fs::write(self.path("new"), text).unwrap();
         fs::rename(self.path("new"), self.path(name)).unwrap();
     }
@@ -91,10 +91,10 @@ async fn renewed_certificate_and_other_authorities_hold_for_those_who_come_then(
     let (before, after) = (authority(), authority());
     let (files, config) = Files::new(&before);
     let tls = config.admin.listen.clone().unwrap().tls.unwrap();
-    let current: Current = Arc::new(ArcSwap::new(Arc::clone(&tls.server)));
+    let (renewed, current) = watch::channel(Arc::new(tls.clone()));
     let gateway = Gateway::new(config, &IdentityKey::generate().unwrap()).unwrap();
-    let keeping = tokio::spawn(keep(tls, Arc::clone(&current), gateway));
-    let first = current.load_full();
+    let keeping = tokio::spawn(keep(tls, renewed, gateway));
+    let first = Arc::clone(&current.borrow().server);
     assert!(files.lets_in(&first, &before).await && !files.lets_in(&first, &after).await);
     files.put_certificate();
     files.put("clients.pem", &after.pem());
@@ -102,7 +102,7 @@ async fn renewed_certificate_and_other_authorities_hold_for_those_who_come_then(
     for _ in 0..4 {
         sleep(LOOK_INTERVAL).await;
     }
-    let second = current.load_full();
+    let second = Arc::clone(&current.borrow().server);
     assert!(files.lets_in(&second, &after).await && !files.lets_in(&second, &before).await);
     keeping.abort();
 }

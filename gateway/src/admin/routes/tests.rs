@@ -8,8 +8,10 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use super::*;
+use crate::access_log::Place;
 use crate::config::Config;
 use crate::identity_key::IdentityKey;
+use crate::ledger::LedgerConfig;
 
 fn admin() -> Arc<Admin> {
     let folder = tempfile::tempdir().unwrap();
@@ -168,4 +170,43 @@ async fn those_who_follow_leave_places_to_others_and_to_the_socket() {
     assert_eq!(asked(&admin, Method::GET, "/v1/tail").await.status(), StatusCode::OK, "the socket has its own");
     followed.pop();
     assert_eq!(answer(&admin, &anybody, &parts).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn act_that_is_refused_is_in_the_audit_log_now_and_then() {
+    let (admin, folder) = (admin(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("audit.log");
+    let logs = LedgerConfig { audit: Some(Place::File(file.clone())), ..LedgerConfig::default() };
+    admin.gateway.ledger().start_logs(&logs).unwrap();
+    let anybody = Caller::Loopback("127.0.0.1:5".parse().unwrap());
+    let asked = async |caller: &Caller, method: Method, target: &str, origin: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(target).header("host", "localhost");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        answer(&admin, caller, &request.body(()).unwrap().into_parts().0).await.status()
+    };
+    for _ in 0..5 {
+        let status = asked(&anybody, Method::POST, "/v1/kick?credential=north%0a&all=true", None).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+    }
+    let local = Caller::Local { uid: 7, pid: Some(8) };
+    let page = Some("https://example.com");
+    assert_eq!(asked(&local, Method::POST, "/v1/reload", page).await, StatusCode::FORBIDDEN);
+    // It would change nothing.
+    assert_eq!(asked(&anybody, Method::POST, "/v1/sites", None).await, StatusCode::METHOD_NOT_ALLOWED);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    let next = Caller::Loopback("127.0.0.1:6".parse().unwrap());
+    assert_eq!(asked(&next, Method::POST, "/v1/kick", None).await, StatusCode::FORBIDDEN);
+    admin.gateway.ledger().finish(Duration::from_secs(10));
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let parts: Vec<_> = lines.iter().map(|line| [&line["act"], &line["by"], &line["subject"]]).collect();
+    assert_eq!(parts[0], ["kick", "127.0.0.1:5", "credential=north%0a&all=true"], "{text}");
+    assert_eq!((parts[1][0].as_str(), parts[1][1].as_str()), (Some("reload"), Some("uid 7, pid 8")), "{text}");
+    let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert!(outcomes[0].starts_with("refused: this address only shows"), "{text}");
+    assert_eq!(outcomes[1], "refused: no web page may change anything here");
+    assert!(outcomes[2].ends_with(" (4 more times since it was told last)"), "{text}");
+    assert_eq!(lines.len(), 3, "{text}");
 }

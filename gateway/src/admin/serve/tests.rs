@@ -1,7 +1,7 @@
 //! Who gets a place at the admin listener's address.
 
-use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::super::renewal::tests::{Files, authority};
 use super::*;
@@ -16,7 +16,8 @@ async fn strangers_who_only_connect_keep_nobody_out() {
     let admin = Admin::new(Gateway::new(config, &IdentityKey::generate().unwrap()).unwrap()).0;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(tcp(listener, Some(Arc::new(ArcSwap::new(tls.server))), admin));
+    let (_renewed, current) = watch::channel(Arc::new(tls));
+    let serving = tokio::spawn(tcp(listener, Some(current), admin));
     let mut strangers = Vec::new();
     for _ in 0..HANDSHAKES_MAX {
         strangers.push(TcpStream::connect(address).await.unwrap());
@@ -31,3 +32,34 @@ async fn strangers_who_only_connect_keep_nobody_out() {
     assert_eq!(gone, Ok(0), "the one that came first has made room");
     serving.abort();
 }
+
+#[tokio::test]
+async fn connection_ends_when_the_authority_of_its_certificate_is_taken_out_and_others_go_on() {
+    let (stays, goes) = (authority(), authority());
+    let (files, config) = Files::new(&stays);
+    files.put("clients.pem", &(stays.pem() + &goes.pem()));
+    let tls = config.admin.listen.clone().unwrap().tls.unwrap().read_again().unwrap().0;
+    let admin = Admin::new(Gateway::new(config, &IdentityKey::generate().unwrap()).unwrap()).0;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (renewed, current) = watch::channel(Arc::new(tls.clone()));
+    let serving = tokio::spawn(tcp(listener, Some(current), admin));
+    let mut streams = Vec::new();
+    for clients in [&stays, &goes] {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = files.client(clients).connect(Files::name(), stream).await.unwrap();
+        stream.write_all(ASKED).await.unwrap();
+        assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0, "it is served");
+        streams.push(stream);
+    }
+    files.put("clients.pem", &stays.pem());
+    renewed.send_replace(Arc::new(tls.read_again().unwrap().0));
+    // Where nothing was said of the end, TLS has an error.
+    let end = timeout(HANDSHAKE_TIME, streams[1].read(&mut [0; 1024])).await.expect("it ends");
+    assert!(!matches!(end, Ok(1..)), "{end:?}");
+    streams[0].write_all(ASKED).await.unwrap();
+    assert!(streams[0].read(&mut [0; 1024]).await.unwrap() > 0, "it is served still");
+    serving.abort();
+}
+
+const ASKED: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
