@@ -140,7 +140,7 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
 
             # Whoever runs the gateway ends the session, for good.
             listed = log_ins(deployment, "list", "--json")
-            people = {(session["host"], session["email"]) for session in json.loads(listed)}
+            people = {(session["host"], session["email"]) for session in json.loads(listed)["log_ins"]}
             expect_equal(people, {(HOST, "ann@example.com"), (SECOND, "ann@example.com")}, "the sessions that are listed")
             said = log_ins(deployment, "end", "--person", "ann@example.com")
             expect("2 log-ins have ended" in said, f"the command says {said}")
@@ -148,7 +148,7 @@ def browser_comes_back_by_the_callback_host_also_to_a_gateway_that_was_restarted
             expect(browser.go(place.url + "/").status != 200, "an ended session goes on")
             restart_before(deployment)
             expect(browser.go(place.url + "/").status != 200, "an ended session goes on after a restart")
-            expect_equal(json.loads(log_ins(deployment, "list", "--json")), [], "sessions that are left")
+            expect_equal(json.loads(log_ins(deployment, "list", "--json"))["log_ins"], [], "sessions that are left")
     finally:
         # A change of log_ins takes a restart.
         restart(deployment)

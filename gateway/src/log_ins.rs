@@ -10,6 +10,7 @@ use adit_gateway::config::{Config, ConfigErrors};
 use adit_gateway::login::ending::Ending;
 use adit_gateway::login::spent::Journal;
 use adit_gateway::login::store::{NOTED_MAX, Noted, Store, Unlisted};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -35,10 +36,11 @@ pub(crate) struct Done {
 
 /// The log-ins, as lines for people or as JSON.
 pub(crate) fn list(arguments: &ListLogIns) -> Result<Done, Failure> {
-    let Known { mut sessions, warnings, .. } = known(&arguments.file.config, arguments.account.as_deref())?;
+    let Known { mut sessions, unlisted, warnings, .. } = known(&arguments.file.config, arguments.account.as_deref())?;
     sessions.retain(|session| arguments.account.as_ref().is_none_or(|account| *account == session.account));
     if arguments.json {
-        let text = serde_json::to_string_pretty(&sessions).map_err(|error| Failure::File(error.to_string()))?;
+        let listed = Listed { log_ins: &sessions, unlisted: &unlisted };
+        let text = serde_json::to_string_pretty(&listed).map_err(|error| Failure::File(error.to_string()))?;
         return Ok(Done { text, warnings });
     }
     let lines = sessions.iter().map(|session| Line(session).to_string());
@@ -53,7 +55,7 @@ pub(crate) fn end(arguments: &EndLogIns) -> Result<Done, Failure> {
     if chosen == 0 && !arguments.all {
         return Err(Failure::Usage("say which: ids as `log-ins list` shows them, --person, or --all"));
     }
-    let Known { ending, sessions, warnings } = known(&arguments.file.config, arguments.account.as_deref())?;
+    let Known { ending, sessions, warnings, .. } = known(&arguments.file.config, arguments.account.as_deref())?;
     let done = |text| Ok(Done { text, warnings });
     let is_meant = |session: &Noted| {
         arguments.account.as_ref().is_none_or(|account| *account == session.account)
@@ -78,10 +80,19 @@ pub(crate) fn end(arguments: &EndLogIns) -> Result<Done, Failure> {
     done(format!("{} log-ins will end as soon as the gateway runs", meant.len()))
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Listed<'k> {
+    log_ins: &'k [Noted],
+    /// Of accounts that have more than are listed.
+    unlisted: &'k [Unlisted],
+}
+
 /// What a gateway has written down.
 struct Known {
     ending: Ending,
     sessions: Vec<Noted>,
+    unlisted: Vec<Unlisted>,
     warnings: Vec<String>,
 }
 
@@ -93,8 +104,9 @@ fn known(config: &Path, account: Option<&str>) -> Result<Known, Failure> {
     let journal = Journal::look(&file, now).map_err(shown)?;
     let unlisted = journal.unlisted(now).into_iter();
     let unlisted = unlisted.filter(|unlisted| account.is_none_or(|account| account == unlisted.account));
-    let warnings = unlisted.map(|unlisted| warning(&unlisted)).collect();
-    Ok(Known { ending: Ending::beside(&file), sessions: journal.sessions(now), warnings })
+    let unlisted: Vec<_> = unlisted.collect();
+    let warnings = unlisted.iter().map(warning).collect();
+    Ok(Known { ending: Ending::beside(&file), sessions: journal.sessions(now), unlisted, warnings })
 }
 
 fn warning(Unlisted { account, unlisted, until }: &Unlisted) -> String {

@@ -10,6 +10,7 @@ use adit_gateway::login::ending::Ending;
 use adit_gateway::login::spent::Journal;
 use adit_gateway::login::store::{Noted, Store};
 use adit_gateway::token::Token;
+use serde_json::{Value, json};
 use site::{SMALLEST, Site};
 use time::OffsetDateTime;
 
@@ -515,7 +516,8 @@ fn log_ins_are_listed_and_those_that_are_meant_are_asked_to_end() {
     let file = site.write("gateway.yml", SMALLEST);
     let run = |arguments: &[&str]| gateway(&[&["log-ins"], arguments, &["--config", file.to_str().unwrap()]].concat());
     let output = run(&["list", "--json"]);
-    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "[]\n"));
+    let listed: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((output.status.code(), listed), (Some(0), json!({"log_ins": [], "unlisted": []})));
     let journal = Journal::open(&site.path("identity.spent"), 0).unwrap();
     for (id, account, subject) in [("one", "main", "ann"), ("two", "other", "ann"), ("three", "main", "bob")] {
         let texts = [id, account, "app.example.com", subject, ""].map(str::to_owned);
@@ -567,7 +569,10 @@ fn log_ins_that_are_too_many_to_be_listed_are_told() {
         assert_eq!(output.status.code(), Some(0));
         assert!(stderr(&output).contains("3 older log-ins of the account main"), "{}", stderr(&output));
     }
-    assert_eq!(stdout(&run(&["list", "--json"])), "[]\n");
+    let listed = |arguments: &[&str]| -> Value { serde_json::from_str(stdout(&run(arguments))).unwrap() };
+    let unlisted = json!([{"account": "main", "unlisted": 3, "until": 7_258_118_400_i64}]);
+    assert_eq!(listed(&["list", "--json"]), json!({"log_ins": [], "unlisted": unlisted}));
+    assert_eq!(listed(&["list", "--json", "--account", "other"]), json!({"log_ins": [], "unlisted": []}));
     assert_eq!(stderr(&run(&["list", "--account", "other"])), "");
 }
 
