@@ -298,6 +298,10 @@ impl fmt::Display for End {
             Self::GoAway(code, text) => write!(f, "the agent left: {code}, {text:?}"),
             Self::Silent => f.write_str("nothing was heard of the agent for too long"),
             Self::Closed => f.write_str("the agent closed the connection"),
+            // As when a box loses its power or a process is killed. TLS has more to say of it, to programmers.
+            Self::Broken(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                f.write_str("the connection broke: it ended without a word")
+            }
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
             Self::Protocol(error) => error.fmt(f),
         }
@@ -318,3 +322,17 @@ const REFUSALS_LOGGED_MAX: usize = 20;
 /// Bytes of one session that visitors have not taken yet: 192 of them can stand still, each with the window it began with,
 /// before the others get less credit. Windows grow by at most half of it.
 const RECEIVED_MAX: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_that_ended_without_a_word_is_told_in_words_for_people() {
+        let unannounced = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest";
+        let end = End::Broken(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, unannounced));
+        assert_eq!(end.to_string(), "the connection broke: it ended without a word");
+        let end = End::Broken(std::io::Error::other("reset"));
+        assert_eq!(end.to_string(), "the connection broke: reset");
+    }
+}
