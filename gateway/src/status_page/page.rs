@@ -8,7 +8,7 @@ use super::history::Sample;
 use super::sparkline::sparkline;
 use super::{sites, words};
 use crate::events::{Event, Losses, rfc3339};
-use crate::fleet::report::{Endpoint, EndpointState, Endpoints, SiteState, Sites};
+use crate::fleet::report::{Endpoint, EndpointKind, EndpointState, Endpoints, SiteState, Sites};
 
 /// What the page shows.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ fn endpoint_rows(endpoints: &[Endpoint], wanted: &str) -> (Markup, usize) {
                 td { span class=(format!("state {}", class(one.state))) { (one.state.as_str()) } }
                 td.long { (one.why.as_deref().unwrap_or_default()) }
                 td { (one.account) }
-                td.wide { @if one.session.is_some() { (served(one)) } @else { "the gateway itself" } }
+                td.wide { @if one.kind == EndpointKind::Agent { (served(one)) } @else { "the gateway itself" } }
                 td.wide { (one.forwards_to) }
             }
         }

@@ -140,6 +140,17 @@ fn credential_with_very_many_sites_leaves_room_for_the_others() {
 }
 
 #[test]
+fn address_that_is_kept_for_its_agent_is_not_said_to_be_the_gateways_own() {
+    let mut facts = facts(1, "");
+    facts.endpoints.endpoints[1].kind = EndpointKind::Cloud;
+    facts.endpoints.endpoints[0].state = EndpointState::Kept;
+    for endpoint in &mut facts.endpoints.endpoints {
+        endpoint.session = None;
+    }
+    assert_eq!(page(&facts).into_string().matches("the gateway itself").count(), 1);
+}
+
+#[test]
 fn query_is_read_as_forms_send_it() {
     assert_eq!(wanted("q=Site+7%2F%C3%84"), "site 7/ä");
     assert_eq!(wanted("a=b&q=x"), "x");
