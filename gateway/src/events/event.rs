@@ -135,6 +135,11 @@ impl Site {
 }
 
 impl Kind {
+    /// Whether it is of an endpoint, of which a site has several.
+    pub(super) const fn is_of_endpoint(self) -> bool {
+        matches!(self, Self::EndpointOnline | Self::EndpointOffline | Self::EndpointFlapping | Self::EndpointSteady)
+    }
+
     /// All kinds with their names in the configuration and in JSON.
     pub const WORDS: [(&'static str, Self); 13] = [
         ("site.up", Self::SiteUp),

@@ -196,13 +196,7 @@ impl Events {
 
     fn publish_one(&self, event: &Arc<Event>) {
         log(event);
-        {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            if recent.len() >= RECENT_MAX {
-                recent.pop_front();
-            }
-            recent.push_back(Arc::clone(event));
-        }
+        keep(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner), event);
         if self.webhook.load().as_ref().is_some_and(|webhook| webhook.takes(event.kind)) {
             self.queue().push(Arc::clone(event), Moment::now().at);
             self.queued.notify_one();
@@ -273,6 +267,20 @@ impl Events {
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").field("losses", &self.losses()).finish_non_exhaustive()
+    }
+}
+
+/// Keeps an event for those who look later. Those of endpoints, and all others, have half of the places each when there are too
+/// many: a site that goes away takes its endpoints along, which must not hide that the site has gone.
+fn keep(recent: &mut VecDeque<Arc<Event>>, event: &Arc<Event>) {
+    recent.push_back(Arc::clone(event));
+    if recent.len() <= RECENT_MAX {
+        return;
+    }
+    let of_endpoints = recent.iter().filter(|event| event.kind.is_of_endpoint()).count();
+    let is_endpoint = of_endpoints > RECENT_MAX / 2;
+    if let Some(oldest) = recent.iter().position(|event| event.kind.is_of_endpoint() == is_endpoint) {
+        recent.remove(oldest);
     }
 }
 
@@ -375,5 +383,38 @@ mod tests {
             drop(gone);
             assert_eq!(events.losses().followers, lost);
         }
+    }
+    #[tokio::test]
+    async fn endpoints_of_sites_that_went_away_do_not_hide_that_the_sites_did() {
+        let events = Events::new(&config(), 1);
+        let account: Arc<str> = "a".into();
+        let site = |number: usize| Site {
+            account: Arc::clone(&account),
+            credential: "c".into(),
+            instance: Some(number.to_string().into()),
+        };
+        let publish = |seconds: u64| {
+            let mut now = Moment::now();
+            now.at += Duration::from_secs(seconds);
+            let told = events.machine().take(now);
+            told.into_iter().for_each(|event| events.publish_one(&Arc::new(event)));
+        };
+        for number in 0..RECENT_MAX {
+            events.session_up(&site(number));
+            (0..5).for_each(|each| events.endpoint(&account, &format!("https://{each}.{number}.internal"), true));
+        }
+        publish(30);
+        let of_endpoints = || events.recent().iter().filter(|event| event.kind.is_of_endpoint()).count();
+        assert_eq!((events.recent().len(), of_endpoints()), (RECENT_MAX, RECENT_MAX / 2));
+        assert_eq!(
+            events.recent().last().map(|event| event.kind),
+            Some(Kind::EndpointOnline),
+            "they stay in their order"
+        );
+        for _ in 0..RECENT_MAX {
+            events.machine().webhook(None, Moment::now());
+        }
+        publish(30);
+        assert_eq!((events.recent().len(), of_endpoints()), (RECENT_MAX, RECENT_MAX / 2));
     }
 }
