@@ -84,12 +84,31 @@ class Chromium:
         """Waits until a part of the page, which is not loaded again, has these words."""
         self._call(do="shows", selector=selector, text=text, seconds=seconds)
 
+    def changes(self, selector, seconds):
+        """Waits until the words of a part change, and tells for how many milliseconds at most the page was busy meanwhile."""
+        return self._call(do="changes", selector=selector, seconds=seconds)["busyMs"]
+
+    def count(self, selector):
+        return self._call(do="count", selector=selector)["count"]
+
+    def load_ms(self):
+        """Milliseconds from the request to the end of loading."""
+        return self._call(do="loaded")["ms"]
+
+    def scroll(self, selector, top):
+        self._call(do="scroll", selector=selector, top=top)
+
+    def scrolled(self, selector):
+        """How far a part is scrolled."""
+        return self._call(do="scrolled", selector=selector)["top"]
+
     def type(self, selector, text):
         self._call(do="type", selector=selector, text=text)
 
-    def picture(self, name):
+    def picture(self, name, start="body"):
+        """Of what is in the window when this part of the page is at its top."""
         if folder := os.environ.get("ADIT_E2E_PICTURES"):
-            self._call(do="picture", file=str(Path(folder) / f"{name}.png"))
+            self._call(do="picture", file=str(Path(folder) / f"{name}.png"), **{"from": start})
 
     def _call(self, **command):
         self._program.child.stdin.write(json.dumps(command).encode() + b"\n")

@@ -105,11 +105,47 @@ const commands = {
     });
     return {};
   },
+  // The same until its words are others; for how long at most the page has done nothing else meanwhile.
+  async changes({ selector, seconds }) {
+    const watched = ([selector, ms]) =>
+      new Promise((resolve, reject) => {
+        let [busyMs, last] = [0, performance.now()];
+        const pulse = setInterval(() => {
+          busyMs = Math.max(busyMs, performance.now() - last);
+          last = performance.now();
+        });
+        const finish = (settle, value) => {
+          clearInterval(pulse);
+          settle(value());
+        };
+        const late = setTimeout(() => finish(reject, () => new Error(`${selector} has not changed`)), ms);
+        new MutationObserver(() => {
+          clearTimeout(late);
+          // It has yet to be drawn.
+          setTimeout(() => finish(resolve, () => busyMs), 500);
+        }).observe(document.querySelector(selector), { childList: true, characterData: true, subtree: true });
+      });
+    return { busyMs: await page.evaluate(watched, [selector, seconds * 1000]) };
+  },
+  async count({ selector }) {
+    return { count: await page.locator(selector).count() };
+  },
+  async loaded() {
+    return { ms: await page.evaluate(() => performance.getEntriesByType("navigation")[0].loadEventEnd) };
+  },
+  async scroll({ selector, top }) {
+    await page.locator(selector).evaluate((part, top) => part.scrollTo(0, top), top);
+    return {};
+  },
+  async scrolled({ selector }) {
+    return { top: await page.locator(selector).evaluate((part) => part.scrollTop) };
+  },
   async type({ selector, text }) {
     await page.fill(selector, text);
     return {};
   },
-  async picture({ file }) {
+  async picture({ file, from }) {
+    await page.locator(from).first().evaluate((part) => part.scrollIntoView());
     await page.screenshot({ path: file });
     return {};
   },
