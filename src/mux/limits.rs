@@ -21,8 +21,13 @@ pub fn is_usable_window(bytes: u32) -> bool {
 /// frame never costs two, and a control frame never waits behind more than one record of another stream.
 pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 
-/// Frames that one stream may send in one turn: 64 KiB for a system call, at both ends of the link. A stream that has little
-/// to say waits for no more than that, see [`super::turns`].
+/// Bytes that one stream may send in one turn: one system call at both ends of the link. With four headers of frames and of
+/// TLS records, and some control frames, they stay below what the kernel passes on as one packet, 64 KiB with its headers:
+/// a few bytes more would be a second one each time. A stream that has little to say waits for no more than that, see
+/// [`super::turns`].
+pub const BURST_MAX: usize = BURST_FRAMES * FRAME_DATA_MAX - 256;
+
+/// Frames that carry [`BURST_MAX`].
 pub const BURST_FRAMES: usize = 4;
 
 /// Pieces of one stream's payload that a [`super::Sink`] is offered at once: what the frames of one read of the link

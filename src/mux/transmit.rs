@@ -1,6 +1,6 @@
 //! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
 
-use super::limits::{BURST_FRAMES, FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
+use super::limits::{BURST_MAX, FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
 use super::turns::Turn;
 use super::{AbortStyle, Grant, Key, Mux};
 use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
@@ -70,11 +70,10 @@ impl Mux {
             if stream.can_take_turn() {
                 stream.granted = true;
                 let credit = stream.send.credit();
-                let frames = if is_short { 1 } else { BURST_FRAMES };
                 return Some(Grant {
                     key,
                     max: credit.min(FRAME_DATA_MAX),
-                    burst: credit.min(frames * FRAME_DATA_MAX),
+                    burst: credit.min(if is_short { FRAME_DATA_MAX } else { BURST_MAX }),
                 });
             }
         }

@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use super::link_tls::{LinkTls, PARTIAL_MAX, RECEIVE_AT, RECORD_DATA_MAX, TlsEnd};
 use super::ready::Ready;
 use crate::frame::HEADER_LEN;
-use crate::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
+use crate::mux::limits::{BURST_FRAMES, BURST_MAX, FRAME_DATA_MAX};
 use crate::mux::{Key, LinkError, Sink};
 use crate::session::{AgentSession, FirstRecords};
 use crate::tls;
@@ -334,7 +334,7 @@ pub(crate) const LINK_HELD: usize =
 const FILL_MAX: usize = 128 * 1024;
 
 /// Bytes given to the link in one turn of the loop.
-const FLUSH_MAX: usize = 64 * 1024;
+const FLUSH_MAX: usize = BURST_MAX;
 
 /// Bytes encrypted between two writes to the socket that takes all of them: what a control frame may have in front of it
 /// here.

@@ -14,7 +14,7 @@ use tokio::io::ReadBuf;
 
 use adit::frame::{ErrorCode, HEADER_LEN};
 use adit::message::ProxyHeader;
-use adit::mux::limits::{BURST_FRAMES, FRAME_DATA_MAX};
+use adit::mux::limits::{BURST_FRAMES, BURST_MAX, FRAME_DATA_MAX};
 use adit::mux::{Key, LinkError, OpenError};
 use adit::session::gateway::{Event, GatewaySession, Request};
 
@@ -482,7 +482,7 @@ fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
 
 /// Bytes that a stream's user may be ahead of the link: what fills one batch. With 500 streams that all stand still it is
 /// 32 MiB for a session, and as much again of what was read of visitors to come next.
-pub(crate) const OUTGOING_MAX: usize = BURST_FRAMES * FRAME_DATA_MAX;
+pub(crate) const OUTGOING_MAX: usize = BURST_MAX;
 /// Bytes on their way to the socket at a time. Heartbeats, credit and aborts wait behind no more than these.
 pub(super) const BATCH_MAX: usize = BURST_FRAMES * FRAME_MAX;
 /// A DATA frame at its largest.

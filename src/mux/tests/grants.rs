@@ -154,7 +154,7 @@ fn stream_alone_has_a_burst_also_as_a_light_one() {
     let (mut mux, [a, ..]) = three();
     mux.want_send(a);
     let grant = mux.poll_grant().expect("a grant");
-    assert_eq!((grant.max, grant.burst), (limits::FRAME_DATA_MAX, limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
+    assert_eq!((grant.max, grant.burst), (limits::FRAME_DATA_MAX, limits::BURST_MAX));
     mux.release(grant);
     mux.audit().unwrap();
 }
@@ -166,7 +166,7 @@ fn first_turn_beside_others_is_one_frame_and_those_after_a_full_one_are_bursts()
         mux.want_send(key);
     }
     let turns: Vec<_> = (0..6).map_while(|_| next_whole(&mut mux)).collect();
-    let (frame, burst) = (limits::FRAME_DATA_MAX, limits::BURST_FRAMES * limits::FRAME_DATA_MAX);
+    let (frame, burst) = (limits::FRAME_DATA_MAX, limits::BURST_MAX);
     assert_eq!(turns, [(a, frame), (a, burst), (b, frame), (a, burst), (c, frame), (b, burst)]);
 }
 
@@ -230,7 +230,7 @@ fn burst_is_frames_that_are_full_but_for_the_last_and_ends_with_the_credit() {
     let spent = 1 + 3 * limits::FRAME_DATA_MAX + 5;
     let mut left = limits::WINDOW as usize - spent;
     while let Some(grant) = mux.poll_grant() {
-        assert_eq!(grant.burst, left.min(limits::BURST_FRAMES * limits::FRAME_DATA_MAX));
+        assert_eq!(grant.burst, left.min(limits::BURST_MAX));
         left -= grant.burst;
         let len = grant.burst;
         assert!(mux.commit_burst(grant, len).is_some());
