@@ -64,7 +64,8 @@ def _one(target, folder, keep):
     steps = ["check", "test"] if target.triple in CORE else ["check"]
     failed = [f"{target.triple}: targets/{step}" for step in steps if not _step(step, target.triple, folder)]
     if not keep:
-        shutil.rmtree(folder / target.triple, ignore_errors=True)
+        for of_build in (folder, folder / "small"):
+            shutil.rmtree(of_build / target.triple, ignore_errors=True)
     return failed
 
 

@@ -61,6 +61,9 @@ def environment(family, flags=FLAGS):
     """The variables with which cargo builds for a family."""
     tools = sysroot.make(family)
     crates = Path(os.environ.get("ADIT_TARGETS_BUILD") or cache.folder("target"))
+    if set(SILENT) <= set(flags):
+        # Cargo takes crates with other flags for the same ones: in one folder each build would begin by undoing the other.
+        crates = crates / "small"
     name = family.triple.replace("-", "_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RUSTUP_", "CARGO_BUILD_"))}
     for key in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CFLAGS"):
