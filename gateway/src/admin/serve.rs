@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -45,6 +46,7 @@ pub(super) async fn unix(socket: PrivateSocket, admin: Arc<Admin>) {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let admin = Arc::clone(&admin);
         tokio::spawn(async move {
+            keep_little(SockRef::from(&stream));
             if let Some(caller) = local(&stream) {
                 connection(stream, admin, caller).await;
             }
@@ -65,6 +67,7 @@ pub(super) async fn tcp(socket: TcpListener, tls: Option<Current>, admin: Arc<Ad
                 continue;
             }
         };
+        keep_little(SockRef::from(&stream));
         let (admin, places, tls) = (Arc::clone(&admin), Arc::clone(&places), tls.clone());
         let Some(tls) = tls else {
             let Ok(place) = places.try_acquire_owned() else { continue };
@@ -170,6 +173,14 @@ where
     }
 }
 
+/// Lets the kernel hold little of what a client has not taken. Otherwise it may be megabytes, and says that there is room
+/// again only when much of them is gone: one that reads slowly would look like one that does not read.
+fn keep_little(socket: SockRef<'_>) {
+    if let Err(error) = socket.set_send_buffer_size(UNSENT_BYTES_MAX) {
+        tracing::debug!("admin: the buffer of a connection stays as it is: {error}");
+    }
+}
+
 fn local(stream: &UnixStream) -> Option<Caller> {
     let cred = stream.peer_cred().ok()?;
     Some(Caller::Local { uid: cred.uid(), pid: cred.pid() })
@@ -191,6 +202,9 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// What is read of a request, and written of an answer, at a time.
 const BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// What the kernel holds for a client (Linux takes twice as much, for its own records as well): enough for a megabyte a second at
+/// 60 ms, and of it a third or three quarters have to go within the ten seconds that a client may take nothing.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Browsers send some twenty.
 const HEADERS_MAX: usize = 64;
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
