@@ -3,6 +3,7 @@
 mod failure;
 pub(crate) mod link;
 mod log_in;
+mod outlet;
 pub(crate) mod probe;
 mod wire;
 
@@ -36,7 +37,7 @@ use wire::{Rest, Wire};
 /// Serves the connection of one agent, TLS being done, until it ends. Everything that the agent has bound ends with it.
 pub async fn serve_agent<IO>(gateway: Arc<Gateway>, io: IO, peer: SocketAddr)
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let id = gateway.new_session();
     let started = now();
@@ -112,7 +113,7 @@ enum End {
 }
 
 impl Session {
-    async fn run<IO: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<IO>) -> End {
+    async fn run<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&mut self, wire: &mut Wire<IO>) -> End {
         let mut notices = Vec::new();
         loop {
             let deadline = match &self.phase {

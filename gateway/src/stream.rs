@@ -71,9 +71,10 @@ impl AsyncWrite for ProxyStream {
         })
     }
 
-    /// Does nothing: written bytes go to the link as soon as the agent takes them.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Waits until what was written has left for the link: who reads only then what comes next holds nothing for a stream
+    /// that takes nothing. A failure is told by what comes after it.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_flush(self.key, cx).map(Ok)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

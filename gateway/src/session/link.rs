@@ -3,14 +3,13 @@
 //! Lock order: the gateway's own state before a link, never the other way round. Nothing waits while holding a link.
 
 mod look;
+mod user;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
-
-use tokio::io::ReadBuf;
 
 use adit::frame::{ErrorCode, HEADER_LEN};
 use adit::message::ProxyHeader;
@@ -27,6 +26,22 @@ pub(crate) use look::StreamFacts;
 /// One link to an agent, shared by all that use it.
 pub(crate) struct Link {
     state: Mutex<State>,
+    push: OnceLock<Weak<dyn Push>>,
+}
+
+/// Writes what the session has at once, in the task of a visitor who brings much.
+pub(super) trait Push: Send + Sync {
+    /// Does so, takes what it can of what is brought, and sees to it that what is left has somebody who goes on. How many
+    /// bytes it took; `None`: it did nothing.
+    fn push(&self, brought: Brought<'_>) -> Option<usize>;
+}
+
+/// Bytes of a stream that are not in its queue: they go into a batch without it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Brought<'a> {
+    /// `None`: there are none.
+    pub(super) stream: Option<Key>,
+    pub(super) bytes: &'a [u8],
 }
 
 /// What the driver has to do something about.
@@ -112,7 +127,12 @@ impl Link {
             probe: None,
             traffic: Traffic::default(),
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), push: OnceLock::new() }
+    }
+
+    /// Who writes for visitors' tasks; the first one stays.
+    pub(super) fn set_push(&self, push: Weak<dyn Push>) {
+        let _ = self.push.set(push);
     }
 
     /// Takes bytes from the link and adds what there is to do to `notices`.
@@ -139,16 +159,22 @@ impl Link {
     /// Appends what is to be written next: control first, then streams in turn, about `batch` bytes of them. `out` must
     /// be empty: the bytes of one call are on their way to the socket before the next one is made, so that nothing urgent
     /// waits behind more than [`BATCH_MAX`] bytes.
-    pub(crate) fn fill(&self, out: &mut Vec<u8>, batch: usize) {
+    pub(super) fn fill(&self, out: &mut Vec<u8>, batch: usize, brought: &mut Brought<'_>) {
         let mut state = self.lock();
+        if let Some(key) = brought.stream
+            && !brought.bytes.is_empty()
+        {
+            state.session.want_send(key);
+        }
         state.session.poll_transmit(out, BATCH_MAX);
         let enough = batch.min(BATCH_MAX - FRAME_MAX + 1);
         while out.len() < enough {
-            if out.capacity() - out.len() < FRAME_MAX {
+            let room = batch.saturating_sub(out.len()).max(FRAME_MAX);
+            if out.capacity() - out.len() < room {
                 // Once, and not by doubling while it grows.
-                out.reserve_exact(enough - out.len() + FRAME_MAX);
+                out.reserve_exact(room);
             }
-            if !state.grant_one(out) {
+            if !state.grant_one(out, room, brought) {
                 return;
             }
         }
@@ -241,111 +267,6 @@ impl Link {
     }
 }
 
-/// The side of a proxy stream.
-impl Link {
-    pub(crate) fn poll_read(&self, key: Key, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.lock();
-        let State { session, streams, traffic, .. } = &mut *state;
-        let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
-        if let Some(failure) = stream.failure {
-            return Poll::Ready(if stream.takes_no_more() { Ok(()) } else { Err(failure.into()) });
-        }
-        let before = buf.filled().len();
-        while buf.remaining() > 0 {
-            let chunk = session.chunk(key);
-            let Some(part) = chunk.get(..chunk.len().min(buf.remaining())).filter(|part| !part.is_empty()) else {
-                break;
-            };
-            buf.put_slice(part);
-            let len = part.len();
-            session.consume(key, len);
-        }
-        let len = buf.filled().len().saturating_sub(before);
-        if len > 0 {
-            traffic.add_from_agent(len);
-            stream.traffic.add_from_agent(len);
-            if session.has_control() {
-                state.wake_driver();
-            }
-            return Poll::Ready(Ok(()));
-        }
-        if stream.ended || buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        set_waker(&mut stream.reader, cx.waker());
-        Poll::Pending
-    }
-
-    pub(crate) fn poll_write(&self, key: Key, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut state = self.lock();
-        let State { session, streams, .. } = &mut *state;
-        let Some(stream) = streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
-        if stream.takes_no_more() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if let Some(failure) = stream.failure {
-            return Poll::Ready(Err(failure.into()));
-        }
-        if stream.close != Close::Open {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let room = OUTGOING_MAX.saturating_sub(stream.outgoing.len());
-        let taken = bytes.get(..bytes.len().min(room)).unwrap_or_default();
-        if taken.is_empty() && !bytes.is_empty() {
-            set_waker(&mut stream.writer, cx.waker());
-            return Poll::Pending;
-        }
-        stream.outgoing.extend(taken);
-        session.want_send(key);
-        state.wake_driver();
-        Poll::Ready(Ok(taken.len()))
-    }
-
-    /// Completes when everything written has left for the link, and the end behind it unless it is withheld.
-    pub(crate) fn poll_finish(&self, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.lock();
-        let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
-        if let Some(failure) = stream.failure {
-            return Poll::Ready(Err(failure.into()));
-        }
-        if stream.close == Close::Open {
-            stream.close = Close::Draining;
-            state.close_if_drained(key);
-        }
-        let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Ok(())) };
-        if stream.close == Close::Draining {
-            set_waker(&mut stream.writer, cx.waker());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Waits for the first sign of the agent on a new stream.
-    pub(crate) fn poll_sign(&self, key: Key, cx: &mut Context<'_>) -> Poll<Sign> {
-        let mut state = self.lock();
-        let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Sign::Alive) };
-        if stream.answered || stream.failure.is_some() {
-            return Poll::Ready(Sign::Alive);
-        }
-        if stream.ended {
-            return Poll::Ready(Sign::EmptyEnd);
-        }
-        set_waker(&mut stream.reader, cx.waker());
-        Poll::Pending
-    }
-
-    /// The user lets go of the stream. Unless both ends were seen, that is an abort.
-    pub(crate) fn release(&self, key: Key) {
-        let mut state = self.lock();
-        let Some(stream) = state.streams.remove(&key) else { return };
-        let is_over = stream.ended && state.session.is_finished(key) && stream.close == Close::Sent;
-        if stream.failure.is_none() && !is_over {
-            state.session.reset(key);
-            state.wake_driver();
-        }
-    }
-}
-
 impl State {
     /// Hands the session's events to the streams they are for; the rest goes to `notices`.
     fn dispatch(&mut self, notices: &mut Vec<Notice>) {
@@ -389,26 +310,35 @@ impl State {
         }
     }
 
-    /// Puts one frame of the stream whose turn it is into `out`; false when there is none.
-    fn grant_one(&mut self, out: &mut Vec<u8>) -> bool {
+    /// Puts frames of the stream whose turn it is into `out`, as many as fit into `room` bytes, at least one; false when there is none.
+    fn grant_one(&mut self, out: &mut Vec<u8>, room: usize, brought: &mut Brought<'_>) -> bool {
         let Some(grant) = self.session.poll_grant() else { return false };
         let key = grant.key;
         let Some(stream) = self.streams.get_mut(&key) else {
             self.session.release(grant);
             return true;
         };
-        let len = stream.outgoing.len().min(grant.max);
+        let is_brought = stream.outgoing.is_empty() && brought.stream == Some(key) && stream.may_write().is_ok();
+        let (front, back) = if is_brought { (brought.bytes, &[][..]) } else { stream.outgoing.as_slices() };
+        let frames = (room / FRAME_MAX).clamp(1, BURST_FRAMES);
+        let len = (front.len() + back.len()).min(grant.burst).min(frames * FRAME_DATA_MAX);
         if len == 0 {
             self.session.release(grant);
             return true;
         }
-        let Some(header) = self.session.commit(grant, len) else { return true };
-        out.extend_from_slice(&header);
-        let (front, back) = stream.outgoing.as_slices();
-        let front = front.get(..len).unwrap_or(front);
-        out.extend_from_slice(front);
-        out.extend_from_slice(back.get(..len - front.len()).unwrap_or_default());
-        stream.outgoing.drain(..len);
+        let Some(headers) = self.session.commit_burst(grant, len) else { return true };
+        let mut left = len;
+        for header in headers {
+            let payload = left.min(FRAME_DATA_MAX);
+            out.extend_from_slice(&header);
+            append(out, front, back, len - left, payload);
+            left -= payload;
+        }
+        if is_brought {
+            brought.bytes = brought.bytes.get(len..).unwrap_or_default();
+        } else {
+            stream.outgoing.drain(..len);
+        }
         stream.traffic.add_to_agent(len);
         self.traffic.add_to_agent(len);
         if stream.outgoing.is_empty() {
@@ -454,6 +384,20 @@ impl Stream {
         self.ended && self.failure == Some(Failure::Reset(ErrorCode::STREAM_CLOSED))
     }
 
+    /// Whether bytes can be given to it.
+    fn may_write(&self) -> io::Result<()> {
+        if self.takes_no_more() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if let Some(failure) = self.failure {
+            return Err(failure.into());
+        }
+        if self.close != Close::Open {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
         self.outgoing = VecDeque::new();
@@ -466,6 +410,14 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").finish_non_exhaustive()
     }
+}
+
+/// Appends `len` bytes of `front` and `back`, which follow each other, from `start` on.
+fn append(out: &mut Vec<u8>, front: &[u8], back: &[u8], start: usize, len: usize) {
+    let end = start + len;
+    out.extend_from_slice(front.get(start.min(front.len())..end.min(front.len())).unwrap_or_default());
+    let (start, end) = (start.saturating_sub(front.len()), end.saturating_sub(front.len()));
+    out.extend_from_slice(back.get(start..end).unwrap_or_default());
 }
 
 fn wake(waker: &mut Option<Waker>) {

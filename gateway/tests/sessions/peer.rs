@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
@@ -80,6 +81,15 @@ impl Peer {
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         // The gateway may have closed the link already; what it said before is still to be read.
         let _ = self.io.write_all(bytes).await;
+    }
+
+    /// How many bytes have come that nobody has looked at.
+    pub(crate) fn came(&mut self) -> usize {
+        let mut piece = [0; 4096];
+        while let Some(Ok(len @ 1..)) = self.io.read(&mut piece).now_or_never() {
+            self.received.extend_from_slice(&piece[..len]);
+        }
+        self.received.len()
     }
 
     pub(crate) async fn frame(&mut self, kind: u8, flags: u8, id: u32, body: &[u8]) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use adit_gateway::http::reach::OpenError;
 use adit_gateway::stream::ProxyStream;
+use futures::FutureExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
@@ -54,6 +55,38 @@ async fn header_says_who_comes_and_for_what() {
     assert_eq!(header["ClientAddr"], visitor().peer.to_string());
     assert_eq!((&header["Proto"], &header["EdgeType"]), (&json!("https"), &json!("0")));
     assert_eq!(header["PassthroughTLS"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frame_of_a_visitor_is_on_its_way_when_the_write_is_done() {
+    let mut scene = Scene::new().await;
+    let frame = vec![7; 16 * 1024];
+    // Without a turn for any other task.
+    assert_eq!(scene.stream.write(&frame).now_or_never().unwrap().unwrap(), frame.len());
+    let came = scene.peer.came();
+    assert!(came > frame.len(), "{came}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_keep_their_order_whether_they_wait_or_go_at_once() {
+    let Scene { world: _world, mut peer, mut stream, visit } = Scene::new().await;
+    let sent: Vec<u8> = (0..=u8::MAX).cycle().take(150_000).collect();
+    let (mut rest, mut lens) = (&sent[..], [100, 16_376, 1, 65_536, 40_000, 5].into_iter().cycle());
+    while !rest.is_empty() {
+        let piece = &rest[..lens.next().unwrap().min(rest.len())];
+        // The session's driver has no turn unless everything is full.
+        let len = match stream.write(piece).now_or_never() {
+            Some(len) => len.unwrap(),
+            None => {
+                let seen = peer.inboxes[&visit.id].data.len();
+                peer.until("more", |peer| peer.inboxes[&visit.id].data.len() > seen).await;
+                0
+            }
+        };
+        rest = &rest[len..];
+    }
+    peer.until("everything", |peer| peer.inboxes[&visit.id].data.len() == sent.len()).await;
+    assert!(peer.inboxes[&visit.id].data == sent);
 }
 
 #[tokio::test(start_paused = true)]
