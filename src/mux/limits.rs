@@ -24,7 +24,7 @@ pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
 /// Bytes that one stream may send in one turn: one system call at both ends of the link. With four headers of frames and of
 /// TLS records, and some control frames, they stay below what the kernel passes on as one packet, 64 KiB with its headers:
 /// a few bytes more would be a second one each time. A stream that has little to say waits for no more than that, see
-/// [`super::turns`].
+/// `turns.rs`.
 pub const BURST_MAX: usize = BURST_FRAMES * FRAME_DATA_MAX - 256;
 
 /// Frames that carry [`BURST_MAX`].
