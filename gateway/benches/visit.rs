@@ -46,9 +46,8 @@ fn batch(ledger: &Arc<Ledger>, requests: u32) -> Duration {
             let ledger = Arc::clone(ledger);
             thread::spawn(move || {
                 let request = Request::new();
-                let visitor = request.visitor;
-                let guest = Arc::new(Guest { ledger: Arc::clone(&ledger), visitor, scheme: Scheme::Http });
-                let course = ledger.course(Scheme::Http);
+                let guest = Arc::new(Guest::new(ledger, request.visitor, Scheme::Http));
+                let course = guest.course();
                 let begin = Instant::now();
                 for _ in 0..requests {
                     request.pass(&guest, &course);

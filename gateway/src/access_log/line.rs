@@ -22,19 +22,6 @@ pub(super) struct Line {
     sent: usize,
 }
 
-/// What is known when it begins.
-#[derive(Debug)]
-pub(super) struct Beginning<'a> {
-    /// In UTC.
-    pub(super) time: OffsetDateTime,
-    pub(super) id: u64,
-    pub(super) kind: &'static str,
-    pub(super) scheme: &'static str,
-    pub(super) visitor: SocketAddr,
-    /// `None` for a connection.
-    pub(super) request: Option<RequestLine<'a>>,
-}
-
 /// What a visitor asked for.
 #[derive(Debug)]
 pub(super) struct RequestLine<'a> {
@@ -67,18 +54,21 @@ pub(super) struct Times {
 }
 
 impl Line {
-    pub(super) fn begin(beginning: &Beginning<'_>) -> Self {
-        let mut object = Object::begin(USUAL_BYTES, "time", beginning.time);
-        object.number("id", Some(beginning.id));
-        object.word("kind", Some(beginning.kind));
-        object.word("scheme", Some(beginning.scheme));
-        object.address("visitor", beginning.visitor);
-        if let Some(request) = &beginning.request {
-            object.text("method", Some(request.method));
-            object.text("host", Some(request.host));
-            object.text("path", Some(request.path));
-            object.text("query", request.query);
-            object.word("version", Some(request.version));
+    /// Begins it in this buffer; `opening` is what [`opening`] gave for the connection.
+    pub(super) fn begin(
+        buffer: Vec<u8>,
+        time: OffsetDateTime,
+        opening: &[u8],
+        request: Option<&RequestLine<'_>>,
+    ) -> Self {
+        let mut object = Object::begin(buffer, r#"{"time":""#, time);
+        object.members(opening);
+        if let Some(request) = request {
+            object.text(r#","method":""#, Some(request.method));
+            object.text(r#","host":""#, Some(request.host));
+            object.text(r#","path":""#, Some(request.path));
+            object.text(r#","query":""#, request.query);
+            object.word(r#","version":""#, request.version);
         }
         let len = object.len();
         Self { object, asked: len, arrived: len, sent: len }
@@ -88,8 +78,8 @@ impl Line {
     pub(super) fn came_to(&mut self, account: &str, endpoint: &EndpointUrl) {
         let before = self.arrived;
         self.arrived = self.object.replace(self.asked, self.arrived, |object| {
-            object.text("account", Some(account));
-            object.url("endpoint", endpoint);
+            object.text(r#","account":""#, Some(account));
+            object.url(r#","endpoint":""#, endpoint);
         });
         self.sent = self.sent - before + self.arrived;
     }
@@ -97,22 +87,24 @@ impl Line {
     /// It is sent to this endpoint of an agent.
     pub(super) fn sent_to(&mut self, to: &EndpointUrl, session: u64, site: Option<&Site>) {
         self.sent = self.object.replace(self.arrived, self.sent, |object| {
-            object.url("to", to);
-            object.number("session", Some(session));
-            object.text("credential", site.map(|site| &*site.credential));
-            object.text("instance", site.and_then(|site| site.instance.as_deref()));
+            object.url(r#","to":""#, to);
+            object.number(r#","session":"#, Some(session));
+            object.text(r#","credential":""#, site.map(|site| &*site.credential));
+            object.text(r#","instance":""#, site.and_then(|site| site.instance.as_deref()));
         });
     }
 
     /// A rule of this endpoint's policy decided; the last one counts.
     pub(super) fn decided(&mut self, endpoint: &EndpointUrl, decided: &Decided) {
         self.object.replace(self.sent, self.object.len(), |object| {
-            object.word("verdict", Some(decided.verdict));
-            object.object("rule", |object| {
-                object.url("endpoint", endpoint);
-                object.word("phase", Some(decided.phase));
-                object.text("rule", Some(&decided.rule()));
-            });
+            object.word(r#","verdict":""#, decided.verdict);
+            object.url(r#","rule":{"endpoint":""#, endpoint);
+            object.word(r#","phase":""#, decided.phase);
+            match &decided.name {
+                Some(_) => object.text(r#","rule":""#, Some(&decided.rule())),
+                None => object.quoted_number(r#","rule":""#, decided.place as u64),
+            }
+            object.plain("}");
         });
     }
 
@@ -120,21 +112,40 @@ impl Line {
     pub(super) fn end(&mut self, end: &End) -> &[u8] {
         let object = &mut self.object;
         if object.len() == self.sent {
-            object.word("verdict", Some("continue"));
+            object.plain(r#","verdict":"continue""#);
         }
-        object.number("status", end.status.map(u64::from));
-        object.code("error", end.error);
-        object.number("received", Some(end.received));
-        object.number("sent", Some(end.sent));
-        object.object("ms", |object| {
-            object.milliseconds("policy", end.times.policy);
-            object.milliseconds("open", end.times.open);
-            object.milliseconds("first_byte", end.times.first_byte);
-            object.milliseconds("total", Some(end.times.total));
-        });
-        object.word("end", Some(end.end));
+        object.number(r#","status":"#, end.status.map(u64::from));
+        object.code(r#","error":""#, end.error);
+        object.number(r#","received":"#, Some(end.received));
+        object.number(r#","sent":"#, Some(end.sent));
+        object.plain(r#","ms":{"#);
+        object.milliseconds(r#""policy":"#, end.times.policy, ",");
+        object.milliseconds(r#""open":"#, end.times.open, ",");
+        object.milliseconds(r#""first_byte":"#, end.times.first_byte, ",");
+        object.milliseconds(r#""total":"#, Some(end.times.total), "}");
+        object.word(r#","end":""#, end.end);
         object.end()
     }
+
+    /// The buffer for the next line, unless this one was unusually long.
+    pub(super) fn into_buffer(self) -> Option<Vec<u8>> {
+        Some(self.object.into_buffer()).filter(|buffer| buffer.capacity() <= USUAL_BYTES)
+    }
+}
+
+/// What all lines of a connection have behind their time.
+pub(super) fn opening(id: u64, kind: &'static str, scheme: &'static str, visitor: SocketAddr) -> Box<[u8]> {
+    let mut object = Object::members_only();
+    object.number(r#","id":"#, Some(id));
+    object.word(r#","kind":""#, kind);
+    object.word(r#","scheme":""#, scheme);
+    object.address(r#","visitor":""#, visitor);
+    object.into_buffer().into()
+}
+
+/// A buffer for a line.
+pub(super) fn buffer() -> Vec<u8> {
+    Vec::with_capacity(USUAL_BYTES)
 }
 
 /// More than most lines have.
@@ -148,20 +159,12 @@ mod tests {
     use super::*;
 
     fn begin() -> Line {
-        Line::begin(&Beginning {
-            time: datetime!(2031-02-03 04:05:06.000_789_999 UTC),
-            id: u64::MAX,
-            kind: "request",
-            scheme: "https",
-            visitor: "[2001:db8::1]:443".parse().unwrap(),
-            request: Some(RequestLine {
-                method: "GET",
-                host: "a\"\\\n\u{1}\u{7f}ü",
-                path: "",
-                query: None,
-                version: "1.1",
-            }),
-        })
+        let opening = opening(u64::MAX, "request", "https", "[2001:db8::1]:443".parse().unwrap());
+        let host = "a\"\\\n\u{1}\u{7f}ü";
+        let request = RequestLine { method: "GET", host, path: "", query: None, version: "1.1" };
+        // In a buffer that was used before.
+        let buffer = b"old".to_vec();
+        Line::begin(buffer, datetime!(2031-02-03 04:05:06.000_789_999 UTC), &opening, Some(&request))
     }
 
     fn end(mut line: Line) -> String {
@@ -181,6 +184,15 @@ mod tests {
 
     fn decided(name: &str, verdict: &'static str) -> Decided {
         Decided { phase: "on_http_request", place: 0, name: Some(name.into()), verdict }
+    }
+
+    #[test]
+    fn rule_without_a_name_has_its_place() {
+        let url = url("https://a.example.com");
+        let mut line = begin();
+        line.decided(&url, &Decided { name: None, place: 12, ..decided("", "deny") });
+        let written = end(line);
+        assert!(written.contains(r#","phase":"on_http_request","rule":"12"},"#), "{written}");
     }
 
     fn site(instance: Option<&str>) -> Site {
@@ -228,20 +240,24 @@ mod tests {
 
     #[test]
     fn what_has_not_happened_is_left_out() {
-        let beginning = Beginning {
-            time: datetime!(2031-02-03 04:05:06 UTC),
-            id: 1,
-            kind: "connection",
-            scheme: "tcp",
-            visitor: "192.0.2.1:1".parse().unwrap(),
-            request: None,
-        };
+        let opening = opening(1, "connection", "tcp", "192.0.2.1:1".parse().unwrap());
+        let mut line = Line::begin(buffer(), datetime!(2031-02-03 04:05:06 UTC), &opening, None);
         let times = Times { policy: None, open: None, first_byte: None, total: Duration::ZERO };
         let over = End { status: None, error: None, received: 0, sent: 0, times, end: "aborted" };
-        let written = String::from_utf8(Line::begin(&beginning).end(&over).to_vec()).unwrap();
+        let written = String::from_utf8(line.end(&over).to_vec()).unwrap();
         let expected = "{\"time\":\"2031-02-03T04:05:06.000000Z\",\"id\":1,\"kind\":\"connection\",\"scheme\":\"tcp\",\
             \"visitor\":\"192.0.2.1:1\",\"verdict\":\"continue\",\"received\":0,\"sent\":0,\"ms\":{\"total\":0.000},\
             \"end\":\"aborted\"}\n";
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn buffer_of_an_unusually_long_line_is_not_kept() {
+        let mut line = Line::begin(buffer(), datetime!(2031-02-03 04:05:06 UTC), &[], None);
+        assert!(line.object.len() < USUAL_BYTES);
+        line.came_to(&"a".repeat(USUAL_BYTES), &url("https://a.example.com"));
+        assert_eq!(line.into_buffer(), None);
+        let line = Line::begin(buffer(), datetime!(2031-02-03 04:05:06 UTC), &[], None);
+        assert!(line.into_buffer().is_some_and(|buffer| buffer.capacity() == USUAL_BYTES));
     }
 }

@@ -2,7 +2,7 @@
 //! takes for it is avoidable.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit::endpoint_url::EndpointUrl;
@@ -10,19 +10,26 @@ use time::OffsetDateTime;
 
 /// An object that is being written. A value that is not there leaves no member. The first member is there from the start, so that
 /// each of the others begins with a comma, wherever it is put.
+///
+/// What stands before a value comes as it is written, `,"name":` for instance, with the quotation mark that opens a text: one
+/// copy of a known length.
 #[derive(Debug)]
 pub(super) struct Object {
     out: Vec<u8>,
 }
 
 impl Object {
-    /// Begins one with a time, with room for so many bytes.
-    pub(super) fn begin(room: usize, name: &'static str, time: OffsetDateTime) -> Self {
-        let mut object = Self { out: Vec::with_capacity(room) };
-        object.out.push(b'{');
-        object.name(name);
-        object.time(time);
-        object
+    /// Begins one with a time, in this buffer.
+    pub(super) fn begin(mut out: Vec<u8>, name: &'static str, time: OffsetDateTime) -> Self {
+        out.clear();
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&rfc_3339(time));
+        Self { out }
+    }
+
+    /// Members without an object.
+    pub(super) fn members_only() -> Self {
+        Self { out: Vec::new() }
     }
 
     /// What has been written so far.
@@ -33,6 +40,10 @@ impl Object {
     /// Writes members in the place of what is from `from` to `to`, and tells where they end. Both are ends of members.
     pub(super) fn replace(&mut self, from: usize, to: usize, write: impl FnOnce(&mut Self)) -> usize {
         let end = self.out.len();
+        if from == end {
+            write(self);
+            return self.out.len();
+        }
         write(self);
         let len = self.out.len() - end;
         if let Some(rest) = self.out.get_mut(to..) {
@@ -44,165 +55,167 @@ impl Object {
 
     /// The whole object as a line.
     pub(super) fn end(&mut self) -> &[u8] {
-        self.out.extend_from_slice(b"}\n");
+        self.plain("}\n");
         &self.out
     }
 
-    /// A member with members of its own, the first of which `first` writes.
-    pub(super) fn object(&mut self, name: &'static str, members: impl FnOnce(&mut Self)) {
-        self.member(name);
-        let begin = self.out.len();
-        members(self);
-        // In the place of the first member's comma.
-        match self.out.get_mut(begin) {
-            Some(comma) => *comma = b'{',
-            None => self.out.push(b'{'),
-        }
-        self.out.push(b'}');
+    /// The buffer, for the next one.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// What is known to be right as it is.
+    // Inlined, a copy of a known length is a move or two.
+    #[inline(always)]
+    pub(super) fn plain(&mut self, text: &'static str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Members that were written elsewhere.
+    pub(super) fn members(&mut self, members: &[u8]) {
+        self.out.extend_from_slice(members);
     }
 
     /// Whatever somebody has said.
+    #[inline(always)]
     pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
-        let Some(value) = value else { return };
-        self.member(name);
-        if value.bytes().all(is_plain) {
-            return self.quoted(|out| out.extend_from_slice(value.as_bytes()));
+        if let Some(value) = value {
+            self.plain(name);
+            self.escaped(value);
         }
-        // Writing a string into memory does not fail.
+    }
+
+    fn escaped(&mut self, value: &str) {
+        // Without a way out in the middle, many bytes are looked at together.
+        if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+            self.out.extend_from_slice(value.as_bytes());
+            return self.plain("\"");
+        }
+        // It brings the mark that opens the text, and does not fail: this is memory.
+        self.out.pop();
         let _ = serde_json::to_writer(&mut self.out, value);
     }
 
     /// A word of the gateway's own, in which nothing has to be escaped.
-    pub(super) fn word(&mut self, name: &'static str, value: Option<&'static str>) {
-        let Some(value) = value else { return };
-        self.member(name);
-        self.quoted(|out| out.extend_from_slice(value.as_bytes()));
+    #[inline(always)]
+    pub(super) fn word(&mut self, name: &'static str, value: &'static str) {
+        self.plain(name);
+        self.plain(value);
+        self.plain("\"");
     }
 
     /// An address of an endpoint, in which nothing has to be escaped either.
     pub(super) fn url(&mut self, name: &'static str, url: &EndpointUrl) {
-        self.member(name);
-        self.quoted(|out| {
-            out.extend_from_slice(url.scheme().as_str().as_bytes());
-            out.extend_from_slice(b"://");
-            out.extend_from_slice(url.host().as_bytes());
-            if url.scheme().default_port() != Some(url.port()) {
-                out.push(b':');
-                push_number(out, u64::from(url.port()));
-            }
-        });
+        self.plain(name);
+        self.plain(url.scheme().as_str());
+        self.plain("://");
+        self.out.extend_from_slice(url.host().as_bytes());
+        if url.scheme().default_port() != Some(url.port()) {
+            self.plain(":");
+            self.digits(u64::from(url.port()));
+        }
+        self.plain("\"");
     }
 
     /// An address of a socket.
     pub(super) fn address(&mut self, name: &'static str, address: SocketAddr) {
-        self.member(name);
-        self.quoted(|out| match address.ip() {
-            IpAddr::V4(ip) => {
-                for (octet, after) in ip.octets().into_iter().zip(*b"...:") {
-                    push_number(out, u64::from(octet));
-                    out.push(after);
-                }
-                push_number(out, u64::from(address.port()));
-            }
-            // Nor does writing an address.
-            IpAddr::V6(_) => drop(write!(out, "{address}")),
-        });
+        self.plain(name);
+        // Writing into memory does not fail.
+        let _ = write!(self.out, "{address}\"");
     }
 
     /// An ERR_NGROK code.
     pub(super) fn code(&mut self, name: &'static str, code: Option<u32>) {
         let Some(code) = code else { return };
-        self.member(name);
-        self.quoted(|out| {
-            out.extend_from_slice(b"ERR_NGROK_");
-            push_number(out, u64::from(code));
-        });
+        self.plain(name);
+        self.plain("ERR_NGROK_");
+        self.digits(u64::from(code));
+        self.plain("\"");
     }
 
+    #[inline(always)]
     pub(super) fn number(&mut self, name: &'static str, value: Option<u64>) {
-        let Some(value) = value else { return };
-        self.member(name);
-        push_number(&mut self.out, value);
+        if let Some(value) = value {
+            self.plain(name);
+            self.digits(value);
+        }
     }
 
-    /// Milliseconds with three digits behind the point.
-    pub(super) fn milliseconds(&mut self, name: &'static str, time: Option<Duration>) {
-        let Some(time) = time else { return };
-        self.member(name);
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        push_number(&mut self.out, micros / 1000);
-        self.out.push(b'.');
-        push_digits::<3>(&mut self.out, micros % 1000);
+    /// A number that is a text.
+    pub(super) fn quoted_number(&mut self, name: &'static str, value: u64) {
+        self.plain(name);
+        self.digits(value);
+        self.plain("\"");
     }
 
-    fn member(&mut self, name: &'static str) {
-        self.out.push(b',');
-        self.name(name);
+    /// Milliseconds with three digits behind the point, and what comes behind them.
+    #[inline(always)]
+    pub(super) fn milliseconds(&mut self, name: &'static str, time: Option<Duration>, then: &'static str) {
+        if let Some(time) = time {
+            self.plain(name);
+            self.thousandths(time);
+            self.plain(then);
+        }
     }
 
-    fn name(&mut self, name: &'static str) {
-        self.quoted(|out| out.extend_from_slice(name.as_bytes()));
-        self.out.push(b':');
+    fn thousandths(&mut self, time: Duration) {
+        let micros = time.subsec_micros();
+        self.digits(time.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
+        let [hundreds, [tens, ones]] = [pair(micros % 1000 / 100), pair(micros % 100)];
+        self.out.extend_from_slice(&[b'.', hundreds[1], tens, ones]);
     }
 
-    /// As RFC 3339 has it, with microseconds.
-    fn time(&mut self, time: OffsetDateTime) {
-        let (year, month, day) = time.to_calendar_date();
-        let (hour, minute, second, micros) = time.to_hms_micro();
-        self.quoted(|out| {
-            push_digits::<4>(out, u64::try_from(year).unwrap_or_default());
-            for (before, value) in [(b'-', month.into()), (b'-', day), (b'T', hour), (b':', minute), (b':', second)] {
-                out.push(before);
-                push_digits::<2>(out, u64::from(value));
+    fn digits(&mut self, mut value: u64) {
+        let mut digits = [0; DIGITS_MAX];
+        let mut unused = DIGITS_MAX;
+        // Two at a time: what takes the time is the division.
+        for place in digits.rchunks_exact_mut(2) {
+            place.copy_from_slice(&pair(low(value)));
+            (value, unused) = (value / 100, unused - 2);
+            if value == 0 {
+                break;
             }
-            out.push(b'.');
-            push_digits::<6>(out, u64::from(micros));
-            out.push(b'Z');
-        });
+        }
+        if digits.get(unused) == Some(&b'0') {
+            unused += 1;
+        }
+        self.out.extend_from_slice(digits.get(unused..).unwrap_or_default());
     }
+}
 
-    fn quoted(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.out.push(b'"');
-        write(&mut self.out);
-        self.out.push(b'"');
-    }
+/// A time with microseconds, and the quotation mark behind it.
+fn rfc_3339(time: OffsetDateTime) -> [u8; 28] {
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second, micros) = time.to_hms_micro();
+    let year = u32::try_from(year).unwrap_or_default();
+    let [[y1, y2], [y3, y4]] = [pair(year / 100 % 100), pair(year % 100)];
+    let [[o1, o2], [d1, d2]] = [pair(u32::from(u8::from(month))), pair(day.into())];
+    let [[h1, h2], [m1, m2], [s1, s2]] = [pair(hour.into()), pair(minute.into()), pair(second.into())];
+    let [[f1, f2], [f3, f4], [f5, f6]] = [pair(micros / 10_000), pair(micros / 100 % 100), pair(micros % 100)];
+    [
+        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, f4, f5,
+        f6, b'Z', b'"',
+    ]
 }
 
 /// What stands for itself within quotation marks; others may have to be escaped.
 fn is_plain(byte: u8) -> bool {
-    (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\'
+    (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
 
-/// The last `N` digits of a number, with zeros in front.
-fn push_digits<const N: usize>(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        *digit = digit_of(value);
-        value /= 10;
-    }
-    out.extend_from_slice(&digits);
+/// The last two digits of a number.
+fn low(value: u64) -> u32 {
+    // Less than a hundred.
+    u32::try_from(value % 100).unwrap_or_default()
 }
 
-fn push_number(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; DIGITS_MAX];
-    let mut len = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = digit_of(value);
-        (value, len) = (value / 10, len + 1);
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(DIGITS_MAX - len..).unwrap_or_default());
+/// The digits of a number below a hundred.
+fn pair(value: u32) -> [u8; 2] {
+    let digit = |value: u32| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    [digit(value / 10), digit(value)]
 }
 
-/// The last digit of a number.
-fn digit_of(value: u64) -> u8 {
-    // Less than ten.
-    b'0' + u8::try_from(value % 10).unwrap_or_default()
-}
-
-/// Of the largest number.
+/// Of the largest number; an even one.
 const DIGITS_MAX: usize = 20;
 
 #[cfg(test)]
@@ -213,7 +226,7 @@ mod tests {
     use super::*;
 
     fn object() -> Object {
-        Object::begin(0, "t", datetime!(2031-02-03 04:05:06.000_789_999 UTC))
+        Object::begin(Vec::new(), "{\"t\":\"", datetime!(2031-02-03 04:05:06.000_789_999 UTC))
     }
 
     fn read(mut object: Object) -> Value {
@@ -229,7 +242,7 @@ mod tests {
         {
             let url = EndpointUrl::parse(url).unwrap();
             let mut object = object();
-            object.url("url", &url);
+            object.url(",\"url\":\"", &url);
             assert_eq!(read(object), json!({"url": url.to_string()}));
         }
     }
@@ -239,7 +252,7 @@ mod tests {
         for address in ["10.0.200.255:9", "127.0.0.1:65535", "[2001:db8::1]:443", "[::ffff:10.0.0.1]:80"] {
             let address: SocketAddr = address.parse().unwrap();
             let mut object = object();
-            object.address("address", address);
+            object.address(",\"address\":\"", address);
             assert_eq!(read(object), json!({"address": address.to_string()}));
         }
     }
@@ -248,18 +261,18 @@ mod tests {
     fn text_is_escaped_where_it_has_to_be() {
         for text in ["", "plain", "a\"b", "a\\b", "\u{1}", "\u{7f}", "ü", "~ !", "\n"] {
             let mut object = object();
-            object.text("text", Some(text));
-            object.text("none", None);
+            object.text(",\"text\":\"", Some(text));
+            object.text(",\"none\":\"", None);
             assert_eq!(read(object), json!({"text": text}));
         }
     }
 
     #[test]
     fn numbers_are_whole() {
-        for number in [0, 7, 10, 99, 100, 12_345, u64::MAX] {
-            let mut out = Vec::new();
-            push_number(&mut out, number);
-            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        for number in [0, 7, 10, 99, 100, 101, 999, 1000, 12_345, 123_456, u64::MAX / 10, u64::MAX] {
+            let mut object = object();
+            object.number(",\"number\":", Some(number));
+            assert_eq!(read(object), json!({"number": number}));
         }
     }
 
@@ -267,19 +280,18 @@ mod tests {
     fn members_are_replaced_where_they_are() {
         let mut object = object();
         let begin = object.len();
-        let first = object.replace(begin, begin, |object| object.number("a", Some(1)));
-        object.number("c", Some(3));
-        let second = object.replace(first, first, |object| object.number("b", Some(22)));
-        assert_eq!(object.replace(first, second, |object| object.number("b", Some(2))), second - 1);
-        object.object("d", |object| {
-            object.word("e", Some("f"));
-            object.number("g", None);
-            object.milliseconds("h", Some(Duration::from_micros(1_002_003)));
-        });
-        object.object("i", |_| {});
+        let first = object.replace(begin, begin, |object| object.number(",\"a\":", Some(1)));
+        object.number(",\"c\":", Some(3));
+        let second = object.replace(first, first, |object| object.number(",\"b\":", Some(22)));
+        assert_eq!(object.replace(first, second, |object| object.number(",\"b\":", Some(2))), second - 1);
+        object.word(",\"d\":{\"e\":\"", "f");
+        object.number(",\"g\":", None);
+        object.milliseconds(",\"h\":", Some(Duration::from_micros(1_002_003)), ",");
+        object.milliseconds("\"none\":", None, ",");
+        object.milliseconds("\"i\":", Some(Duration::from_nanos(99_999)), "}");
         let written = String::from_utf8(object.end().to_vec()).unwrap();
         assert!(
-            written.ends_with("Z\",\"a\":1,\"b\":2,\"c\":3,\"d\":{\"e\":\"f\",\"h\":1002.003},\"i\":{}}\n"),
+            written.ends_with("Z\",\"a\":1,\"b\":2,\"c\":3,\"d\":{\"e\":\"f\",\"h\":1002.003,\"i\":0.099}}\n"),
             "{written}"
         );
     }

@@ -10,7 +10,7 @@ use http::request::Parts;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::line::{Beginning, End, Line, RequestLine, Times};
+use super::line::{self, End, Line, RequestLine, Times};
 use crate::http::reach::{PublicEndpoint, Target, Visitor};
 use crate::ledger::Ledger;
 use crate::metrics::Status;
@@ -19,12 +19,13 @@ use crate::policy::{Course, Decided};
 /// A visitor's connection, as what is noted of its requests has it.
 #[derive(Debug)]
 pub struct Guest {
-    /// Where they are counted and written.
-    pub ledger: Arc<Ledger>,
-    /// Who came.
-    pub visitor: Visitor,
-    /// How it speaks.
-    pub scheme: Scheme,
+    ledger: Arc<Ledger>,
+    visitor: Visitor,
+    scheme: Scheme,
+    /// What its lines have in common.
+    opening: OnceLock<Box<[u8]>>,
+    /// The buffer of the last line, for the next one.
+    spare: Mutex<Option<Vec<u8>>>,
 }
 
 /// A request or a connection of a visitor. Everybody who works for it notes what happens; when the last of them lets go of
@@ -78,14 +79,14 @@ impl Visit {
     /// A request begins, whose head has been read.
     #[must_use]
     pub fn request(guest: &Arc<Guest>, head: &Parts) -> Arc<Self> {
-        let line = guest.ledger.access().map(|access| guest.line("request", Some(asked(head, access.has_query))));
+        let line = guest.ledger.access().map(|access| guest.line(Some(&asked(head, access.has_query))));
         Self::begin(guest, line, true)
     }
 
     /// A connection of a `tls` or `tcp` endpoint begins; its bytes are those of `course`.
     #[must_use]
     pub fn connection(guest: &Arc<Guest>, course: &Arc<Course>) -> Arc<Self> {
-        let line = guest.ledger.access().map(|_| guest.line("connection", None));
+        let line = guest.ledger.access().map(|_| guest.line(None));
         let visit = Self::begin(guest, line, false);
         visit.carries(course);
         visit
@@ -233,22 +234,38 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let end = self.end();
         self.count(&end);
-        if let (Some(line), Some(access)) = (&mut self.line, self.guest.ledger.access()) {
-            access.lines.push(line.get_mut().unwrap_or_else(PoisonError::into_inner).end(&end));
+        if let (Some(line), Some(access)) = (self.line.take(), self.guest.ledger.access()) {
+            let mut line = line.into_inner().unwrap_or_else(PoisonError::into_inner);
+            access.lines.push(line.end(&end));
+            *self.guest.spare() = line.into_buffer();
         }
     }
 }
 
 impl Guest {
-    fn line(&self, kind: &'static str, request: Option<RequestLine<'_>>) -> Line {
-        Line::begin(&Beginning {
-            time: OffsetDateTime::now_utc(),
-            id: self.visitor.number,
-            kind,
-            scheme: self.scheme.as_str(),
-            visitor: self.visitor.peer,
-            request,
-        })
+    /// Somebody who came; what is noted of it is counted and written there.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, visitor: Visitor, scheme: Scheme) -> Self {
+        Self { ledger, visitor, scheme, opening: OnceLock::new(), spare: Mutex::default() }
+    }
+
+    /// How its connection goes, whose bytes count in the metrics.
+    #[must_use]
+    pub fn course(&self) -> Course {
+        self.ledger.course(self.scheme)
+    }
+
+    fn line(&self, request: Option<&RequestLine<'_>>) -> Line {
+        let opening = self.opening.get_or_init(|| {
+            let kind = if self.scheme.is_http() { "request" } else { "connection" };
+            line::opening(self.visitor.number, kind, self.scheme.as_str(), self.visitor.peer)
+        });
+        let buffer = self.spare().take().unwrap_or_else(line::buffer);
+        Line::begin(buffer, OffsetDateTime::now_utc(), opening, request)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -258,7 +275,8 @@ struct Leg(AtomicU64);
 
 impl Leg {
     fn set(&self, time: Duration) {
-        self.0.store(u64::try_from(time.as_nanos()).unwrap_or(NOT_TAKEN - 1), Ordering::Relaxed);
+        let nanos = time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into());
+        self.0.store(nanos.min(NOT_TAKEN - 1), Ordering::Relaxed);
     }
 
     /// Not for two at the same time.

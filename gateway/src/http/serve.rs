@@ -47,9 +47,9 @@ where
     R: Reach,
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let guest = reach.ledger().map(|ledger| Guest { ledger, visitor: front.visitor, scheme: front.scheme });
+    let guest = reach.ledger().map(|ledger| Guest::new(ledger, front.visitor, front.scheme));
     // The connection's bytes are counted where somebody wants to know.
-    let course = guest.as_ref().map_or_else(Course::begin, |guest| guest.ledger.course(guest.scheme));
+    let course = guest.as_ref().map_or_else(Course::begin, Guest::course);
     let activity = Arc::new(Activity::new(course));
     let (io, returned) = Lent::new(io, Arc::clone(&activity));
     let streams = Arc::new(Streams::default());

@@ -40,7 +40,7 @@ pub(super) async fn serve(
     let ledger = house.gateway.ledger();
     let _open = ledger.metrics().visitor(scheme.into());
     let (course, port) = (Arc::new(ledger.course(scheme)), visitor.local.port());
-    let guest = Arc::new(Guest { ledger: Arc::clone(ledger), visitor, scheme });
+    let guest = Arc::new(Guest::new(Arc::clone(ledger), visitor, scheme));
     let visit = Visit::connection(&guest, &course);
     let host = name.as_deref().unwrap_or_default();
     let asked = Asked { scheme, host, port, visitor, tls, course: &course, visit: Some(&visit) };

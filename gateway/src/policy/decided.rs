@@ -1,5 +1,6 @@
 //! What rules decided, for those who keep count.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Verdict;
@@ -20,10 +21,13 @@ pub struct Decided {
 impl Decided {
     /// The rule's name in at most 64 characters, or its place.
     #[must_use]
-    pub fn rule(&self) -> String {
+    pub fn rule(&self) -> Cow<'_, str> {
         match &self.name {
-            Some(name) => name.chars().take(NAME_CHARS_MAX).collect(),
-            None => self.place.to_string(),
+            Some(name) => {
+                let end = name.char_indices().nth(NAME_CHARS_MAX).map_or(name.len(), |(end, _)| end);
+                Cow::Borrowed(name.get(..end).unwrap_or_default())
+            }
+            None => Cow::Owned(self.place.to_string()),
         }
     }
 }
@@ -46,3 +50,22 @@ impl Verdict {
 
 /// Of a name that somebody has written; enough to find it.
 const NAME_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_name_is_cut_between_characters() {
+        let decided = |name: Option<&str>| Decided {
+            phase: "on_http_request",
+            place: 12,
+            name: name.map(Into::into),
+            verdict: "deny",
+        };
+        assert_eq!(decided(None).rule(), "12");
+        assert_eq!(decided(Some("short")).rule(), "short");
+        assert_eq!(decided(Some(&"ü".repeat(64))).rule(), "ü".repeat(64));
+        assert_eq!(decided(Some(&"ü".repeat(65))).rule(), "ü".repeat(64));
+    }
+}
