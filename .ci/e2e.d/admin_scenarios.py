@@ -65,6 +65,7 @@ def kicked_and_lost_sites_say_why_they_went(deployment):
 
         site = wait_until(is_gone, "the site to be offline", 30)
         expect(site["last_end"]["cause"] in ("agent", "closed", "broken"), f"the end: {site['last_end']}")
+        expect("://" not in site["last_end"]["reason"], f"the reason is not in words for people: {site['last_end']}")
         expect_equal({one["state"] for one in admin.document("endpoints", "--credential", site["credential"])["endpoints"]},
                      {"kept"}, "states while the agent is away")
         expect("1 offline" in admin.command("sites").stdout, "the table does not say it")
