@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::frame::HEADER_LEN;
+
 /// Credit that each direction of a stream starts with, in bytes. Fixed by the protocol; only two ends of ours agree on
 /// less, see [`super::Mux::agree_windows`].
 pub const WINDOW: u32 = 262_144;
@@ -19,16 +21,27 @@ pub fn is_usable_window(bytes: u32) -> bool {
 
 /// Most payload bytes of one DATA frame that we send. Header and payload together fill one TLS record of 16 KiB, so a
 /// frame never costs two, and a control frame never waits behind more than one record of another stream.
-pub const FRAME_DATA_MAX: usize = 16 * 1024 - crate::frame::HEADER_LEN;
+pub const FRAME_DATA_MAX: usize = 16 * 1024 - HEADER_LEN;
 
-/// Bytes that one stream may send in one turn: one system call at both ends of the link. With four headers of frames and of
-/// TLS records, and some control frames, they stay below what the kernel passes on as one packet, 64 KiB with its headers:
-/// a few bytes more would be a second one each time. A stream that has little to say waits for no more than that, see
-/// `turns.rs`.
+/// Bytes that one stream may send in one turn, a burst: the reason is that of [`BATCH_MAX`].
 pub const BURST_MAX: usize = BURST_FRAMES * FRAME_DATA_MAX - 256;
 
 /// Frames that carry [`BURST_MAX`].
 pub const BURST_FRAMES: usize = 4;
+
+/// Bytes, headers of frames included, that go to the link in one system call, a batch. With what TLS adds to four records they
+/// stay below what the kernel passes on as one packet, 64 KiB with its own headers: a few bytes more would be a second
+/// packet each time. What is urgent waits for no more than that.
+pub const BATCH_MAX: usize = BURST_MAX + BURST_FRAMES * HEADER_LEN;
+
+/// A batch with less room than that is full: the rest would be a frame of a few bytes.
+pub const BATCH_REST: usize = 1024;
+
+/// Bytes of one stream that fit into `room` bytes of a batch, with the headers of their frames.
+pub fn payload_in(room: usize) -> usize {
+    let frames = room.div_ceil(HEADER_LEN + FRAME_DATA_MAX).min(BURST_FRAMES);
+    room.saturating_sub(frames * HEADER_LEN).min(BURST_MAX)
+}
 
 /// Pieces of one stream's payload that a [`super::Sink`] is offered at once: what the frames of one read of the link
 /// carry, 64 KiB and a frame that had begun before.
@@ -110,4 +123,6 @@ pub(super) const REFUSE_PERCENT: usize = 90;
 const _: () = assert!(GROW_PERCENT < WITHHOLD_PERCENT);
 const _: () = assert!(WITHHOLD_PERCENT < REFUSE_PERCENT && REFUSE_PERCENT < 100);
 const _: () = assert!(FRAME_DATA_MAX <= WINDOW_MIN as usize);
-const _: () = assert!(FRAME_DATA_MAX + crate::frame::HEADER_LEN == 16_384);
+const _: () = assert!(FRAME_DATA_MAX + HEADER_LEN == 16_384);
+// What TLS 1.3 adds to a record is 22 bytes (RFC 8446, section 5.2), a header of TCP with its options and of IPv6 at most 100.
+const _: () = assert!(BATCH_MAX + BURST_FRAMES * 22 + 100 <= 65_535);

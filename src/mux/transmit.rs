@@ -1,6 +1,6 @@
 //! What goes out, and in which order: resets, credit, frames of our own, then grants in turn.
 
-use super::limits::{BURST_MAX, FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
+use super::limits::{FRAME_DATA_MAX, RESETS_MAX, WITHHOLD_PERCENT};
 use super::turns::Turn;
 use super::{AbortStyle, Grant, Key, Mux};
 use crate::frame::{self, DataFlag, ErrorCode, HEADER_LEN};
@@ -64,24 +64,20 @@ impl Mux {
         if self.is_ending() {
             return None;
         }
-        while let Some(Turn { key, is_short }) = self.turns.pop() {
+        while let Some(Turn { key, burst }) = self.turns.pop() {
             let Some(stream) = self.store.at(key) else { continue };
             stream.queued.turn = false;
             if stream.can_take_turn() {
                 stream.granted = true;
                 let credit = stream.send.credit();
-                return Some(Grant {
-                    key,
-                    max: credit.min(FRAME_DATA_MAX),
-                    burst: credit.min(if is_short { FRAME_DATA_MAX } else { BURST_MAX }),
-                });
+                return Some(Grant { key, max: credit.min(FRAME_DATA_MAX), burst: credit.min(burst) });
             }
         }
         None
     }
 
     /// The header of the DATA frame that carries the `len` bytes (at least one, at most `grant.max`) read under this
-    /// grant. The stream stands at the end of the line again. `None` if the stream or the link died meanwhile, or the
+    /// grant. The stream stands at the end of its line again. `None` if the stream or the link died meanwhile, or the
     /// credit went to bytes that were queued in between: drop the bytes.
     #[must_use]
     pub fn commit(&mut self, grant: Grant, len: usize) -> Option<[u8; HEADER_LEN]> {
@@ -108,7 +104,10 @@ impl Mux {
         let allowed = !ending && stream.may_send() && len <= stream.send.credit();
         let id = allowed.then(|| {
             stream.send.spend(len);
-            stream.is_heavy = len >= FRAME_DATA_MAX;
+            let was_heavy = stream.is_heavy;
+            // A turn that ended with the credit says nothing of what there was.
+            stream.is_heavy = len >= FRAME_DATA_MAX || (was_heavy && stream.send.credit() == 0);
+            self.turns.sent(was_heavy, len);
             stream.id
         });
         self.queue_turn(grant.key);

@@ -1,28 +1,35 @@
 //! Whose turn it is: streams stand in two lines, so that a keystroke does not wait for every transfer.
 //!
-//! A stream whose last turn carried a full frame is heavy, every other one is light. The lines are served in turn, so
-//! a light stream waits for one heavy one, however many there are, and light ones cannot hold a heavy one up for more
-//! than half of the link.
+//! A stream whose last turn carried a full frame is heavy, every other one is light. Light streams go first until they have
+//! sent as many bytes as the last heavy one did, then it is a heavy one's turn. So a light stream waits for one burst however many
+//! transfers there are, and light ones take no more than half of the link from them.
 
 use std::collections::VecDeque;
 
 use super::Key;
+use super::limits::{BURST_MAX, FRAME_DATA_MAX};
 
 /// The streams that wait for their turn, each at most once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
     light: VecDeque<Key>,
     heavy: VecDeque<Key>,
-    /// The last one served was a light one.
-    was_light: bool,
+    /// Bytes that light streams may send before the next heavy one.
+    light_left: usize,
 }
 
 /// A turn of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn {
     pub(super) key: Key,
-    /// It stood in the line of light streams, and somebody else waits.
-    pub(super) is_short: bool,
+    /// Most bytes of it, credit allowing.
+    pub(super) burst: usize,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { light: VecDeque::new(), heavy: VecDeque::new(), light_left: BURST_MAX }
+    }
 }
 
 impl Turns {
@@ -31,13 +38,20 @@ impl Turns {
         if is_heavy { self.heavy.push_back(key) } else { self.light.push_back(key) }
     }
 
-    /// The next one.
+    /// The next one. A light one beside others gets one frame.
     pub(super) fn pop(&mut self) -> Option<Turn> {
-        let is_light = self.heavy.is_empty() || (!self.was_light && !self.light.is_empty());
-        let line = if is_light { &mut self.light } else { &mut self.heavy };
-        let key = line.pop_front()?;
-        self.was_light = is_light;
-        Some(Turn { key, is_short: is_light && !(self.light.is_empty() && self.heavy.is_empty()) })
+        if self.light.is_empty() || (self.light_left == 0 && !self.heavy.is_empty()) {
+            let key = self.heavy.pop_front()?;
+            return Some(Turn { key, burst: BURST_MAX });
+        }
+        let key = self.light.pop_front()?;
+        let is_alone = self.light.is_empty() && self.heavy.is_empty();
+        Some(Turn { key, burst: if is_alone { BURST_MAX } else { FRAME_DATA_MAX } })
+    }
+
+    /// A stream of this kind has sent so much in its turn. One that had nothing has taken nothing from the others.
+    pub(super) fn sent(&mut self, was_heavy: bool, len: usize) {
+        self.light_left = if was_heavy { len } else { self.light_left.saturating_sub(len.max(LIGHT_LEAST)) };
     }
 
     /// The stream is gone.
@@ -52,3 +66,6 @@ impl Turns {
         [&self.light, &self.heavy]
     }
 }
+
+/// What a light turn counts at least: its headers and its record cost more than a few bytes do.
+const LIGHT_LEAST: usize = 1024;

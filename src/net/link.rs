@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use super::link_tls::{LinkTls, PARTIAL_MAX, RECEIVE_AT, RECORD_DATA_MAX, TlsEnd};
 use super::ready::Ready;
 use crate::frame::HEADER_LEN;
-use crate::mux::limits::{BURST_FRAMES, BURST_MAX, FRAME_DATA_MAX};
+use crate::mux::limits::{BATCH_MAX, BATCH_REST, BURST_FRAMES, FRAME_DATA_MAX, payload_in};
 use crate::mux::{Key, LinkError, Sink};
 use crate::session::{AgentSession, FirstRecords};
 use crate::tls;
@@ -160,11 +160,11 @@ impl Link {
             if left == 0 {
                 return Ok(self.ready.writable);
             }
-            if self.unflushed >= self.batch {
+            if self.batch_room() == 0 {
                 return Ok(false);
             }
             let mut produced = self.produce_control()?;
-            while self.unflushed < self.batch && !self.tls.is_handshaking() {
+            while self.batch_room() > 0 && !self.tls.is_handshaking() {
                 match self.produce_data(source)? {
                     0 => break,
                     len => produced += len,
@@ -176,6 +176,12 @@ impl Link {
             }
             left = left.saturating_sub(produced);
         }
+    }
+
+    /// Bytes that the batch has room for, none if they are too few for a frame.
+    fn batch_room(&self) -> usize {
+        let room = self.batch.saturating_sub(self.unflushed);
+        if room < BATCH_REST { 0 } else { room }
     }
 
     fn produce_control(&mut self) -> Result<usize, LinkEnd> {
@@ -193,13 +199,12 @@ impl Link {
         Ok(len)
     }
 
-    /// DATA frames of one stream, header and payload of each in one TLS record: one, or what the batch has room for
-    /// while no other stream waits.
+    /// DATA frames of one stream, header and payload of each in one TLS record: what its grant allows and the batch has
+    /// room for.
     fn produce_data(&mut self, source: &mut impl Source) -> Result<usize, LinkEnd> {
         while let Some(grant) = self.session.poll_grant() {
             let stream = grant.key;
-            let frames = (self.batch.saturating_sub(self.unflushed) / FRAME_MAX).clamp(1, BURST_FRAMES);
-            let room = self.first_records.record_max().map_or(frames * FRAME_DATA_MAX, |max| max - HEADER_LEN);
+            let room = self.first_records.record_max().map_or(payload_in(self.batch_room()), |max| max - HEADER_LEN);
             let len = match read_frames(&mut self.scratch, source, stream, grant.burst.min(room)) {
                 Supply::Bytes(len) => len,
                 Supply::Nothing => {
@@ -254,7 +259,7 @@ impl Link {
             }
         }
         if !self.tls.wants_write() {
-            if !std::mem::take(&mut self.was_full) && self.unflushed >= self.batch {
+            if !std::mem::take(&mut self.was_full) && self.batch_room() == 0 {
                 self.batch = (2 * self.batch).min(BATCH_MAX);
             }
             self.unflushed = 0;
@@ -334,11 +339,7 @@ pub(crate) const LINK_HELD: usize =
 const FILL_MAX: usize = 128 * 1024;
 
 /// Bytes given to the link in one turn of the loop.
-const FLUSH_MAX: usize = BURST_MAX;
-
-/// Bytes encrypted between two writes to the socket that takes all of them: what a control frame may have in front of it
-/// here.
-const BATCH_MAX: usize = BURST_FRAMES * FRAME_MAX;
+const FLUSH_MAX: usize = BATCH_MAX - BATCH_REST;
 
 /// Control bytes produced at one time.
 const CONTROL_ROOM: usize = 2 * FRAME_MAX;

@@ -13,7 +13,7 @@ use std::{fmt, io};
 
 use adit::frame::{ErrorCode, HEADER_LEN};
 use adit::message::ProxyHeader;
-use adit::mux::limits::{BURST_FRAMES, BURST_MAX, FRAME_DATA_MAX};
+use adit::mux::limits::{BATCH_MAX, BATCH_REST, BURST_MAX, FRAME_DATA_MAX, payload_in};
 use adit::mux::{Key, LinkError, OpenError};
 use adit::session::gateway::{Event, GatewaySession, Request};
 
@@ -167,9 +167,8 @@ impl Link {
             state.session.want_send(key);
         }
         state.session.poll_transmit(out, BATCH_MAX);
-        let enough = batch.min(BATCH_MAX - FRAME_MAX + 1);
-        while out.len() < enough {
-            let room = batch.saturating_sub(out.len()).max(FRAME_MAX);
+        while !is_full(out.len(), batch) {
+            let room = batch - out.len();
             if out.capacity() - out.len() < room {
                 // Once, and not by doubling while it grows.
                 out.reserve_exact(room);
@@ -310,7 +309,7 @@ impl State {
         }
     }
 
-    /// Puts frames of the stream whose turn it is into `out`, as many as fit into `room` bytes, at least one; false when there is none.
+    /// Puts frames of the stream whose turn it is into `out`, as many as fit into `room` bytes; false when there is none.
     fn grant_one(&mut self, out: &mut Vec<u8>, room: usize, brought: &mut Brought<'_>) -> bool {
         let Some(grant) = self.session.poll_grant() else { return false };
         let key = grant.key;
@@ -320,8 +319,7 @@ impl State {
         };
         let is_brought = stream.outgoing.is_empty() && brought.stream == Some(key) && stream.may_write().is_ok();
         let (front, back) = if is_brought { (brought.bytes, &[][..]) } else { stream.outgoing.as_slices() };
-        let frames = (room / FRAME_MAX).clamp(1, BURST_FRAMES);
-        let len = (front.len() + back.len()).min(grant.burst).min(frames * FRAME_DATA_MAX);
+        let len = (front.len() + back.len()).min(grant.burst).min(payload_in(room));
         if len == 0 {
             self.session.release(grant);
             return true;
@@ -412,6 +410,11 @@ impl fmt::Debug for Link {
     }
 }
 
+/// Whether a batch of about `batch` bytes takes no more frames behind the `len` bytes that it has.
+pub(super) fn is_full(len: usize, batch: usize) -> bool {
+    len + BATCH_REST > batch
+}
+
 /// Appends `len` bytes of `front` and `back`, which follow each other, from `start` on.
 fn append(out: &mut Vec<u8>, front: &[u8], back: &[u8], start: usize, len: usize) {
     let end = start + len;
@@ -435,7 +438,5 @@ fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
 /// Bytes that a stream's user may be ahead of the link: what fills one batch. With 500 streams that all stand still it is
 /// 32 MiB for a session, and as much again of what was read of visitors to come next.
 pub(crate) const OUTGOING_MAX: usize = BURST_MAX;
-/// Bytes on their way to the socket at a time. Heartbeats, credit and aborts wait behind no more than these.
-pub(super) const BATCH_MAX: usize = BURST_FRAMES * FRAME_MAX;
 /// A DATA frame at its largest.
 pub(super) const FRAME_MAX: usize = FRAME_DATA_MAX + HEADER_LEN;

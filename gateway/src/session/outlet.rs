@@ -12,9 +12,10 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 
+use adit::mux::limits::BATCH_MAX;
 use adit::session::FirstRecords;
 
-use super::link::{BATCH_MAX, Brought, FRAME_MAX, Link, Push};
+use super::link::{Brought, FRAME_MAX, Link, Push, is_full};
 
 /// A link's transport, shared by all who write there.
 pub(super) struct Outlet<IO> {
@@ -195,7 +196,7 @@ impl<IO: AsyncWrite + Unpin> Transport<IO> {
             self.unflushed = true;
         }
         ready!(self.poll_flush(cx))?;
-        if !std::mem::take(&mut self.was_full) && self.written >= self.batch {
+        if !std::mem::take(&mut self.was_full) && is_full(self.written, self.batch) {
             self.batch = (2 * self.batch).min(BATCH_MAX);
         }
         self.out.clear();

@@ -70,7 +70,7 @@ fn stream_without_credit_loses_its_turn_and_comes_back() {
     assert_eq!((next(&mut mux), next(&mut mux)), (Some(b), Some(b)));
     recv(&mut mux, &frame::credit(3, 1));
     let order: Vec<_> = (0..3).map_while(|_| next(&mut mux)).collect();
-    assert_eq!(order, [b, a, b]);
+    assert_eq!(order, [a, b, b]);
 }
 
 #[test]
@@ -167,50 +167,91 @@ fn first_turn_beside_others_is_one_frame_and_those_after_a_full_one_are_bursts()
     }
     let turns: Vec<_> = (0..6).map_while(|_| next_whole(&mut mux)).collect();
     let (frame, burst) = (limits::FRAME_DATA_MAX, limits::BURST_MAX);
-    assert_eq!(turns, [(a, frame), (a, burst), (b, frame), (a, burst), (c, frame), (b, burst)]);
+    assert_eq!(turns, [(a, frame), (b, frame), (c, frame), (a, burst), (b, burst), (c, burst)]);
 }
 
-#[test]
-fn light_stream_waits_for_one_heavy_one_however_many_there_are() {
-    let mut mux = gateway();
+/// Twenty transfers that have had their first turn.
+fn transfers(mux: &mut Mux) {
     for at in 0..20 {
-        let transfer = accept(&mut mux, 3 + 2 * at);
+        let transfer = accept(mux, 3 + 2 * at);
         mux.want_send(transfer);
     }
     while !mux.turns.lines()[0].is_empty() {
-        assert!(next_whole(&mut mux).is_some());
+        assert!(next_whole(mux).is_some());
     }
-    let ping = accept(&mut mux, 99);
-    mux.want_send(ping);
-    let mut turns = Vec::new();
-    for _ in 0..20 {
-        let grant = mux.poll_grant().expect("a grant");
-        let is_ping = grant.key == ping;
-        turns.push(is_ping);
-        let len = if is_ping { 1 } else { grant.max };
-        assert!(mux.commit(grant, len).is_some());
-    }
-    assert!(turns.windows(2).all(|two| two.contains(&true)), "{turns:?}");
 }
 
 #[test]
-fn heavy_stream_has_every_second_turn_beside_any_number_of_light_ones() {
+fn light_streams_wait_for_one_heavy_one_however_many_there_are_of_both() {
+    let mut mux = gateway();
+    transfers(&mut mux);
+    let pings: Vec<_> = (0..30).map(|at| accept(&mut mux, 99 + 2 * at)).collect();
+    for key in &pings {
+        mux.want_send(*key);
+    }
+    let mut heavy = 0;
+    for _ in 0..pings.len() {
+        let mut grant = mux.poll_grant().expect("a grant");
+        while !pings.contains(&grant.key) {
+            heavy += 1;
+            let len = grant.burst;
+            assert!(mux.commit_burst(grant, len).is_some());
+            grant = mux.poll_grant().expect("a grant");
+        }
+        assert!(mux.commit(grant, 1).is_some());
+    }
+    assert!(heavy <= 1, "{heavy}");
+}
+
+#[test]
+fn heavy_stream_has_half_of_the_bytes_beside_any_number_of_light_ones() {
     let mut mux = gateway();
     let heavy = accept(&mut mux, 3);
     mux.want_send(heavy);
     assert_eq!(next_whole(&mut mux).map(|turn| turn.0), Some(heavy));
-    for at in 0..20 {
+    for at in 0..40 {
         let light = accept(&mut mux, 5 + 2 * at);
         mux.want_send(light);
     }
-    let mut turns = Vec::new();
-    for _ in 0..6 {
+    let (mut by_heavy, mut by_light) = (0, 0);
+    // As long as its credit lasts.
+    while by_heavy < 2 * limits::BURST_MAX {
         let grant = mux.poll_grant().expect("a grant");
-        turns.push(grant.key == heavy);
-        let len = if grant.key == heavy { limits::FRAME_DATA_MAX } else { 1 };
-        assert!(mux.commit(grant, len).is_some());
+        let is_heavy = grant.key == heavy;
+        // Less than a frame, so that they stay light.
+        let len = if is_heavy { grant.burst } else { grant.max / 2 };
+        *if is_heavy { &mut by_heavy } else { &mut by_light } += len;
+        assert!(mux.commit_burst(grant, len).is_some());
     }
-    assert_eq!(turns.iter().filter(|is_heavy| **is_heavy).count(), 3, "{turns:?}");
+    assert!(by_light <= by_heavy + limits::BURST_MAX + limits::FRAME_DATA_MAX, "{by_light} beside {by_heavy}");
+}
+
+#[test]
+fn light_stream_that_had_nothing_takes_nothing_from_the_others() {
+    let mut mux = gateway();
+    transfers(&mut mux);
+    let burst = next_whole(&mut mux).map(|turn| turn.1);
+    assert_eq!(burst, Some(limits::BURST_MAX));
+    let (empty, ping) = (accept(&mut mux, 99), accept(&mut mux, 101));
+    for _ in 0..2 * limits::BURST_MAX / 1024 {
+        mux.want_send(empty);
+        let grant = mux.poll_grant().expect("a grant");
+        assert_eq!(grant.key, empty);
+        mux.release(grant);
+    }
+    mux.want_send(ping);
+    assert_eq!(next(&mut mux), Some(ping));
+}
+
+#[test]
+fn transfer_is_a_heavy_stream_also_after_a_turn_that_ended_with_its_credit() {
+    let (mut mux, [a, b, _]) = three();
+    mux.want_send(a);
+    while next_whole(&mut mux).is_some() {}
+    mux.want_send(b);
+    recv(&mut mux, &frame::credit(3, 7));
+    let turns: Vec<_> = (0..2).map_while(|_| next_whole(&mut mux)).collect();
+    assert_eq!(turns, [(b, limits::FRAME_DATA_MAX), (a, 7)], "the light one first");
 }
 
 #[test]
