@@ -117,7 +117,8 @@ impl Machine {
     pub(super) fn session_up(&mut self, site: &Site, now: Moment) {
         let count = self.sessions.entry(site.clone()).or_default();
         *count = count.saturating_add(1);
-        if *count == 1 && self.is_told_of(site, now) {
+        // One that was not told of when it came may be by now.
+        if (*count == 1 || !self.sites.knows(site)) && self.is_told_of(site, now) {
             let told = self.sites.hear(site, true, None, now);
             self.put_site(told, now);
         }
@@ -156,6 +157,10 @@ impl Machine {
             self.sessions.remove(site);
             if self.is_ending {
                 return;
+            }
+            // That it has gone is worth telling also of one that nothing was told of when it came.
+            if !self.sites.knows(site) && self.is_told_of(site, now) {
+                self.sites.hear(site, true, None, now);
             }
             let told = self.sites.hear(site, false, Some(clean(reason)), now);
             self.put_site(told, now);

@@ -231,3 +231,22 @@ fn credential_that_makes_up_instances_is_told_of_once_and_the_others_as_before()
     world.machine.session_up(&made_up(NEWCOMERS_MAX), world.at(3600));
     assert_eq!(kinds(&world.told(4000)), [Kind::SiteUp, Kind::SiteUp], "one is known, the other comes in another hour");
 }
+
+#[test]
+fn site_that_came_untold_is_told_of_as_soon_as_it_may_be() {
+    let mut world = World::new();
+    let one = |number: usize| site(Some(&format!("box{number}")));
+    for number in 0..NEWCOMERS_MAX + 2 {
+        world.machine.session_up(&one(number), world.at(0));
+    }
+    world.told(60);
+    let (gone, again) = (one(NEWCOMERS_MAX), one(NEWCOMERS_MAX + 1));
+    world.machine.session_down(&gone, "silent", world.at(3600));
+    // Its second session comes before the first one has ended.
+    world.machine.session_up(&again, world.at(3600));
+    world.machine.session_down(&again, "", world.at(3601));
+    let told = world.told(3700);
+    assert_eq!(kinds(&told), [Kind::SiteDown, Kind::SiteUp]);
+    assert_eq!(told[0].text, format!("site {} is offline: silent", gone.shown()));
+    assert_eq!(told[1].text, format!("site {} is online", again.shown()));
+}
