@@ -35,6 +35,16 @@ pub enum Order {
     },
 }
 
+/// What makes a refusal the same as one before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RefusedAct {
+    act: Act,
+    refusal: Refusal,
+    by: String,
+    /// Cut, as it is written down.
+    subject: String,
+}
+
 /// Sessions that were told to end.
 #[derive(Debug, Serialize)]
 struct Ended {
@@ -130,13 +140,15 @@ pub(super) async fn reload(admin: &Admin, caller: &Caller) -> Response<Body> {
 /// Writes down that somebody may not do that; `asked` is the query. The same of the same one is written down now and then, with how
 /// often it was in between: a page in a browser may ask in a loop.
 pub(super) fn refused(admin: &Admin, caller: &Caller, act: Act, asked: &str, refusal: Refusal) {
+    let subject = shown(asked);
+    let refused = RefusedAct { act, refusal, by: caller.identity(), subject: subject.clone() };
     let heard = {
         let mut refusals = admin.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.hear((act, caller.identity()), Instant::now().into_std())
+        refusals.hear(refused, Instant::now().into_std())
     };
     let Some(untold) = heard else { return };
     let outcome = format!("refused: {refusal}{}", untold.shown());
-    admin.gateway.ledger().audit(act, caller, &shown(asked), &outcome);
+    admin.gateway.ledger().audit(act, caller, &subject, &outcome);
 }
 
 fn told(admin: &Admin, caller: &Caller, act: Act, filter: &Filter, sessions: Vec<u64>) -> Response<Body> {

@@ -22,7 +22,7 @@ pub(crate) enum Caller {
 }
 
 /// Why somebody is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Refusal {
     /// Only those who can open the Unix socket or have a certificate may change anything.
     ReadOnly,

@@ -26,7 +26,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::access_log::Act;
 use crate::config::admin::{AdminConfig, AdminTls};
 use crate::gateway::Gateway;
 use crate::quiet::Quiet;
@@ -41,8 +40,8 @@ pub use acts::Order;
 pub struct Admin {
     gateway: Arc<Gateway>,
     orders: mpsc::Sender<Order>,
-    /// Acts that were refused, by whose they were.
-    refusals: Mutex<Quiet<(Act, String)>>,
+    /// Acts that were refused.
+    refusals: Mutex<Quiet<acts::RefusedAct>>,
     /// Places for drains of single sessions.
     drains: Arc<Semaphore>,
     /// Places for those who follow events: at the Unix socket, and at the address.

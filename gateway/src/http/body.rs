@@ -41,8 +41,7 @@ pub(super) struct RequestBody {
     _share: Option<Share>,
     progress: Arc<Progress>,
     hold: Option<Hold>,
-    /// Counts its bytes, if somebody does.
-    /// Where its bytes are counted.
+    /// Where its bytes are counted, if anywhere.
     visit: Option<Arc<Visit>>,
     remainder: Remainder,
     /// What its trailers must not say.

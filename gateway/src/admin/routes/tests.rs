@@ -190,6 +190,8 @@ async fn act_that_is_refused_is_in_the_audit_log_now_and_then() {
         let status = asked(&anybody, Method::POST, "/v1/kick?credential=north%0a&all=true", None).await;
         assert_eq!(status, StatusCode::FORBIDDEN);
     }
+    // What another program of this machine asks for is not hidden by that.
+    assert_eq!(asked(&anybody, Method::POST, "/v1/kick?credential=south", None).await, StatusCode::FORBIDDEN);
     let local = Caller::Local { uid: 7, pid: Some(8) };
     let page = Some("https://example.com");
     assert_eq!(asked(&local, Method::POST, "/v1/reload", page).await, StatusCode::FORBIDDEN);
@@ -197,16 +199,17 @@ async fn act_that_is_refused_is_in_the_audit_log_now_and_then() {
     assert_eq!(asked(&anybody, Method::POST, "/v1/sites", None).await, StatusCode::METHOD_NOT_ALLOWED);
     tokio::time::advance(Duration::from_secs(600)).await;
     let next = Caller::Loopback("127.0.0.1:6".parse().unwrap());
-    assert_eq!(asked(&next, Method::POST, "/v1/kick", None).await, StatusCode::FORBIDDEN);
+    assert_eq!(asked(&next, Method::POST, "/v1/kick?credential=north%0a&all=true", None).await, StatusCode::FORBIDDEN);
     admin.gateway.ledger().finish(Duration::from_secs(10));
     let text = std::fs::read_to_string(file).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let parts: Vec<_> = lines.iter().map(|line| [&line["act"], &line["by"], &line["subject"]]).collect();
     assert_eq!(parts[0], ["kick", "127.0.0.1:5", "credential=north%0a&all=true"], "{text}");
-    assert_eq!((parts[1][0].as_str(), parts[1][1].as_str()), (Some("reload"), Some("uid 7, pid 8")), "{text}");
+    assert_eq!(parts[1], ["kick", "127.0.0.1:5", "credential=south"], "{text}");
+    assert_eq!((parts[2][0].as_str(), parts[2][1].as_str()), (Some("reload"), Some("uid 7, pid 8")), "{text}");
     let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
     assert!(outcomes[0].starts_with("refused: this address only shows"), "{text}");
-    assert_eq!(outcomes[1], "refused: no web page may change anything here");
-    assert!(outcomes[2].ends_with(" (4 more times since it was told last)"), "{text}");
-    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!(outcomes[2], "refused: no web page may change anything here");
+    assert!(outcomes[3].ends_with(" (4 more times since it was told last)"), "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
 }
