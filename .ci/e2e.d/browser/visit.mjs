@@ -116,14 +116,16 @@ const commands = {
         });
         const finish = (settle, value) => {
           clearInterval(pulse);
+          observer.disconnect();
           settle(value());
         };
         const late = setTimeout(() => finish(reject, () => new Error(`${selector} has not changed`)), ms);
-        new MutationObserver(() => {
+        const observer = new MutationObserver(() => {
           clearTimeout(late);
           // It has yet to be drawn.
           setTimeout(() => finish(resolve, () => busyMs), 500);
-        }).observe(document.querySelector(selector), { childList: true, characterData: true, subtree: true });
+        });
+        observer.observe(document.querySelector(selector), { childList: true, characterData: true, subtree: true });
       });
     return { busyMs: await page.evaluate(watched, [selector, seconds * 1000]) };
   },
