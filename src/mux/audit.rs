@@ -27,6 +27,8 @@ pub struct StreamAudit {
     pub promised: usize,
     /// Whether a grant would be right now.
     pub may_take_turn: bool,
+    /// Its last turn carried a full frame: it stands in the line of transfers.
+    pub is_heavy: bool,
     /// Whether the stream died and its user was not told yet.
     pub is_dead: bool,
 }
@@ -103,6 +105,7 @@ impl Mux {
             growth: usize::try_from(stream.recv.growth()).unwrap_or(usize::MAX),
             promised: usize::try_from(stream.recv.promised()).unwrap_or(usize::MAX),
             may_take_turn: stream.can_take_turn(),
+            is_heavy: stream.is_heavy,
             is_dead: pending.reset.is_some(),
         })
     }

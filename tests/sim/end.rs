@@ -262,6 +262,7 @@ impl End {
         if let Some(header) = self.mux.commit(grant, len) {
             let body = pattern::bytes(tag, opener, flow.sent, len);
             flow.sent += len;
+            self.fairness.on_sent(len);
             written = header.len() + len;
             pipe.write(&[&header[..], &body].concat())?;
         }
