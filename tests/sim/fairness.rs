@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use adit::mux::limits::BURST_MAX;
 use adit::mux::{Key, StreamAudit};
 
+#[derive(Default)]
 pub(crate) struct Fairness {
     grants: u64,
     ready: BTreeMap<Key, Ready>,
@@ -25,12 +26,6 @@ struct Ready {
     /// Number of its last grant, if it had one since.
     last: Option<u64>,
     is_heavy: bool,
-}
-
-impl Default for Fairness {
-    fn default() -> Self {
-        Self { grants: 0, ready: BTreeMap::new(), heavy: None, light: 0, is_heavy: false }
-    }
 }
 
 impl Fairness {
