@@ -67,7 +67,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Outlet<IO> {
             self.try_lock()
         });
         let Some(mut transport) = transport else { return Poll::Pending };
-        self.is_awaited.store(false, Ordering::Relaxed);
         if !transport.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
             transport.driver = Some(cx.waker().clone());
         }
@@ -76,7 +75,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Outlet<IO> {
 
     /// Takes one turn of writing, see [`Transport::poll_write`].
     pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<Written>> {
-        ready!(self.poll_transport(cx)).poll_write(&self.link, cx, &mut Brought::default())
+        let mut transport = ready!(self.poll_transport(cx));
+        // Only here: a driver that got at the transport to read may still have something to write.
+        self.is_awaited.store(false, Ordering::Relaxed);
+        transport.poll_write(&self.link, cx, &mut Brought::default())
     }
 
     /// Reads as [`AsyncRead`] does.
@@ -92,8 +94,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Outlet<IO> {
     fn try_lock(&self) -> Option<MutexGuard<'_, Transport<IO>>> {
         match self.transport.try_lock() {
             Ok(transport) => Some(transport),
-            // A transport that panicked half-way is as good as broken, which its next use will tell.
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                // What was on its way there may be half of something.
+                let mut transport = poisoned.into_inner();
+                transport.failure.get_or_insert_with(|| io::Error::other("a task that wrote to it panicked"));
+                self.transport.clear_poison();
+                Some(transport)
+            }
             Err(TryLockError::WouldBlock) => None,
         }
     }
@@ -105,12 +112,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Push for Outlet<IO> {
         if self.is_awaited.load(Ordering::Relaxed) {
             return None;
         }
-        let mut transport = self.try_lock()?;
+        let transport = self.try_lock()?;
         let driver = transport.driver.clone()?;
-        let (mut cx, len) = (Context::from_waker(&driver), brought.bytes.len());
+        let mut lent = Lent { outlet: self, transport: Some(transport), driver, is_left: true };
+        let taken = lent.push(&mut brought);
+        drop(lent);
+        Some(taken)
+    }
+}
+
+/// The transport in the hands of a visitor's task.
+struct Lent<'a, IO> {
+    outlet: &'a Outlet<IO>,
+    /// `None` once it was let go of.
+    transport: Option<MutexGuard<'a, Transport<IO>>>,
+    driver: Waker,
+    /// There is something that the driver has to go on with; also if the task panics.
+    is_left: bool,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Lent<'_, IO> {
+    fn push(&mut self, brought: &mut Brought<'_>) -> usize {
+        let Some(transport) = &mut self.transport else { return 0 };
+        let (link, mut cx, len) = (&self.outlet.link, Context::from_waker(&self.driver), brought.bytes.len());
         let mut is_left = false;
         for _ in 0..PUSH_TURNS {
-            match transport.poll_write(&self.link, &mut cx, &mut brought) {
+            match transport.poll_write(link, &mut cx, brought) {
                 Poll::Ready(Ok(Written::Some)) => is_left = true,
                 Poll::Ready(Ok(Written::All)) | Poll::Pending => {
                     is_left = false;
@@ -125,14 +152,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Push for Outlet<IO> {
         let mut taken = len - brought.bytes.len();
         if taken == 0 {
             // Before the transport is let go of: who takes it next finds it.
-            taken = self.link.queue(brought);
+            taken = link.queue(*brought);
         }
-        drop(transport);
+        self.is_left = is_left;
+        taken
+    }
+}
+
+impl<IO> Drop for Lent<'_, IO> {
+    fn drop(&mut self) {
+        drop(self.transport.take());
+        // Either a driver that found it taken is seen here, or it sees that it was let go of.
         fence(Ordering::SeqCst);
-        if self.is_awaited.load(Ordering::Relaxed) || is_left {
-            driver.wake();
+        if self.is_left || self.outlet.is_awaited.load(Ordering::Relaxed) {
+            self.driver.wake_by_ref();
         }
-        Some(taken)
     }
 }
 
@@ -442,6 +476,30 @@ mod tests {
         assert!(matches!(driven(&outlet, &driver), Poll::Ready(Ok(Written::All))));
         assert_eq!(push(&outlet), Some(0));
         assert_eq!(woken(&driver), 1, "once");
+    }
+
+    #[test]
+    fn driver_that_got_at_the_transport_to_read_still_waits_to_write() {
+        let (outlet, driver) = with_a_frame(Door { is_open: true });
+        let taken = outlet.try_lock();
+        assert!(driven(&outlet, &driver).is_pending());
+        drop(taken);
+        let waker = Waker::from(Arc::clone(&driver));
+        let mut cx = Context::from_waker(&waker);
+        assert!(outlet.poll_read(&mut cx, &mut ReadBuf::new(&mut [0])).is_pending());
+        assert!(outlet.is_awaited.load(Ordering::Relaxed), "who let go of it looks now");
+        assert!(driven(&outlet, &driver).is_ready());
+        assert!(!outlet.is_awaited.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn panic_of_a_visitors_task_ends_the_session_and_wakes_its_driver() {
+        let (outlet, driver) = with_a_frame(Occupied::default());
+        outlet.try_lock().unwrap().io.0 = Some(Box::new(|| panic!("in the middle")));
+        let pushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| push(&outlet)));
+        assert!(pushed.is_err());
+        assert_eq!(woken(&driver), 1);
+        assert!(matches!(driven(&outlet, &driver), Poll::Ready(Err(_))));
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl GatewaySession {
         self.mux.has_control()
     }
 
+    /// See [`Mux::has_events`].
+    pub fn has_events(&self) -> bool {
+        self.mux.has_events()
+    }
+
     /// See [`Mux::poll_grant`].
     pub fn poll_grant(&mut self) -> Option<Grant> {
         self.mux.poll_grant()

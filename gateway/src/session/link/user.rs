@@ -34,7 +34,8 @@ impl Link {
         if len > 0 {
             traffic.add_from_agent(len);
             stream.traffic.add_from_agent(len);
-            if session.has_control() {
+            // Also what the agent said behind its last bytes is told only now.
+            if session.has_control() || session.has_events() {
                 state.wake_driver();
             }
             return Poll::Ready(Ok(()));
