@@ -108,7 +108,8 @@ pub struct Grant {
     pub key: Key,
     /// Most bytes in one frame, at least one.
     pub max: usize,
-    /// Most bytes in several frames: not more than `max` for a light stream while others wait for their turn.
+    /// Most bytes in several frames: not more than `max` for a light stream while others wait for their turn. Who has room for
+    /// less says so here before it is filled.
     pub burst: usize,
 }
 

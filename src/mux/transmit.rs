@@ -105,8 +105,9 @@ impl Mux {
         let id = allowed.then(|| {
             stream.send.spend(len);
             let was_heavy = stream.is_heavy;
-            // A turn that ended with the credit says nothing of what there was.
-            stream.is_heavy = len >= FRAME_DATA_MAX || (was_heavy && stream.send.credit() == 0);
+            // A turn that was cut short by credit or room says nothing of what there was.
+            let was_cut = len == grant.burst && (was_heavy || len >= FRAME_DATA_MAX / 2);
+            stream.is_heavy = len >= FRAME_DATA_MAX || was_cut;
             self.turns.sent(was_heavy, len);
             stream.id
         });

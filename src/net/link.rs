@@ -202,10 +202,11 @@ impl Link {
     /// DATA frames of one stream, header and payload of each in one TLS record: what its grant allows and the batch has
     /// room for.
     fn produce_data(&mut self, source: &mut impl Source) -> Result<usize, LinkEnd> {
-        while let Some(grant) = self.session.poll_grant() {
+        while let Some(mut grant) = self.session.poll_grant() {
             let stream = grant.key;
             let room = self.first_records.record_max().map_or(payload_in(self.batch_room()), |max| max - HEADER_LEN);
-            let len = match read_frames(&mut self.scratch, source, stream, grant.burst.min(room)) {
+            grant.burst = grant.burst.min(room);
+            let len = match read_frames(&mut self.scratch, source, stream, grant.burst) {
                 Supply::Bytes(len) => len,
                 Supply::Nothing => {
                     self.session.release(grant);

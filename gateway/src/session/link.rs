@@ -311,7 +311,7 @@ impl State {
 
     /// Puts frames of the stream whose turn it is into `out`, as many as fit into `room` bytes; false when there is none.
     fn grant_one(&mut self, out: &mut Vec<u8>, room: usize, brought: &mut Brought<'_>) -> bool {
-        let Some(grant) = self.session.poll_grant() else { return false };
+        let Some(mut grant) = self.session.poll_grant() else { return false };
         let key = grant.key;
         let Some(stream) = self.streams.get_mut(&key) else {
             self.session.release(grant);
@@ -319,7 +319,8 @@ impl State {
         };
         let is_brought = stream.outgoing.is_empty() && brought.stream == Some(key) && stream.may_write().is_ok();
         let (front, back) = if is_brought { (brought.bytes, &[][..]) } else { stream.outgoing.as_slices() };
-        let len = (front.len() + back.len()).min(grant.burst).min(payload_in(room));
+        grant.burst = grant.burst.min(payload_in(room));
+        let len = (front.len() + back.len()).min(grant.burst);
         if len == 0 {
             self.session.release(grant);
             return true;

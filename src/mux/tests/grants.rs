@@ -255,6 +255,21 @@ fn transfer_is_a_heavy_stream_also_after_a_turn_that_ended_with_its_credit() {
 }
 
 #[test]
+fn transfer_is_a_heavy_stream_also_after_a_turn_that_ended_with_the_room() {
+    let (mut mux, [a, b, _]) = three();
+    mux.want_send(a);
+    assert_eq!(next_whole(&mut mux), Some((a, limits::BURST_MAX)));
+    let mut grant = mux.poll_grant().expect("a grant");
+    // A credit went first.
+    grant.burst = limits::FRAME_DATA_MAX - 12;
+    let len = grant.burst;
+    assert!(mux.commit_burst(grant, len).is_some());
+    mux.want_send(b);
+    let turns: Vec<_> = (0..2).map_while(|_| next_whole(&mut mux)).collect();
+    assert_eq!(turns, [(b, limits::FRAME_DATA_MAX), (a, limits::BURST_MAX)], "the light one first");
+}
+
+#[test]
 fn burst_is_frames_that_are_full_but_for_the_last_and_ends_with_the_credit() {
     let (mut mux, [a, ..]) = three();
     for (len, sizes) in [
