@@ -27,12 +27,12 @@ def family(pid):
     """The process and all that it has started and that still run."""
     pids = [pid]
     for parent in pids:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
+        try:
+            for task in Path(f"/proc/{parent}/task").glob("*/children"):
                 pids += map(int, task.read_text().split())
-            except OSError:
-                # It has ended meanwhile.
-                pass
+        except OSError:
+            # It has ended meanwhile.
+            pass
     return pids
 
 
