@@ -270,6 +270,32 @@ fn transfer_is_a_heavy_stream_also_after_a_turn_that_ended_with_the_room() {
 }
 
 #[test]
+fn light_turn_counts_a_kibibyte_at_least() {
+    let mut mux = gateway();
+    transfers(&mut mux);
+    assert_eq!(next_whole(&mut mux).map(|turn| turn.1), Some(limits::BURST_MAX));
+    let ping = accept(&mut mux, 99);
+    mux.want_send(ping);
+    let mut light = 0;
+    while next(&mut mux) == Some(ping) {
+        light += 1;
+    }
+    assert_eq!(light, limits::BURST_MAX.div_ceil(1024), "then a transfer");
+}
+
+#[test]
+fn payload_and_its_headers_fill_the_room_of_a_batch_and_no_more() {
+    let frames = |payload: usize| payload.div_ceil(limits::FRAME_DATA_MAX);
+    for room in limits::BATCH_REST..=limits::BATCH_MAX {
+        let payload = limits::payload_in(room);
+        let len = payload + frames(payload) * frame::HEADER_LEN;
+        assert!(payload > 0 && len <= room && room - len <= frame::HEADER_LEN, "{len} in {room}");
+    }
+    assert_eq!(limits::payload_in(limits::BATCH_MAX), limits::BURST_MAX);
+    assert_eq!(limits::payload_in(usize::MAX), limits::BURST_MAX);
+}
+
+#[test]
 fn burst_is_frames_that_are_full_but_for_the_last_and_ends_with_the_credit() {
     let (mut mux, [a, ..]) = three();
     for (len, sizes) in [
