@@ -19,6 +19,7 @@ use adit::session::gateway::{Event, Request};
 use rustls::ServerConnection;
 use serde_json::json;
 
+use crate::IDLE;
 use crate::login::{accept, bind_id, bound};
 use crate::site::Site;
 
@@ -32,6 +33,7 @@ pub(crate) struct Link {
     scratch: Vec<u8>,
     out: Vec<u8>,
     visitors: Vec<Key>,
+    held: Vec<Key>,
     bound: usize,
     agent: Option<JoinHandle<()>>,
     handle: Handle,
@@ -78,6 +80,7 @@ impl Link {
             scratch: vec![0; 64 * 1024],
             out: Vec::new(),
             visitors: Vec::new(),
+            held: Vec::with_capacity(IDLE),
             bound: 0,
             agent: Some(agent),
             handle,
@@ -122,7 +125,7 @@ impl Link {
     /// Opens so many connections on which nothing happens.
     pub(crate) fn hold(&mut self, count: usize) {
         for _ in 0..count {
-            self.session.open_proxy(&header("hold")).unwrap();
+            self.held.push(self.session.open_proxy(&header("hold")).unwrap());
             self.write();
             self.taken.recv_timeout(PATIENCE).unwrap();
         }
@@ -136,8 +139,12 @@ impl Link {
         }
     }
 
-    /// Ends the agent.
+    /// Ends the agent, and what it holds before: a drain would wait for it.
     pub(crate) fn end(mut self) {
+        for stream in std::mem::take(&mut self.held) {
+            self.session.reset(stream);
+        }
+        self.write();
         self.handle.drain();
         while self.session.streams() > 0 && !self.agent.as_ref().is_some_and(JoinHandle::is_finished) {
             if !self.turn() {

@@ -1,6 +1,7 @@
 //! What the heap holds, seen by a counting allocator: nothing is allocated for a frame, and nothing stays of a connection.
 //!
-//! One test, because the counters are those of the whole process.
+//! A program of its own without the test harness: the counters are those of the whole process, and the harness has a thread
+//! that allocates while a test runs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps; clippy.toml covers only #[test] functions")]
 
@@ -17,8 +18,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-#[test]
-fn frames_allocate_nothing_and_connections_leave_nothing() {
+fn main() {
     a_frame_allocates_nothing();
     sessions_hold_no_more_after_ten_thousand_streams();
     agent_holds_no_more_after_ten_thousand_connections();
@@ -77,12 +77,13 @@ fn check(who: &str, [after_1000, after_10000]: [usize; 2]) {
     assert!(after_10000 <= after_1000 + SLACK, "{who}: {after_1000} bytes grew to {after_10000}");
 }
 
-/// Lists that grow to a bound of their own: the ids that were reset lately, at either end, two KiB at each doubling. Less
-/// than two bytes for each of the connections between the two looks.
-const SLACK: usize = 16 * 1024;
+/// What grows to a bound of its own: the ids that were reset lately, at either end, two KiB at each doubling, and buffers that
+/// hold a record or what was written at once, which is a matter of how the threads were scheduled: 16 KiB were seen. Five bytes
+/// for each of the connections between the two looks: a `u32` in a list that doubles would be more.
+const SLACK: usize = 48 * 1024;
 
 /// Idle connections at a time; each has two sockets in this process.
-const IDLE: usize = 200;
+pub(crate) const IDLE: usize = 200;
 
 /// A thousand idle connections have 3 MiB, in which the allocator's own losses and the agent's code have to fit.
 const IDLE_BYTES_MAX: usize = 2048;
