@@ -1,10 +1,12 @@
 //! One agent's connection, from its first byte to its last.
 
+mod batch;
 mod failure;
 pub(crate) mod link;
 mod log_in;
 mod outlet;
 pub(crate) mod probe;
+mod spares;
 mod wire;
 
 use std::collections::HashMap;

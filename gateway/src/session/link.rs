@@ -5,11 +5,13 @@
 mod look;
 mod user;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
+
+use bytes::BytesMut;
 
 use adit::frame::{ErrorCode, HEADER_LEN};
 use adit::message::ProxyHeader;
@@ -19,8 +21,10 @@ use adit::session::gateway::{Event, GatewaySession, Request};
 
 use crate::fleet::Traffic;
 
+use super::batch::Batch;
 use super::failure::Failure;
 use super::probe::{Asked, Probe};
+use super::spares::Spares;
 pub(crate) use look::StreamFacts;
 
 /// One link to an agent, shared by all that use it.
@@ -80,13 +84,14 @@ struct State {
     /// Unanswered so far.
     probe: Option<Probe>,
     traffic: Traffic,
+    spares: Spares,
 }
 
 /// One proxy stream, as long as somebody uses it.
 #[derive(Default)]
 struct Stream {
     /// Written by the user and not yet granted a place in the link; at most [`OUTGOING_MAX`] bytes.
-    outgoing: VecDeque<u8>,
+    outgoing: BytesMut,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// The agent sends no more, once what was received is read.
@@ -126,6 +131,7 @@ impl Link {
             liveness: None,
             probe: None,
             traffic: Traffic::default(),
+            spares: Spares::default(),
         };
         Self { state: Mutex::new(state), push: OnceLock::new() }
     }
@@ -156,24 +162,24 @@ impl Link {
         self.lock().session.poll_timeout()
     }
 
-    /// Appends what is to be written next: control first, then streams in turn, about `batch` bytes of them. `out` must
-    /// be empty: the bytes of one call are on their way to the socket before the next one is made, so that nothing urgent
-    /// waits behind more than [`BATCH_MAX`] bytes.
-    pub(super) fn fill(&self, out: &mut Vec<u8>, batch: usize, brought: &mut Brought<'_>) {
+    /// Puts what is to be written next in place of what was written: control first, then streams in turn, about `len` bytes
+    /// of them. The bytes of one call are on their way to the socket before the next one is made, so that nothing urgent
+    /// waits behind more than [`BATCH_MAX`] bytes. With `lends`, what is brought is not copied.
+    pub(super) fn fill(&self, batch: &mut Batch, len: usize, brought: &mut Brought<'_>, lends: bool) {
         let mut state = self.lock();
         if let Some(key) = brought.stream
             && !brought.bytes.is_empty()
         {
             state.session.want_send(key);
         }
-        state.session.poll_transmit(out, BATCH_MAX);
-        while !is_full(out.len(), batch) {
-            let room = batch - out.len();
-            if out.capacity() - out.len() < room {
-                // Once, and not by doubling while it grows.
-                out.reserve_exact(room);
-            }
-            if !state.grant_one(out, room, brought) {
+        batch.clear().for_each(|bytes| state.spares.put(bytes));
+        state.session.poll_transmit(batch.own(), BATCH_MAX);
+        while !is_full(batch.len(), len) {
+            if !state.grant_one(batch, len - batch.len(), brought, lends) {
+                if batch.is_empty() {
+                    // An idle session holds no buffers.
+                    state.spares.clear();
+                }
                 return;
             }
         }
@@ -309,8 +315,8 @@ impl State {
         }
     }
 
-    /// Puts frames of the stream whose turn it is into `out`, as many as fit into `room` bytes; false when there is none.
-    fn grant_one(&mut self, out: &mut Vec<u8>, room: usize, brought: &mut Brought<'_>) -> bool {
+    /// Puts frames of the stream whose turn it is into `batch`, as many as fit into `room` bytes; false when there is none.
+    fn grant_one(&mut self, batch: &mut Batch, room: usize, brought: &mut Brought<'_>, lends: bool) -> bool {
         let Some(mut grant) = self.session.poll_grant() else { return false };
         let key = grant.key;
         let Some(stream) = self.streams.get_mut(&key) else {
@@ -318,9 +324,8 @@ impl State {
             return true;
         };
         let is_brought = stream.outgoing.is_empty() && brought.stream == Some(key) && stream.may_write().is_ok();
-        let (front, back) = if is_brought { (brought.bytes, &[][..]) } else { stream.outgoing.as_slices() };
         grant.burst = grant.burst.min(payload_in(room));
-        let len = (front.len() + back.len()).min(grant.burst);
+        let len = if is_brought { brought.bytes.len() } else { stream.outgoing.len() }.min(grant.burst);
         if len == 0 {
             self.session.release(grant);
             return true;
@@ -329,20 +334,27 @@ impl State {
         let mut left = len;
         for header in headers {
             let payload = left.min(FRAME_DATA_MAX);
-            out.extend_from_slice(&header);
-            append(out, front, back, len - left, payload);
+            batch.push(&header);
+            if is_brought {
+                let (bytes, rest) = brought.bytes.split_at(payload);
+                if lends {
+                    batch.lend(payload)
+                } else {
+                    batch.push(bytes)
+                }
+                brought.bytes = rest;
+            } else if payload >= GIVEN_MIN {
+                batch.give(stream.outgoing.split_to(payload).freeze());
+            } else {
+                batch.push(&stream.outgoing.split_to(payload));
+            }
             left -= payload;
-        }
-        if is_brought {
-            brought.bytes = brought.bytes.get(len..).unwrap_or_default();
-        } else {
-            stream.outgoing.drain(..len);
         }
         stream.traffic.add_to_agent(len);
         self.traffic.add_to_agent(len);
         if stream.outgoing.is_empty() {
             // An idle stream holds no buffer.
-            stream.outgoing = VecDeque::new();
+            stream.outgoing = BytesMut::new();
         }
         if stream.outgoing.len() <= OUTGOING_MAX / 2 {
             wake(&mut stream.writer);
@@ -399,7 +411,7 @@ impl Stream {
 
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
-        self.outgoing = VecDeque::new();
+        self.outgoing = BytesMut::new();
         wake(&mut self.reader);
         wake(&mut self.writer);
     }
@@ -414,14 +426,6 @@ impl fmt::Debug for Link {
 /// Whether a batch of about `batch` bytes takes no more frames behind the `len` bytes that it has.
 pub(super) fn is_full(len: usize, batch: usize) -> bool {
     len + BATCH_REST > batch
-}
-
-/// Appends `len` bytes of `front` and `back`, which follow each other, from `start` on.
-fn append(out: &mut Vec<u8>, front: &[u8], back: &[u8], start: usize, len: usize) {
-    let end = start + len;
-    out.extend_from_slice(front.get(start.min(front.len())..end.min(front.len())).unwrap_or_default());
-    let (start, end) = (start.saturating_sub(front.len()), end.saturating_sub(front.len()));
-    out.extend_from_slice(back.get(start..end).unwrap_or_default());
 }
 
 fn wake(waker: &mut Option<Waker>) {
@@ -439,5 +443,7 @@ fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
 /// Bytes that a stream's user may be ahead of the link: what fills one batch. With 500 streams that all stand still it is
 /// 32 MiB for a session, and as much again of what was read of visitors to come next.
 pub(crate) const OUTGOING_MAX: usize = BURST_MAX;
+/// Payload that is not copied from a stream's queue into a batch: for less, the copy is cheaper than what it takes to do without.
+const GIVEN_MIN: usize = 4 * 1024;
 /// A DATA frame at its largest.
 pub(super) const FRAME_MAX: usize = FRAME_DATA_MAX + HEADER_LEN;

@@ -15,6 +15,7 @@ use tokio::task::coop::has_budget_remaining;
 use adit::mux::limits::BATCH_MAX;
 use adit::session::FirstRecords;
 
+use super::batch::Batch;
 use super::link::{Brought, FRAME_MAX, Link, Push, is_full};
 
 /// A link's transport, shared by all who write there.
@@ -29,7 +30,7 @@ pub(super) struct Outlet<IO> {
 pub(super) struct Transport<IO> {
     io: IO,
     /// Plaintext taken from the session and not yet taken by the transport.
-    out: Vec<u8>,
+    out: Batch,
     written: usize,
     /// How much is taken from the session at a time, see [`Transport::poll_write`].
     batch: usize,
@@ -174,7 +175,7 @@ impl<IO: AsyncWrite + Unpin> Transport<IO> {
     fn new(io: IO) -> Self {
         Self {
             io,
-            out: Vec::new(),
+            out: Batch::default(),
             written: 0,
             batch: FRAME_MAX,
             was_full: false,
@@ -219,29 +220,60 @@ impl<IO: AsyncWrite + Unpin> Transport<IO> {
                 // Each of the first records goes to the socket by itself.
                 ready!(self.poll_flush(cx))?;
             }
-            let rest = self.out.get(self.written..).unwrap_or_default();
-            let piece = rest.get(..record_max.unwrap_or(rest.len())).unwrap_or(rest);
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, piece))?;
+            let written = ready!(self.poll_piece(cx, record_max, &[]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written += written;
-            self.first_records.add(written);
-            self.unflushed = true;
+            self.count(written);
         }
         ready!(self.poll_flush(cx))?;
         if !std::mem::take(&mut self.was_full) && is_full(self.written, self.batch) {
             self.batch = (2 * self.batch).min(BATCH_MAX);
         }
-        self.out.clear();
         self.written = 0;
-        link.fill(&mut self.out, self.batch, brought);
+        let (bytes, lends) = (brought.bytes, self.takes_slices());
+        link.fill(&mut self.out, self.batch, brought, lends);
         if self.out.is_empty() {
             // An idle session holds no buffer.
-            self.out = Vec::new();
+            self.out = Batch::default();
             return Poll::Ready(Ok(Written::All));
         }
+        if self.out.is_lent() {
+            self.write_lent(cx, bytes)?;
+        }
         Poll::Ready(Ok(Written::Some))
+    }
+
+    /// Writes a batch of which some is lent from `bytes`, and keeps what the transport does not take.
+    fn write_lent(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        if let Poll::Ready(written) = self.poll_piece(cx, None, bytes)? {
+            self.count(written);
+        }
+        if self.written < self.out.len() {
+            self.out.in_one(0, bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes what the transport takes at once of what is left of the batch, `record_max` bytes if that is given; what is lent
+    /// is at `bytes`.
+    fn poll_piece(&mut self, cx: &mut Context<'_>, record_max: Option<usize>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if record_max.is_none() && self.takes_slices() {
+            return Pin::new(&mut self.io).poll_write_vectored(cx, &self.out.slices(self.written, bytes));
+        }
+        let rest = self.out.in_one(self.written, bytes);
+        let piece = rest.get(..record_max.unwrap_or(rest.len())).unwrap_or(rest);
+        Pin::new(&mut self.io).poll_write(cx, piece)
+    }
+
+    fn takes_slices(&self) -> bool {
+        self.io.is_write_vectored() && self.first_records.record_max().is_none()
+    }
+
+    fn count(&mut self, written: usize) {
+        self.written += written;
+        self.first_records.add(written);
+        self.unflushed = true;
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -260,6 +292,7 @@ const PUSH_TURNS: usize = 3;
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::io::IoSlice;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
     use std::time::Instant;
@@ -325,6 +358,72 @@ mod tests {
         }
     }
 
+    fn batch_of(len: usize) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(&vec![7; len]);
+        batch
+    }
+
+    /// A transport that takes several pieces at a time, up to so many bytes, and none after that.
+    struct Narrow {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            bytes.truncate(self.room);
+            self.room -= bytes.len();
+            self.taken.extend_from_slice(&bytes);
+            if bytes.is_empty() { Poll::Pending } else { Poll::Ready(Ok(bytes.len())) }
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_lent_is_written_from_where_it_is_and_kept_where_it_is_not_taken() {
+        let now = Instant::now();
+        let link = Link::new(GatewaySession::new(Limits::default(), now), now);
+        let mut cx = Context::from_waker(Waker::noop());
+        for room in 0..=12 {
+            let mut transport = Transport::new(Narrow { room, taken: Vec::new() });
+            transport.out.push(b"ab");
+            transport.out.lend(4);
+            transport.out.push(b"c");
+            transport.out.lend(5);
+            transport.first_records.add(FIRST_BYTES);
+            let mut bytes = b"012345678".to_vec();
+            transport.write_lent(&mut cx, &bytes).unwrap();
+            // Whoever brought them has them no more.
+            bytes.fill(0);
+            assert_eq!((transport.written, transport.unflushed), (room, room > 0));
+            transport.io.room = 100;
+            let written = transport.poll_write(&link, &mut cx, &mut Brought::default());
+            assert!(matches!(written, Poll::Ready(Ok(Written::All))));
+            assert_eq!(transport.io.taken, b"ab0123c45678");
+        }
+    }
+
     #[tokio::test]
     async fn batch_grows_while_everything_is_taken_and_is_a_frame_after_a_transport_that_was_full() {
         let now = Instant::now();
@@ -338,7 +437,7 @@ mod tests {
             (false, BATCH_MAX, FRAME_MAX),
             (true, FRAME_MAX, 2 * FRAME_MAX),
         ] {
-            (transport.io.is_open, transport.out, transport.written) = (is_open, vec![7; len], 0);
+            (transport.io.is_open, transport.out, transport.written) = (is_open, batch_of(len), 0);
             let written = poll_fn(|cx| Poll::Ready(transport.poll_write(&link, cx, &mut Brought::default()))).await;
             assert_eq!(written.is_ready(), is_open);
             // What was put together before the transport was full says nothing of it.
@@ -353,7 +452,7 @@ mod tests {
         let now = Instant::now();
         let link = Link::new(GatewaySession::new(Limits::default(), now), now);
         let mut transport = Transport::new(Noting::default());
-        transport.out = vec![7; 3 * FIRST_BYTES];
+        transport.out = batch_of(3 * FIRST_BYTES);
         poll_fn(|cx| transport.poll_write(&link, cx, &mut Brought::default())).await.unwrap();
         let (mut sent, pieces) = (0, std::mem::take(&mut transport.io.pieces));
         for (len, flushed) in &pieces {

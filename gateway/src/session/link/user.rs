@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Weak;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use tokio::io::ReadBuf;
 
 use adit::mux::Key;
@@ -55,10 +56,11 @@ impl Link {
         {
             return Poll::Ready(Ok(taken));
         }
+        let filled = self.filled(key, bytes);
         let mut state = self.lock();
         let Some(stream) = state.streams.get_mut(&key) else { return Poll::Ready(Err(Failure::SessionLost.into())) };
         stream.may_write()?;
-        let taken = stream.queue(bytes);
+        let taken = stream.queue(bytes, filled);
         if taken == 0 && !bytes.is_empty() {
             set_waker(&mut stream.writer, cx.waker());
             return Poll::Pending;
@@ -71,12 +73,29 @@ impl Link {
     /// Puts bytes into the stream's queue without waking anybody, for who writes the next batch. How many it takes: none,
     /// if the stream is not there to write to.
     pub(in crate::session) fn queue(&self, Brought { stream, bytes }: Brought<'_>) -> usize {
-        let mut state = self.lock();
         let Some(key) = stream else { return 0 };
+        let filled = self.filled(key, bytes);
+        let mut state = self.lock();
         let Some(stream) = state.streams.get_mut(&key).filter(|stream| stream.may_write().is_ok()) else { return 0 };
-        let taken = stream.queue(bytes);
+        let taken = stream.queue(bytes, filled);
         state.session.want_send(key);
         taken
+    }
+
+    /// A queue with the first of these bytes, if they are many and those of the stream are none: to copy them while the link
+    /// is locked would be most of what others wait for.
+    fn filled(&self, key: Key, bytes: &[u8]) -> Option<BytesMut> {
+        if bytes.len() < PUSH_MIN {
+            return None;
+        }
+        let spare = {
+            let mut state = self.lock();
+            state.streams.get(&key).filter(|stream| stream.outgoing.is_empty())?;
+            state.spares.take()
+        };
+        let mut queue = spare.unwrap_or_else(|| BytesMut::with_capacity(OUTGOING_MAX));
+        queue.extend_from_slice(bytes.get(..OUTGOING_MAX).unwrap_or(bytes));
+        Some(queue)
     }
 
     /// Completes when everything written has left for the link, or never will.
@@ -137,11 +156,15 @@ impl Link {
 }
 
 impl Stream {
-    /// Takes what there is room for.
-    fn queue(&mut self, bytes: &[u8]) -> usize {
+    /// Takes what there is room for; `filled` is a queue that has the first of the bytes already.
+    fn queue(&mut self, bytes: &[u8], filled: Option<BytesMut>) -> usize {
+        if let Some(filled) = filled.filter(|_| self.outgoing.is_empty()) {
+            self.outgoing = filled;
+            return self.outgoing.len();
+        }
         let room = OUTGOING_MAX.saturating_sub(self.outgoing.len());
         let taken = bytes.get(..bytes.len().min(room)).unwrap_or_default();
-        self.outgoing.extend(taken);
+        self.outgoing.extend_from_slice(taken);
         taken.len()
     }
 }
