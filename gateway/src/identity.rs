@@ -211,6 +211,12 @@ impl BindId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same text, for who keeps it.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for BindId {

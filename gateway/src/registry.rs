@@ -432,7 +432,7 @@ impl Endpoint {
     #[must_use]
     pub fn target(&self) -> Target {
         Target {
-            location: Location { gateway: GatewayId::Local, session: self.session, bind: self.bind.as_str().into() },
+            location: Location { gateway: GatewayId::Local, session: self.session, bind: self.bind.shared() },
             url: self.url.clone(),
             account: self.owner.account.clone(),
             forwards_to: self.forwards_to.clone(),

@@ -5,6 +5,7 @@ mod audit;
 mod line;
 mod line_log;
 mod object;
+mod spot;
 mod visit;
 
 pub use audit::Act;

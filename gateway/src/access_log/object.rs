@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit::endpoint_url::EndpointUrl;
 use time::OffsetDateTime;
@@ -19,17 +19,26 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Begins one with a time, in this buffer.
-    pub(super) fn begin(mut out: Vec<u8>, name: &'static str, time: OffsetDateTime) -> Self {
-        out.clear();
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(&rfc_3339(time));
-        Self { out }
+    /// A place for one.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { out: Vec::with_capacity(capacity) }
     }
 
-    /// Members without an object.
-    pub(super) fn members_only() -> Self {
-        Self { out: Vec::new() }
+    /// Begins with a time, in place of whatever there was.
+    pub(super) fn begin(&mut self, name: &'static str, time: &[u8; STAMP_LEN]) {
+        self.out.clear();
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(time);
+    }
+
+    /// What has been written behind `from`, which is an end of members.
+    pub(super) fn since(&self, from: usize) -> &[u8] {
+        self.out.get(from..).unwrap_or_default()
+    }
+
+    /// How much there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.out.capacity()
     }
 
     /// What has been written so far.
@@ -57,11 +66,6 @@ impl Object {
     pub(super) fn end(&mut self) -> &[u8] {
         self.plain("}\n");
         &self.out
-    }
-
-    /// The buffer, for the next one.
-    pub(super) fn into_buffer(self) -> Vec<u8> {
-        self.out
     }
 
     /// What is known to be right as it is.
@@ -158,11 +162,17 @@ impl Object {
         }
     }
 
+    #[inline(always)]
     fn thousandths(&mut self, time: Duration) {
         let micros = time.subsec_micros();
-        self.digits(time.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
-        let [hundreds, [tens, ones]] = [pair(micros % 1000 / 100), pair(micros % 100)];
-        self.out.extend_from_slice(&[b'.', hundreds[1], tens, ones]);
+        let (millis, rest) = (micros / 1000, micros % 1000);
+        let ([_, hundreds], [tens, ones]) = (pair(rest / 100), pair(rest % 100));
+        if time.as_secs() == 0 && millis < 10 {
+            // As most are.
+            return self.out.extend_from_slice(&[pair(millis)[1], b'.', hundreds, tens, ones]);
+        }
+        self.digits(time.as_secs().saturating_mul(1000).saturating_add(u64::from(millis)));
+        self.out.extend_from_slice(&[b'.', hundreds, tens, ones]);
     }
 
     fn digits(&mut self, mut value: u64) {
@@ -183,18 +193,49 @@ impl Object {
     }
 }
 
-/// A time with microseconds, and the quotation mark behind it.
-fn rfc_3339(time: OffsetDateTime) -> [u8; 28] {
+/// A time with microseconds, and the quotation mark behind it, as it was written last: within a second only the end changes.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    second: u64,
+    text: [u8; STAMP_LEN],
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self { second: 0, text: *b"1970-01-01T00:00:00.000000Z\"" }
+    }
+}
+
+impl Stamp {
+    /// This time. A clock that was never set may be before 1970, and counts as at its beginning.
+    pub(super) fn at(&mut self, time: SystemTime) -> &[u8; STAMP_LEN] {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if since.as_secs() != self.second {
+            self.second = since.as_secs();
+            let seconds = i64::try_from(self.second).ok().map(time::Duration::seconds);
+            let whole = seconds.and_then(|seconds| OffsetDateTime::UNIX_EPOCH.checked_add(seconds));
+            self.text = rfc_3339(whole.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+        }
+        let micros = since.subsec_micros();
+        if let Some(digits) = self.text.get_mut(SECONDS_LEN..SECONDS_LEN + 6) {
+            digits
+                .copy_from_slice([pair(micros / 10_000), pair(micros / 100 % 100), pair(micros % 100)].as_flattened());
+        }
+        &self.text
+    }
+}
+
+/// A time in whole seconds, with room for the rest.
+fn rfc_3339(time: OffsetDateTime) -> [u8; STAMP_LEN] {
     let (year, month, day) = time.to_calendar_date();
-    let (hour, minute, second, micros) = time.to_hms_micro();
+    let (hour, minute, second) = time.to_hms();
     let year = u32::try_from(year).unwrap_or_default();
     let [[y1, y2], [y3, y4]] = [pair(year / 100 % 100), pair(year % 100)];
     let [[o1, o2], [d1, d2]] = [pair(u32::from(u8::from(month))), pair(day.into())];
     let [[h1, h2], [m1, m2], [s1, s2]] = [pair(hour.into()), pair(minute.into()), pair(second.into())];
-    let [[f1, f2], [f3, f4], [f5, f6]] = [pair(micros / 10_000), pair(micros / 100 % 100), pair(micros % 100)];
     [
-        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, f4, f5,
-        f6, b'Z', b'"',
+        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', b'0', b'0', b'0',
+        b'0', b'0', b'0', b'Z', b'"',
     ]
 }
 
@@ -217,6 +258,10 @@ fn pair(value: u32) -> [u8; 2] {
 
 /// Of the largest number; an even one.
 const DIGITS_MAX: usize = 20;
+/// Of a time with microseconds, and a quotation mark.
+const STAMP_LEN: usize = 28;
+/// Of a time up to the point behind its seconds.
+const SECONDS_LEN: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -226,13 +271,27 @@ mod tests {
     use super::*;
 
     fn object() -> Object {
-        Object::begin(Vec::new(), "{\"t\":\"", datetime!(2031-02-03 04:05:06.000_789_999 UTC))
+        let mut object = Object::with_capacity(0);
+        object.begin("{\"t\":\"", Stamp::default().at(datetime!(2031-02-03 04:05:06.000_789_999 UTC).into()));
+        object
     }
 
     fn read(mut object: Object) -> Value {
         let mut read: Value = serde_json::from_slice(object.end()).unwrap();
         assert_eq!(read.as_object_mut().unwrap().remove("t"), Some(json!("2031-02-03T04:05:06.000789Z")));
         read
+    }
+
+    #[test]
+    fn time_is_written_anew_with_every_second() {
+        let mut stamp = Stamp::default();
+        let mut at = |time: OffsetDateTime| String::from_utf8(stamp.at(time.into()).to_vec()).unwrap();
+        assert_eq!(at(datetime!(1970-01-01 00:00:00.5 UTC)), "1970-01-01T00:00:00.500000Z\"");
+        assert_eq!(at(datetime!(2031-12-31 23:59:59.999_999_999 UTC)), "2031-12-31T23:59:59.999999Z\"");
+        assert_eq!(at(datetime!(2031-12-31 23:59:59.000_001 UTC)), "2031-12-31T23:59:59.000001Z\"");
+        assert_eq!(at(datetime!(2032-01-01 0:00 UTC)), "2032-01-01T00:00:00.000000Z\"");
+        assert_eq!(at(datetime!(2031-12-31 23:59:59.12 UTC)), "2031-12-31T23:59:59.120000Z\"");
+        assert_eq!(at(datetime!(1969-12-31 23:59:59 UTC)), "1970-01-01T00:00:00.000000Z\"");
     }
 
     #[test]

@@ -2,18 +2,18 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit::endpoint_url::Scheme;
 use http::StatusCode;
 use http::request::Parts;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::line::{self, End, Line, RequestLine, Times};
+use super::spot::Spot;
 use crate::http::reach::{PublicEndpoint, Target, Visitor};
 use crate::ledger::Ledger;
-use crate::metrics::Status;
+use crate::metrics::{Status, Tally};
 use crate::policy::{Course, Decided};
 
 /// A visitor's connection, as what is noted of its requests has it.
@@ -24,8 +24,10 @@ pub struct Guest {
     scheme: Scheme,
     /// What its lines have in common.
     opening: OnceLock<Box<[u8]>>,
-    /// The buffer of the last line, for the next one.
-    spare: Mutex<Option<Vec<u8>>>,
+    /// The last line, for the next one.
+    earlier: Mutex<Option<Box<Line>>>,
+    /// What was decided last, and where it is counted.
+    verdict: Mutex<Option<(Spot, Decided, Tally)>>,
 }
 
 /// A request or a connection of a visitor. Everybody who works for it notes what happens; when the last of them lets go of
@@ -49,7 +51,7 @@ pub struct Visit {
     /// Of a connection that is no HTTP, or no longer: what had been carried when that began.
     course: OnceLock<(Arc<Course>, u64, u64)>,
     /// Where there is an access log.
-    line: Option<Mutex<Line>>,
+    line: Option<Mutex<Box<Line>>>,
 }
 
 /// The site that a visitor was sent to.
@@ -92,7 +94,7 @@ impl Visit {
         visit
     }
 
-    fn begin(guest: &Arc<Guest>, line: Option<Line>, is_request: bool) -> Arc<Self> {
+    fn begin(guest: &Arc<Guest>, line: Option<Box<Line>>, is_request: bool) -> Arc<Self> {
         Arc::new(Self {
             guest: Arc::clone(guest),
             started: Instant::now(),
@@ -119,16 +121,15 @@ impl Visit {
     /// It came to this endpoint.
     pub fn came_to(&self, endpoint: &PublicEndpoint) {
         if let Some(mut line) = self.line() {
-            line.came_to(endpoint.account(), endpoint.url());
+            line.came_to(endpoint);
         }
     }
 
     /// A rule of this endpoint's policy decided something.
     pub fn decided(&self, endpoint: &PublicEndpoint, decided: &Decided) {
-        let is_own = matches!(endpoint, PublicEndpoint::Cloud(_));
-        self.guest.ledger.metrics().verdicts.one(is_own, endpoint.url(), decided);
+        self.guest.count(endpoint, decided);
         if let Some(mut line) = self.line() {
-            line.decided(endpoint.url(), decided);
+            line.decided(endpoint, decided);
         }
     }
 
@@ -139,12 +140,13 @@ impl Visit {
 
     /// It is sent to this agent, whose site `site` finds out.
     pub fn sent_to(&self, target: &Target, site: impl FnOnce() -> Option<Site>) {
-        if self.line.is_none() {
+        if self.line().is_none_or(|mut line| line.sent_again(target)) {
             return;
         }
+        // Without the line in hand: whoever knows may have to be waited for.
         let site = site();
         if let Some(mut line) = self.line() {
-            line.sent_to(&target.url, target.location.session.0, site.as_ref());
+            line.sent_to(target, site.as_ref());
         }
     }
 
@@ -179,7 +181,7 @@ impl Visit {
         self.ending.store(ending as u8, Ordering::Relaxed);
     }
 
-    fn line(&self) -> Option<MutexGuard<'_, Line>> {
+    fn line(&self) -> Option<MutexGuard<'_, Box<Line>>> {
         self.line.as_ref().map(|line| line.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -237,7 +239,8 @@ impl Drop for Visit {
         if let (Some(line), Some(access)) = (self.line.take(), self.guest.ledger.access()) {
             let mut line = line.into_inner().unwrap_or_else(PoisonError::into_inner);
             access.lines.push(line.end(&end));
-            *self.guest.spare() = line.into_buffer();
+            line.rest();
+            *self.guest.earlier() = Some(line);
         }
     }
 }
@@ -246,7 +249,7 @@ impl Guest {
     /// Somebody who came; what is noted of it is counted and written there.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, visitor: Visitor, scheme: Scheme) -> Self {
-        Self { ledger, visitor, scheme, opening: OnceLock::new(), spare: Mutex::default() }
+        Self { ledger, visitor, scheme, opening: OnceLock::new(), earlier: Mutex::default(), verdict: Mutex::default() }
     }
 
     /// How its connection goes, whose bytes count in the metrics.
@@ -255,17 +258,32 @@ impl Guest {
         self.ledger.course(self.scheme)
     }
 
-    fn line(&self, request: Option<&RequestLine<'_>>) -> Line {
+    fn line(&self, request: Option<&RequestLine<'_>>) -> Box<Line> {
         let opening = self.opening.get_or_init(|| {
             let kind = if self.scheme.is_http() { "request" } else { "connection" };
             line::opening(self.visitor.number, kind, self.scheme.as_str(), self.visitor.peer)
         });
-        let buffer = self.spare().take().unwrap_or_else(line::buffer);
-        Line::begin(buffer, OffsetDateTime::now_utc(), opening, request)
+        let earlier = self.earlier().take();
+        Line::begin(earlier, SystemTime::now(), opening, request)
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts what a rule decided. As a rule it is what was decided last, whose counter need not be looked up.
+    fn count(&self, endpoint: &PublicEndpoint, decided: &Decided) {
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((spot, known, tally)) = &*verdict
+            && spot.is(endpoint)
+            && known == decided
+        {
+            return tally.add(1);
+        }
+        let is_own = matches!(endpoint, PublicEndpoint::Cloud(_));
+        let tally = self.ledger.metrics().verdicts.counter(is_own, endpoint.url(), decided);
+        tally.add(1);
+        *verdict = Some((Spot::of(endpoint), decided.clone(), tally));
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, Option<Box<Line>>> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

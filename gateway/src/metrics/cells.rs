@@ -48,6 +48,14 @@ impl Tally {
         Self { cells: Arc::clone(cells), index }
     }
 
+    /// One in the same cells as the last one that is there, while they have room.
+    pub(super) fn beside(last: Option<&Self>) -> Self {
+        match last {
+            Some(Self { cells, index }) if index + 1 < CELLS_MAX => Self::new(cells, index + 1),
+            Some(_) | None => Self::new(&Cells::new(), 0),
+        }
+    }
+
     /// Counts so many.
     pub fn add(&self, count: u64) {
         self.cells.add(self.index, count);

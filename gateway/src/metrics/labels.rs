@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry, proto};
+use prometheus::{Registry, proto};
 
 use super::cells::{CELLS_MAX, Cells, Tally};
 
@@ -67,18 +67,6 @@ impl<L: Label> Each<L> {
     pub fn count(&self, label: L) -> u64 {
         self.cells.sum(label.index())
     }
-
-    fn sample(&self, label: L) -> proto::Metric {
-        let mut pair = proto::LabelPair::default();
-        pair.set_name(L::NAME.to_owned());
-        pair.set_value(label.as_str().to_owned());
-        let mut counter = proto::Counter::default();
-        // Exact up to 2^53, as everything is for Prometheus.
-        counter.set_value(self.count(label) as f64);
-        let mut metric = proto::Metric::from_label(vec![pair]);
-        metric.set_counter(counter);
-        metric
-    }
 }
 
 impl<L: Label> Collector for Each<L> {
@@ -87,75 +75,135 @@ impl<L: Label> Collector for Each<L> {
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        let mut family = proto::MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(proto::MetricType::COUNTER);
-        family.set_metric(L::ALL.iter().map(|label| self.sample(*label)).collect());
-        vec![family]
+        let samples = L::ALL.iter().map(|label| sample(vec![pair(L::NAME, label.as_str())], self.count(*label)));
+        vec![counters(&self.desc, samples.collect())]
     }
 }
 
 /// Counters whose labels are only known when something is counted. Once there are as many as the limit, every new
 /// combination counts as [`OTHER`] in all labels; those that are there go on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounded<const N: usize> {
-    family: IntCounterVec,
+    family: Arc<Family<N>>,
+}
+
+#[derive(Debug)]
+struct Family<const N: usize> {
+    desc: Desc,
+    labels: [&'static str; N],
     max: usize,
-    known: RwLock<HashMap<String, IntCounter>>,
+    rows: RwLock<Rows<N>>,
     /// Counts what is beyond the limit, once that was met.
-    other: OnceLock<IntCounter>,
+    other: OnceLock<Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Rows<const N: usize> {
+    list: Vec<([String; N], Tally)>,
+    /// Where a combination is in the list, by all values in a row.
+    places: HashMap<String, usize>,
 }
 
 impl<const N: usize> Bounded<N> {
     pub(super) fn new(
         registry: &Registry,
         (name, help): (&str, &str),
-        labels: [&str; N],
+        labels: [&'static str; N],
         max: usize,
     ) -> prometheus::Result<Self> {
-        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
-        register(registry, family.clone())?;
-        Ok(Self { family, max, known: RwLock::default(), other: OnceLock::new() })
+        let desc = Desc::new(name.to_owned(), help.to_owned(), labels.map(str::to_owned).into(), HashMap::new())?;
+        let family = Family { desc, labels, max, rows: RwLock::default(), other: OnceLock::new() };
+        let bounded = Self { family: Arc::new(family) };
+        register(registry, bounded.clone())?;
+        Ok(bounded)
     }
 
     /// Counts one.
     pub fn one(&self, values: [&str; N]) {
-        if let Some(counter) = self.counter(values) {
-            counter.inc();
-        }
+        self.counter(values).add(1);
     }
 
     /// The counter of these values, or of those that have none of their own.
-    pub(super) fn counter(&self, values: [&str; N]) -> Option<IntCounter> {
+    pub(super) fn counter(&self, values: [&str; N]) -> Tally {
+        let Family { rows, other, max, .. } = &*self.family;
         let key = values.join(SEPARATOR);
-        if let Some(counter) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Some(counter.clone());
+        if let Some(tally) = rows.read().unwrap_or_else(PoisonError::into_inner).find(&key) {
+            return tally.clone();
         }
-        if let Some(other) = self.other.get() {
-            return Some(other.clone());
+        if let Some(other) = other.get() {
+            return other.clone();
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let is_room = known.len() < self.max || known.contains_key(&key);
-        let values = if is_room { values } else { [OTHER; N] };
-        // It fails only for a wrong number of labels, which the types rule out.
-        let counter = self.family.get_metric_with_label_values(&values).ok()?;
-        if is_room {
-            known.insert(key, counter.clone());
-        } else {
-            // Who comes later takes no lock for writing any more.
-            let _ = self.other.set(counter.clone());
+        let mut rows = rows.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tally) = rows.find(&key) {
+            return tally.clone();
         }
-        Some(counter)
+        if rows.list.len() < *max {
+            return rows.add(key, values);
+        }
+        // Who comes later takes no lock for writing any more.
+        other.get_or_init(|| rows.add([OTHER; N].join(SEPARATOR), [OTHER; N])).clone()
     }
 
     /// What has been counted so far.
     #[must_use]
     pub fn count(&self, values: [&str; N]) -> u64 {
-        let key = values.join(SEPARATOR);
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&key).map_or(0, IntCounter::get)
+        let rows = self.family.rows.read().unwrap_or_else(PoisonError::into_inner);
+        rows.find(&values.join(SEPARATOR)).map_or(0, Tally::count)
     }
+}
+
+impl<const N: usize> Rows<N> {
+    fn find(&self, key: &str) -> Option<&Tally> {
+        self.list.get(*self.places.get(key)?).map(|(_, tally)| tally)
+    }
+
+    fn add(&mut self, key: String, values: [&str; N]) -> Tally {
+        let tally = Tally::beside(self.list.last().map(|(_, tally)| tally));
+        self.places.insert(key, self.list.len());
+        self.list.push((values.map(str::to_owned), tally.clone()));
+        tally
+    }
+}
+
+impl<const N: usize> Collector for Bounded<N> {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.family.desc]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let Family { desc, labels, rows, .. } = &*self.family;
+        let rows = rows.read().unwrap_or_else(PoisonError::into_inner);
+        let samples = rows.list.iter().map(|(values, tally)| {
+            let pairs = labels.iter().zip(values).map(|(name, value)| pair(name, value));
+            sample(pairs.collect(), tally.count())
+        });
+        vec![counters(desc, samples.collect())]
+    }
+}
+
+fn pair(name: &str, value: &str) -> proto::LabelPair {
+    let mut pair = proto::LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+fn sample(labels: Vec<proto::LabelPair>, count: u64) -> proto::Metric {
+    let mut counter = proto::Counter::default();
+    // Exact up to 2^53, as everything is for Prometheus.
+    counter.set_value(count as f64);
+    let mut metric = proto::Metric::from_label(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn counters(desc: &Desc, samples: Vec<proto::Metric>) -> proto::MetricFamily {
+    let mut family = proto::MetricFamily::default();
+    family.set_name(desc.fq_name.clone());
+    family.set_help(desc.help.clone());
+    family.set_field_type(proto::MetricType::COUNTER);
+    family.set_metric(samples);
+    family
 }
 
 pub(super) fn register(registry: &Registry, family: impl Collector + 'static) -> prometheus::Result<()> {

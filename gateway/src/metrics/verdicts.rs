@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use adit::endpoint_url::EndpointUrl;
 use arc_swap::ArcSwap;
-use prometheus::{IntCounter, Registry};
+use prometheus::Registry;
 
+use super::cells::Tally;
 use super::labels::Bounded;
 use crate::policy::Decided;
 
@@ -33,9 +34,10 @@ impl Verdicts {
         })
     }
 
-    /// Counts what a rule of this endpoint's policy decided. With `is_own` the endpoint is of the gateway's file.
-    pub fn one(&self, is_own: bool, endpoint: &EndpointUrl, decided: &Decided) {
-        if is_own { self.own.one(endpoint, decided) } else { self.agents.one(endpoint, decided) }
+    /// Counts what a rule of this endpoint's policy decides. With `is_own` the endpoint is of the gateway's file.
+    #[must_use]
+    pub fn counter(&self, is_own: bool, endpoint: &EndpointUrl, decided: &Decided) -> Tally {
+        if is_own { self.own.counter(endpoint, decided) } else { self.agents.counter(endpoint, decided) }
     }
 }
 
@@ -49,7 +51,7 @@ struct Table {
 /// At most [`RULES_MAX`] of them, each under its endpoint.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    endpoints: HashMap<EndpointUrl, Arc<[(Decided, IntCounter)]>>,
+    endpoints: HashMap<EndpointUrl, Arc<[(Decided, Tally)]>>,
     len: usize,
 }
 
@@ -59,26 +61,26 @@ impl Table {
         Ok(Self { counters: Bounded::new(registry, (name, help), labels, RULES_MAX)?, known: ArcSwap::default() })
     }
 
-    fn one(&self, endpoint: &EndpointUrl, decided: &Decided) {
+    fn counter(&self, endpoint: &EndpointUrl, decided: &Decided) -> Tally {
         if let Some(counter) = self.known.load().find(endpoint, decided) {
-            return counter.inc();
+            return counter.clone();
         }
         let values = [&*endpoint.to_string(), decided.phase, &decided.rule(), decided.verdict];
-        let Some(counter) = self.counters.counter(values) else { return };
-        counter.inc();
+        let counter = self.counters.counter(values);
         if self.known.load().len < RULES_MAX {
             self.known.rcu(|known| known.with(endpoint, decided, &counter));
         }
+        counter
     }
 }
 
 impl Known {
-    fn find(&self, endpoint: &EndpointUrl, decided: &Decided) -> Option<&IntCounter> {
+    fn find(&self, endpoint: &EndpointUrl, decided: &Decided) -> Option<&Tally> {
         let rules = self.endpoints.get(endpoint)?;
         rules.iter().find(|(known, _)| known == decided).map(|(_, counter)| counter)
     }
 
-    fn with(&self, endpoint: &EndpointUrl, decided: &Decided, counter: &IntCounter) -> Self {
+    fn with(&self, endpoint: &EndpointUrl, decided: &Decided, counter: &Tally) -> Self {
         let mut known = self.clone();
         // Another thread may have been quicker.
         if known.len >= RULES_MAX || known.find(endpoint, decided).is_some() {
@@ -114,9 +116,9 @@ mod tests {
         let (agents, own) = ("https://a.example.com", "https://b.example.com");
         let (agents, own) = (EndpointUrl::parse(agents).unwrap(), EndpointUrl::parse(own).unwrap());
         for _ in 0..2 {
-            (0..RULES_MAX + 2).for_each(|place| metrics.verdicts.one(false, &agents, &rule(place, None)));
+            (0..RULES_MAX + 2).for_each(|place| metrics.verdicts.counter(false, &agents, &rule(place, None)).add(1));
         }
-        metrics.verdicts.one(true, &own, &rule(0, None));
+        metrics.verdicts.counter(true, &own, &rule(0, None)).add(1);
         let found = samples(&metrics, "adit_agent_policy_verdicts_total{");
         assert_eq!(found.len(), RULES_MAX + 1);
         let (other, rest): (Vec<_>, Vec<_>) = found.iter().partition(|line| line.contains("endpoint=\"other\""));
@@ -141,7 +143,7 @@ mod tests {
             (&url, Decided { phase: "on_http_response", ..rule(0, None) }),
             (&other, rule(0, None)),
         ] {
-            metrics.verdicts.one(true, url, &rule);
+            metrics.verdicts.counter(true, url, &rule).add(1);
         }
         let name = "adit_policy_verdicts_total";
         let expected = [
