@@ -382,7 +382,8 @@ mod tests {
             other(&|way| way.decided = Decided { name: None, place: 1, ..way.decided }),
             other(&|way| way.decided = Decided { name: None, place: 2, ..way.decided }),
             other(&|way| way.target.location.session = SessionId(4)),
-            // The same session binds more than one endpoint.
+            // The same session binds more than one endpoint, and an Id anew with another address.
+            other(&|way| way.target.url = EndpointUrl::parse("https://d.internal").unwrap()),
             other(&|way| way.target = target("main", "https://b.internal", 3)),
             other(&|way| (way.target, way.site) = (target("main", "https://c.internal", 5), None)),
             other(&|way| (way.target, way.site) = (target("main", "https://c.internal", 6), Some(site(None)))),

@@ -90,8 +90,14 @@ impl Object {
     }
 
     fn escaped(&mut self, value: &str) {
-        // Without a way out in the middle, many bytes are looked at together.
-        if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        let mut bytes = value.bytes();
+        let is_as_it_is = if value.len() < LONG {
+            bytes.all(|byte| PLAIN.get(usize::from(byte)).copied().unwrap_or_default())
+        } else {
+            // Without a way out in the middle, many bytes are looked at together.
+            bytes.fold(true, |all, byte| all & is_plain(byte))
+        };
+        if is_as_it_is {
             self.out.extend_from_slice(value.as_bytes());
             return self.plain("\"");
         }
@@ -240,8 +246,8 @@ fn rfc_3339(time: OffsetDateTime) -> [u8; STAMP_LEN] {
 }
 
 /// What stands for itself within quotation marks; others may have to be escaped.
-fn is_plain(byte: u8) -> bool {
-    (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
+const fn is_plain(byte: u8) -> bool {
+    (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\\')
 }
 
 /// The last two digits of a number.
@@ -256,6 +262,19 @@ fn pair(value: u32) -> [u8; 2] {
     [digit(value / 10), digit(value)]
 }
 
+/// [`is_plain`] of every byte.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = is_plain(byte);
+        byte += 1;
+    }
+    plain
+};
+
+/// Texts of so many bytes are looked at in another way.
+const LONG: usize = 64;
 /// Of the largest number; an even one.
 const DIGITS_MAX: usize = 20;
 /// Of a time with microseconds, and a quotation mark.
@@ -319,10 +338,12 @@ mod tests {
     #[test]
     fn text_is_escaped_where_it_has_to_be() {
         for text in ["", "plain", "a\"b", "a\\b", "\u{1}", "\u{7f}", "ü", "~ !", "\n"] {
-            let mut object = object();
-            object.text(",\"text\":\"", Some(text));
-            object.text(",\"none\":\"", None);
-            assert_eq!(read(object), json!({"text": text}));
+            for text in [text.to_owned(), format!("{text}{}", "-".repeat(LONG))] {
+                let mut object = object();
+                object.text(",\"text\":\"", Some(&text));
+                object.text(",\"none\":\"", None);
+                assert_eq!(read(object), json!({"text": text}));
+            }
         }
     }
 

@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, Weak};
 
+use adit::endpoint_url::EndpointUrl;
+
 use crate::http::reach::{CloudEndpoint, PublicEndpoint, SessionId, Target};
 
 /// One endpoint, and not another one that is configured or bound alike. It keeps nothing of it in memory.
 #[derive(Debug)]
 pub(super) enum Spot {
     Cloud(Weak<CloudEndpoint>),
-    Agent(SessionId, Arc<str>),
+    /// An agent may bind an Id anew with another address.
+    Agent(SessionId, Arc<str>, EndpointUrl),
 }
 
 impl Spot {
@@ -20,7 +23,7 @@ impl Spot {
     }
 
     pub(super) fn of_target(target: &Target) -> Self {
-        Self::Agent(target.location.session, Arc::clone(&target.location.bind))
+        Self::Agent(target.location.session, Arc::clone(&target.location.bind), target.url.clone())
     }
 
     pub(super) fn is(&self, endpoint: &PublicEndpoint) -> bool {
@@ -35,15 +38,13 @@ impl Spot {
     }
 
     pub(super) fn is_target(&self, target: &Target) -> bool {
-        let place = &target.location;
-        matches!(self, Self::Agent(session, bind) if *session == place.session && *bind == place.bind)
+        let Self::Agent(session, bind, url) = self else { return false };
+        *session == target.location.session && *bind == target.location.bind && *url == target.url
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use adit::endpoint_url::EndpointUrl;
-
     use super::*;
     use crate::http::reach::{GatewayId, Location};
     use crate::policy::{Place, Policy};
@@ -55,10 +56,10 @@ mod tests {
         PublicEndpoint::Cloud(CloudEndpoint { url, account: "main".into(), policy }.into())
     }
 
-    fn agent(session: u64, bind: &Arc<str>) -> PublicEndpoint {
+    fn agent(session: u64, bind: &Arc<str>, url: &str) -> PublicEndpoint {
         PublicEndpoint::Agent(Target {
             location: Location { gateway: GatewayId::Local, session: SessionId(session), bind: Arc::clone(bind) },
-            url: EndpointUrl::parse("https://a.example.com").unwrap(),
+            url: EndpointUrl::parse(url).unwrap(),
             account: "main".into(),
             forwards_to: "".into(),
             forwards_proto: "".into(),
@@ -70,7 +71,9 @@ mod tests {
     #[test]
     fn endpoint_is_the_same_only_as_itself() {
         let (bind, other) = (Arc::from("ep_1"), Arc::from("ep_2"));
-        let endpoints = [cloud(), cloud(), agent(1, &bind), agent(2, &bind), agent(1, &other)];
+        let (a, b) = ("https://a.example.com", "https://b.example.com");
+        let agents = [agent(1, &bind, a), agent(2, &bind, a), agent(1, &other, a), agent(1, &bind, b)];
+        let endpoints: Vec<_> = [cloud(), cloud()].into_iter().chain(agents).collect();
         for (n, one) in endpoints.iter().enumerate() {
             for (m, two) in endpoints.iter().enumerate() {
                 assert_eq!(Spot::of(one).is(two), n == m, "{n} {m}");

@@ -141,7 +141,7 @@ impl<const N: usize> Bounded<N> {
             return rows.add(key, values);
         }
         // Who comes later takes no lock for writing any more.
-        other.get_or_init(|| rows.add([OTHER; N].join(SEPARATOR), [OTHER; N])).clone()
+        other.get_or_init(|| rows.other()).clone()
     }
 
     /// What has been counted so far.
@@ -155,6 +155,12 @@ impl<const N: usize> Bounded<N> {
 impl<const N: usize> Rows<N> {
     fn find(&self, key: &str) -> Option<&Tally> {
         self.list.get(*self.places.get(key)?).map(|(_, tally)| tally)
+    }
+
+    /// What is beyond the limit, and what somebody has counted by that name before.
+    fn other(&mut self) -> Tally {
+        let key = [OTHER; N].join(SEPARATOR);
+        self.find(&key).cloned().unwrap_or_else(|| self.add(key, [OTHER; N]))
     }
 
     fn add(&mut self, key: String, values: [&str; N]) -> Tally {
@@ -237,5 +243,13 @@ mod tests {
             "rules_total{endpoint=\"other\",rule=\"other\"} 2",
         ];
         assert_eq!(samples, expected);
+    }
+
+    #[test]
+    fn what_is_called_other_and_what_is_beyond_the_bound_is_one() {
+        let counters = Bounded::new(&Registry::new(), ("refused_total", "Refused."), ["code"], 2).unwrap();
+        [OTHER, "1", "2", "1", OTHER, "3"].iter().for_each(|code| counters.one([code]));
+        assert_eq!((counters.count([OTHER]), counters.count(["1"]), counters.count(["2"])), (4, 2, 0));
+        assert_eq!(counters.collect()[0].get_metric().len(), 2);
     }
 }

@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use adit::frame::{ErrorCode, HEADER_LEN};
 use adit::message::ProxyHeader;
@@ -216,6 +216,7 @@ impl Link {
         let mut state = self.lock();
         state.closed = true;
         state.probe = None;
+        state.spares.clear();
         state.fail_all();
     }
 
@@ -346,7 +347,8 @@ impl State {
             } else if payload >= GIVEN_MIN {
                 batch.give(stream.outgoing.split_to(payload).freeze());
             } else {
-                batch.push(&stream.outgoing.split_to(payload));
+                batch.push(stream.outgoing.get(..payload).unwrap_or_default());
+                stream.outgoing.advance(payload);
             }
             left -= payload;
         }

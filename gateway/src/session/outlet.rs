@@ -41,7 +41,7 @@ pub(super) struct Transport<IO> {
     first_records: FirstRecords,
     /// Who goes on where a visitor's task stops.
     driver: Option<Waker>,
-    /// What a visitor's task met with; the driver ends the session for it.
+    /// What a visitor's task met with; the driver ends the session for it, and whoever comes later meets with it, too.
     failure: Option<io::Error>,
 }
 
@@ -196,14 +196,23 @@ impl<IO: AsyncWrite + Unpin> Transport<IO> {
         brought: &mut Brought<'_>,
     ) -> Poll<io::Result<Written>> {
         if let Some(error) = self.failure.take() {
-            return Poll::Ready(Err(error));
+            return Poll::Ready(Err(self.broken(error)));
         }
-        let written = self.poll_batch(link, cx, brought);
+        let written = match self.poll_batch(link, cx, brought) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken(error))),
+            written => written,
+        };
         // Whose budget is used up is made to wait, too; that says nothing of the transport.
         if written.is_pending() && has_budget_remaining() {
             (self.batch, self.was_full) = (FRAME_MAX, true);
         }
         written
+    }
+
+    /// Nobody gets to write any more: what would come next may have lost something in front of it.
+    fn broken(&mut self, error: io::Error) -> io::Error {
+        self.failure = Some(io::ErrorKind::BrokenPipe.into());
+        error
     }
 
     /// Writes the batch that is on its way, and takes the next one from the session. What came in is looked at between
@@ -246,12 +255,15 @@ impl<IO: AsyncWrite + Unpin> Transport<IO> {
 
     /// Writes a batch of which some is lent from `bytes`, and keeps what the transport does not take.
     fn write_lent(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
-        if let Poll::Ready(written) = self.poll_piece(cx, None, bytes)? {
+        // Whatever happens meanwhile, nothing that is lent is left here.
+        let mut out = std::mem::take(&mut self.out);
+        if let Poll::Ready(written) = Pin::new(&mut self.io).poll_write_vectored(cx, &out.slices(0, bytes))? {
             self.count(written);
         }
-        if self.written < self.out.len() {
-            self.out.in_one(0, bytes);
+        if self.written < out.len() {
+            out.in_one(0, bytes);
         }
+        self.out = out;
         Ok(())
     }
 
@@ -286,7 +298,7 @@ impl<IO: AsyncWrite + Unpin> Transport<IO> {
 }
 
 /// Turns of writing that a visitor's task takes for everybody before the driver has to go on: one takes a batch from the
-/// session, the next one writes it and looks for another.
+/// session, and writes what it brought itself; the next one writes what else there was, and looks for another.
 const PUSH_TURNS: usize = 3;
 
 #[cfg(test)]
@@ -598,7 +610,9 @@ mod tests {
         let pushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| push(&outlet)));
         assert!(pushed.is_err());
         assert_eq!(woken(&driver), 1);
-        assert!(matches!(driven(&outlet, &driver), Poll::Ready(Err(_))));
+        for _ in 0..2 {
+            assert!(matches!(driven(&outlet, &driver), Poll::Ready(Err(_))), "also behind the first one");
+        }
     }
 
     #[test]

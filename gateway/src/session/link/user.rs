@@ -164,6 +164,13 @@ impl Stream {
         }
         let room = OUTGOING_MAX.saturating_sub(self.outgoing.len());
         let taken = bytes.get(..bytes.len().min(room)).unwrap_or_default();
+        let len = self.outgoing.len() + taken.len();
+        if self.outgoing.capacity() < len && !self.outgoing.try_reclaim(taken.len()) {
+            // By itself it would grow beyond what it may ever hold.
+            let mut larger = BytesMut::with_capacity(len.next_power_of_two().min(OUTGOING_MAX));
+            larger.extend_from_slice(&self.outgoing);
+            self.outgoing = larger;
+        }
         self.outgoing.extend_from_slice(taken);
         taken.len()
     }
