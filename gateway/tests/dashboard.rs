@@ -32,7 +32,7 @@ fn dashboard_names_only_metrics_that_there_are() {
     }
     for is_own in [true, false] {
         let decided = Decided { phase: "on_http_request", place: 0, name: None, verdict: "deny" };
-        metrics.verdicts.one(is_own, &EndpointUrl::parse("https://a.example.com").unwrap(), &decided);
+        metrics.verdicts.counter(is_own, &EndpointUrl::parse("https://a.example.com").unwrap(), &decided).add(1);
     }
     let text = metrics.text(&Moment::default());
     // What the machine hides has no sample either.
