@@ -46,6 +46,8 @@ impl Pool {
     /// caller to see, with [`Pool::has_room`].
     pub fn charge(&mut self, bytes: usize) {
         self.charged = self.charged.saturating_add(bytes);
+        // Spare blocks are memory as well.
+        self.keep(self.bytes_max.saturating_sub(self.used_bytes()) / BLOCK_LEN);
     }
 
     /// Bytes held elsewhere are gone.
@@ -87,8 +89,21 @@ impl Pool {
 
     fn give(&mut self, block: Block) {
         self.blocks_used = self.blocks_used.saturating_sub(1);
-        if self.free.len() < SPARE_MAX {
-            self.free.push(block);
+        // All of them were in use since the last look at what is spare: no more than that is kept.
+        self.free.push(block);
+    }
+
+    /// Gives spare blocks back that nobody may need for a while. Those of a busy link are made anew, which is cheap now and then.
+    pub fn trim(&mut self) {
+        self.keep(SPARE_REST);
+    }
+
+    /// Keeps so many spare blocks, those that were used last.
+    fn keep(&mut self, most: usize) {
+        let excess = self.free.len().saturating_sub(most);
+        self.free.drain(..excess);
+        if excess > 0 {
+            self.free.shrink_to(SPARE_REST);
         }
     }
 }
@@ -187,8 +202,10 @@ impl BlockQueue {
     }
 }
 
-/// Blocks kept for reuse, 64 KiB: a busy stream allocates nothing in steady state, an idle process keeps little.
-const SPARE_MAX: usize = 16;
+/// Blocks that [`Pool::trim`] leaves, 64 KiB: an idle process keeps little. Until then all that were in use are kept: an upstream
+/// that does not read for a moment fills a window, and each block that is made anew is a page of memory that the kernel has to
+/// find.
+const SPARE_REST: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -218,6 +235,33 @@ mod tests {
         pool.release(1);
         assert_eq!(queue.push(&mut pool, &[7; 3 * BLOCK_LEN]), BLOCK_LEN);
         assert!(pool.has_room(0) && !pool.has_room(1));
+    }
+
+    #[test]
+    fn window_that_fills_and_empties_makes_no_block_twice_and_an_idle_pool_keeps_few() {
+        let mut pool = Pool::new(128 * BLOCK_LEN);
+        let mut queue = BlockQueue::default();
+        for _ in 0..3 {
+            assert_eq!(queue.push(&mut pool, &vec![7; 64 * BLOCK_LEN]), 64 * BLOCK_LEN);
+            queue.clear(&mut pool);
+            assert_eq!((pool.blocks_made(), pool.free.len()), (64, 64));
+        }
+        pool.trim();
+        assert_eq!((pool.free.len(), pool.used_bytes()), (SPARE_REST, 0));
+        assert!(pool.free.capacity() <= SPARE_REST);
+    }
+
+    #[test]
+    fn spare_blocks_are_within_the_budget() {
+        let mut pool = Pool::new(20 * BLOCK_LEN);
+        let mut queue = BlockQueue::default();
+        let _ = queue.push(&mut pool, &vec![7; 20 * BLOCK_LEN]);
+        queue.clear(&mut pool);
+        assert_eq!(pool.free.len(), 20);
+        pool.charge(15 * BLOCK_LEN + 1);
+        assert_eq!((pool.free.len(), pool.has_room(4 * BLOCK_LEN)), (4, true));
+        assert_eq!(queue.push(&mut pool, &vec![7; 20 * BLOCK_LEN]), 4 * BLOCK_LEN);
+        assert_eq!(pool.free.len(), 0);
     }
 
     #[test]

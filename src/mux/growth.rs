@@ -43,12 +43,12 @@ impl Mux {
     /// Says what time it is: before bytes are given to [`Mux::recv`], and whenever time has passed.
     pub fn set_now(&mut self, now: Instant) {
         self.growth.now = Some(now);
-        if self.growth.grown == 0 {
+        if self.growth.swept_at.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
             return;
         }
-        let sweeps = self.growth.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP);
-        if sweeps {
-            self.growth.swept_at = Some(now);
+        self.growth.swept_at = Some(now);
+        self.pool.trim();
+        if self.growth.grown > 0 {
             let round_trips = self.growth.round_trip.unwrap_or_default().saturating_mul(IDLE_ROUND_TRIPS);
             let time = IDLE.max(round_trips);
             self.shrink(|window| window.is_idle(now, time));
