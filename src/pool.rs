@@ -9,7 +9,7 @@ pub const BLOCK_LEN: usize = 4096;
 
 type Block = Box<[u8]>;
 
-/// The budget: how many blocks are out, what else is charged to it, and a few spare blocks.
+/// The budget: how many blocks are out, what else is charged to it, and the spare blocks.
 pub struct Pool {
     free: Vec<Block>,
     blocks_used: usize,
@@ -91,6 +91,16 @@ impl Pool {
         self.blocks_used = self.blocks_used.saturating_sub(1);
         // All of them were in use since the last look at what is spare: no more than that is kept.
         self.free.push(block);
+    }
+
+    /// Bytes of spare blocks. With those in use they are within the budget.
+    pub fn spare_bytes(&self) -> usize {
+        self.free.len() * BLOCK_LEN
+    }
+
+    /// Whether there are more spare blocks than [`Pool::trim`] leaves.
+    pub fn may_trim(&self) -> bool {
+        self.free.len() > SPARE_REST
     }
 
     /// Gives spare blocks back that nobody may need for a while. Those of a busy link are made anew, which is cheap now and then.

@@ -44,6 +44,10 @@ impl Mux {
         if blocks != self.pool.blocks_used() {
             return Err(format!("streams hold {blocks} blocks, the pool counts {}", self.pool.blocks_used()));
         }
+        let held = self.pool.used_bytes() + self.pool.spare_bytes();
+        if held > self.limits.memory_max && self.pool.spare_bytes() > 0 {
+            return Err(format!("{held} bytes are held, spare ones among them, of {}", self.limits.memory_max));
+        }
         let outboxes: usize = self.store.iter().map(|(_, stream)| stream.outbox.len()).sum();
         if outboxes != self.outboxes() {
             return Err(format!("outboxes hold {outboxes} bytes, the pool counts {}", self.outboxes()));

@@ -55,6 +55,16 @@ impl Mux {
         }
     }
 
+    /// When [`Self::set_now`] is due because there is memory to give back; `None`: whenever.
+    pub fn sweep_due(&self) -> Option<Instant> {
+        self.growth.swept_at.filter(|_| self.pool.may_trim()).map(|at| at + SWEEP)
+    }
+
+    /// Gives back what memory is spare, as [`Self::set_now`] does once a second: nothing will move here soon.
+    pub fn trim(&mut self) {
+        self.pool.trim();
+    }
+
     /// Says how long a round trip on the link takes. Until it is known no window grows.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
         self.growth.round_trip = Some(round_trip);

@@ -111,7 +111,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(10);
 /// See [`IDLE`].
 pub(super) const IDLE_ROUND_TRIPS: u32 = 16;
 
-/// How often grown windows are looked through for idle ones.
+/// How often grown windows are looked through for idle ones, and spare memory is given back.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
 /// Share of the memory budget, in percent, from which no credit is returned and windows shrink.

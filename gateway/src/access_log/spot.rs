@@ -6,7 +6,7 @@ use adit::endpoint_url::EndpointUrl;
 
 use crate::http::reach::{CloudEndpoint, PublicEndpoint, SessionId, Target};
 
-/// One endpoint, and not another one that is configured or bound alike. It keeps nothing of it in memory.
+/// One endpoint, and not another one that is configured or bound alike. It keeps no configuration or policy in memory.
 #[derive(Debug)]
 pub(super) enum Spot {
     Cloud(Weak<CloudEndpoint>),

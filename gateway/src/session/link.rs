@@ -217,6 +217,7 @@ impl Link {
         state.closed = true;
         state.probe = None;
         state.spares.clear();
+        state.session.trim();
         state.fail_all();
     }
 

@@ -201,3 +201,19 @@ fn grown_again(mux: &mut Mux) -> Key {
     }
     key
 }
+
+#[test]
+fn memory_of_a_burst_is_given_back_a_second_later_and_that_is_asked_for() {
+    let (mut agent, now) = agreed(Side::Agent, Limits::default());
+    let key = accept(&mut agent, 2);
+    assert_eq!(agent.sweep_due(), None);
+    recv(&mut agent, &data(2, DataFlag::None, &vec![0; 40 * BLOCK_LEN]));
+    assert_eq!(agent.sweep_due(), None, "it is in use");
+    agent.consume(key, usize::MAX);
+    let due = agent.sweep_due().unwrap();
+    assert_eq!((due, agent.pool.spare_bytes()), (now + limits::SWEEP, 40 * BLOCK_LEN));
+    agent.set_now(due.checked_sub(Duration::from_nanos(1)).unwrap());
+    assert_eq!(agent.pool.spare_bytes(), 40 * BLOCK_LEN);
+    agent.set_now(due);
+    assert_eq!((agent.pool.spare_bytes(), agent.sweep_due()), (16 * BLOCK_LEN, None));
+}

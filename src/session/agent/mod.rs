@@ -173,7 +173,8 @@ impl AgentSession {
         });
         let binds = if self.stage == Stage::Up { self.binds.timeout() } else { None };
         let heartbeat = self.heartbeat.as_ref().filter(|_| self.stage != Stage::LoggingIn);
-        calls.chain(binds).chain(heartbeat.and_then(Requester::timeout)).min()
+        let heartbeat = heartbeat.and_then(Requester::timeout);
+        calls.chain(binds).chain(heartbeat).chain(self.mux.sweep_due()).min()
     }
 
     /// Does what is due. May be called early or twice.

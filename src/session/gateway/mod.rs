@@ -153,7 +153,12 @@ impl GatewaySession {
             Role::Command { deadline, .. } => *deadline,
             _ => None,
         });
-        commands.chain(dead_at).min()
+        commands.chain(dead_at).chain(self.mux.sweep_due()).min()
+    }
+
+    /// See [`Mux::trim`].
+    pub fn trim(&mut self) {
+        self.mux.trim();
     }
 
     /// Does what is due. May be called early or twice.

@@ -167,7 +167,7 @@ impl Stream {
         let len = self.outgoing.len() + taken.len();
         if self.outgoing.capacity() < len && !self.outgoing.try_reclaim(taken.len()) {
             // By itself it would grow beyond what it may ever hold.
-            let mut larger = BytesMut::with_capacity(len.next_power_of_two().min(OUTGOING_MAX));
+            let mut larger = BytesMut::with_capacity((2 * len).min(OUTGOING_MAX));
             larger.extend_from_slice(&self.outgoing);
             self.outgoing = larger;
         }
