@@ -2,6 +2,7 @@
 
 use super::stream::Stream;
 use super::{Key, Mux};
+use crate::pool::BLOCK_LEN;
 
 /// What the bookkeeping says about one stream.
 #[doc(hidden)]
@@ -45,7 +46,7 @@ impl Mux {
             return Err(format!("streams hold {blocks} blocks, the pool counts {}", self.pool.blocks_used()));
         }
         let held = self.pool.used_bytes() + self.pool.spare_bytes();
-        if held > self.limits.memory_max && self.pool.spare_bytes() > 0 {
+        if held > self.limits.memory_max.max(BLOCK_LEN) && self.pool.spare_bytes() > 0 {
             return Err(format!("{held} bytes are held, spare ones among them, of {}", self.limits.memory_max));
         }
         let outboxes: usize = self.store.iter().map(|(_, stream)| stream.outbox.len()).sum();
