@@ -436,6 +436,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn nothing_that_was_lent_is_left_behind_a_failure() {
+        let now = Instant::now();
+        let link = Link::new(GatewaySession::new(Limits::default(), now), now);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut transport = Transport::new(Broken);
+        transport.out.push(b"ab");
+        transport.out.lend(4);
+        assert!(transport.write_lent(&mut cx, b"0123").is_err());
+        assert_eq!((transport.out.len(), transport.written), (0, 0));
+        let written = transport.poll_write(&link, &mut cx, &mut Brought::default());
+        assert!(matches!(written, Poll::Ready(Ok(Written::All))), "there is nothing to write");
+    }
+
     #[tokio::test]
     async fn batch_grows_while_everything_is_taken_and_is_a_frame_after_a_transport_that_was_full() {
         let now = Instant::now();
